@@ -1,0 +1,1 @@
+"""What the wire says: pure protocol code, without sockets, clocks or asyncio."""

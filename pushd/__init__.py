@@ -1,0 +1,1 @@
+"""pushd: a self-hosted push-notification fan-out daemon."""

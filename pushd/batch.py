@@ -1,0 +1,78 @@
+"""The waist towards gateways: columns of rows that share a route, and the outcome byte of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.device import Route
+
+
+class Lane(IntEnum):
+    """Which links a row may use: a one-time password never waits behind a campaign."""
+
+    TRANSACTIONAL = 0
+    BULK = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One message as one platform takes it. What of `headers` exists is the gateway's business; `content/` makes it."""
+
+    payload: bytes
+    """The exact body bytes."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Gateway header values that this message sets, in the gateway's own names, such as ("apns-priority", "5")."""
+    expires_at: int = 0
+    """UNIX seconds after which the gateway must not deliver; 0: one attempt, not stored."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Batch:
+    """Rows of one route, credential and lane on their way to a gateway, as columns of one length.
+
+    `notifications` and `payloads` are a scalar or a column, so that five hundred single sends are one batch as a
+    campaign's thousand rows are. The gateway fills `outcomes`; the filled table is the result travelling home.
+    """
+
+    route: Route
+    credential_id: int
+    lane: Lane
+    ids: NDArray[np.uint32]
+    """Device ids."""
+    tokens: NDArray[np.bytes_]
+    """Addresses, one fixed-width row each, NUL-padded where they differ in length."""
+    revisions: NDArray[np.int32]
+    """Revision of each device when its token was copied: retiring is compare-and-set on (id, revision)."""
+    notifications: int | NDArray[np.int64]
+    """Notification id of all rows, or of each."""
+    payloads: Rendered | Sequence[Rendered]
+    """Content of all rows, or of each."""
+    attempt: int = 1
+    """1 for the first time out; retries count up, unprocessed rows do not."""
+    outcomes: NDArray[np.uint8] = field(init=False)
+    """A code of the gateway's table of reasons per row; 0 is pending."""
+    retry_after: dict[int, float] = field(default_factory=dict)
+    """Seconds that the gateway asked us to wait, by row; sparse."""
+    invalid_since: dict[int, int] = field(default_factory=dict)
+    """When the gateway learned that a token was dead, ms since the epoch, by row; sparse."""
+
+    def __post_init__(self) -> None:
+        self.outcomes = np.zeros(len(self.ids), np.uint8)
+        assert len(self.ids) == len(self.tokens) == len(self.revisions)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def pending(self) -> int:
+        """How many rows have no outcome yet."""
+        return len(self.outcomes) - int(np.count_nonzero(self.outcomes))
+
+    def settle_pending(self, code: int) -> None:
+        """Gives every row that is still pending this code."""
+        self.outcomes[self.outcomes == 0] = code

@@ -1,0 +1,36 @@
+"""Configuration: one frozen struct per part, every bound and deadline with its default; `load` reads it."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from pushd.config.apns import ApnsConfig
+from pushd.config.fanout import FanoutConfig
+from pushd.config.http import HttpConfig
+from pushd.config.secrets import SecretsConfig
+from pushd.config.store import StoreConfig
+from pushd.config.telemetry import TelemetryConfig
+from pushd.config.transport import TransportConfig
+
+__all__ = [
+    "ApnsConfig",
+    "Config",
+    "FanoutConfig",
+    "HttpConfig",
+    "SecretsConfig",
+    "StoreConfig",
+    "TelemetryConfig",
+    "TransportConfig",
+]
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration of a daemon."""
+
+    http: HttpConfig = field(default_factory=HttpConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    fanout: FanoutConfig = field(default_factory=FanoutConfig)
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    apns: ApnsConfig = field(default_factory=ApnsConfig)
+    secrets: SecretsConfig = field(default_factory=SecretsConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

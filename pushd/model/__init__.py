@@ -1,0 +1,1 @@
+"""The vocabulary: apps, users, devices, credentials, audiences, messages and notifications."""

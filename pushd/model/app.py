@@ -1,0 +1,55 @@
+"""Apps (tenants), their settings, and the keys that act for them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+AppId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What messages of an app fall back to."""
+
+    default_title: Annotated[str, Meta(max_length=1000)] | None = None
+    icon: Annotated[str, Meta(max_length=2048)] | None = None
+    """URL of the default icon."""
+    site_url: Annotated[str, Meta(max_length=2048)] | None = None
+    time_zone: Annotated[str, Meta(max_length=64)] = "UTC"
+    """IANA name; for devices that have none."""
+    locale: Annotated[str, Meta(max_length=35)] = "en"
+
+
+class App(Struct, frozen=True, kw_only=True):
+    """A tenant: everything else belongs to exactly one."""
+
+    id: AppId
+    name: str
+    settings: Settings
+    created_at: float
+
+
+class Role(StrEnum):
+    """What a key may do."""
+
+    ADMIN = "admin"
+    """Every app of this installation; made by `pushd up` and `pushd key`, belongs to no app."""
+    SERVER = "server"
+    """Send and administer one app."""
+    DEVICE = "device"
+    """Register and report for one app, never send: this key may ship inside a client."""
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """An API key without its secret, which only the answer that creates it shows."""
+
+    id: int
+    app_id: AppId | None
+    role: Role
+    name: str
+    hint: str
+    """The first characters of the key, enough to tell keys apart."""
+    created_at: float
+    revoked_at: float | None

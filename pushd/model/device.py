@@ -1,0 +1,142 @@
+"""Installs and their devices: addresses of a kind that one gateway serves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+ID_MAX = 2**31 - 1
+"""Numeric ids stay below 2^31: dialects show them to clients that read 32-bit integers."""
+
+
+class GatewayName(StrEnum):
+    """A gateway family; the value is stored and shown. Its number in outcome rows is its position, append-only."""
+
+    APNS = "apns"
+    FCM = "fcm"
+    WEBPUSH = "webpush"
+    HMS = "hms"
+    SAFARI = "safari"
+    EMAIL = "email"
+
+    @property
+    def number(self) -> int:
+        """The small integer stored beside outcome codes."""
+        return list(GatewayName).index(self)
+
+
+class Environment(StrEnum):
+    """Which of a gateway's two worlds an address lives in; gateways with one world use `production`."""
+
+    PRODUCTION = "production"
+    SANDBOX = "sandbox"
+
+
+class Platform(StrEnum):
+    """What an install runs on."""
+
+    IOS = "ios"
+    ANDROID = "android"
+    WEB = "web"
+    MACOS = "macos"
+    HUAWEI = "huawei"
+    EMAIL = "email"
+    OTHER = "other"
+
+
+class Kind(StrEnum):
+    """What sort of address a device is. Ordinary messages reach alert kinds only; the rest must be asked for."""
+
+    APNS = "apns"
+    APNS_VOIP = "apns_voip"
+    APNS_COMPLICATION = "apns_complication"
+    APNS_FILEPROVIDER = "apns_fileprovider"
+    APNS_LOCATION = "apns_location"
+    APNS_LIVEACTIVITY = "apns_liveactivity"
+    APNS_PUSHTOTALK = "apns_pushtotalk"
+    APNS_CONTROLS = "apns_controls"
+    APNS_WIDGETS = "apns_widgets"
+    APNS_MDM = "apns_mdm"
+    FCM = "fcm"
+    WEBPUSH = "webpush"
+    HMS = "hms"
+    SAFARI = "safari"
+    EMAIL = "email"
+
+    @property
+    def gateway(self) -> GatewayName:
+        """The gateway that serves this kind."""
+        return GatewayName(self.value.split("_", 1)[0])
+
+    @property
+    def number(self) -> int:
+        """The small integer stored for this kind: its position, append-only."""
+        return list(Kind).index(self)
+
+
+ALERT_KINDS = frozenset({Kind.APNS, Kind.FCM, Kind.WEBPUSH, Kind.HMS, Kind.SAFARI})
+
+
+class Route(NamedTuple):
+    """What a batch's rows share on the way out. `bundle` (bundle or package id) chooses the APNs topic."""
+
+    app_id: int
+    kind: Kind
+    environment: Environment
+    bundle: str
+
+
+Text255 = Annotated[str, Meta(min_length=1, max_length=255)]
+Tag = Annotated[str, Meta(min_length=1, max_length=255)]
+DeviceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
+
+
+class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One address of one install, as a client registers it; the newest registration of an address wins.
+
+    Fields that are absent (`UNSET`) stay as they are on the install; `null` clears them. `token` may be absent or
+    null: the install then exists, keeps user, tags and attributes, and has no address to push to.
+    """
+
+    install_id: Text255
+    kind: Kind = Kind.APNS
+    token: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    environment: Environment = Environment.PRODUCTION
+    bundle: Annotated[str, Meta(max_length=255)] | msgspec.UnsetType = msgspec.UNSET
+    user_id: Text255 | msgspec.UnsetType | None = msgspec.UNSET
+    platform: Platform | msgspec.UnsetType | None = msgspec.UNSET
+    tags: Annotated[list[Tag], Meta(max_length=1000)] | msgspec.UnsetType = msgspec.UNSET
+    locale: Annotated[str, Meta(max_length=35)] | msgspec.UnsetType | None = msgspec.UNSET
+    time_zone: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
+    app_version: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
+    push_enabled: bool | msgspec.UnsetType = msgspec.UNSET
+    in_app_consent: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """A device as the API shows it. The token is never shown whole: `token_hint` is its last four characters."""
+
+    id: DeviceId
+    install_id: str
+    kind: Kind
+    environment: Environment
+    bundle: str
+    token_hint: str
+    user_id: str | None
+    platform: Platform | None
+    tags: list[str]
+    locale: str | None
+    time_zone: str | None
+    app_version: str | None
+    push_enabled: bool
+    in_app_consent: bool
+    reachable: bool
+    """Has a live token and has push enabled."""
+    retired_at: float | None
+    retired_reason: str | None
+    registered_at: float
+    """UNIX seconds of the newest registration of this address."""
+    last_seen_at: float

@@ -1,0 +1,68 @@
+"""Row images of devices and users as columns: what the store loads and commits, and the index applies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.device import Route
+
+
+class DeviceFlag(IntFlag):
+    """Bits of a device's row image. It is reachable when it has a token, is enabled, and is neither retired nor gone."""
+
+    HAS_TOKEN = 1
+    PUSH_ENABLED = 2
+    RETIRED = 4
+    DELETED = 8
+    """A tombstone: the row stays long enough for every reader of the change feed to see it."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Postings:
+    """Which row has which tags, in compressed-sparse-row form: tags of row r are `ids[offsets[r]:offsets[r + 1]]`."""
+
+    offsets: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    names: dict[int, str]
+    """First-seen spelling of every tag id that `ids` holds; ids are per app, and never reused."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class DeviceRows:
+    """Whole images of devices of any apps; each is applied only where its revision is newer than what is known."""
+
+    ids: NDArray[np.uint32]
+    revisions: NDArray[np.int32]
+    route_ids: NDArray[np.int32]
+    user_ids: NDArray[np.uint32]
+    """0: nobody."""
+    flags: NDArray[np.uint8]
+    """Bits of `DeviceFlag`."""
+    tokens: NDArray[np.bytes_]
+    """Fixed-width, NUL-padded; empty where there is none."""
+    tags: Postings
+    """Tags of the device's install."""
+    routes: dict[int, Route] = field(default_factory=dict)
+    """Every route id that `route_ids` holds; a device's app is its route's."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class UserRows:
+    """Whole images of users of any apps; each is applied only where its revision is newer than what is known."""
+
+    ids: NDArray[np.uint32]
+    revisions: NDArray[np.int32]
+    app_ids: NDArray[np.int32]
+    external_ids: list[str]
+    deleted: NDArray[np.bool_]
+    tags: Postings
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,116 @@
+"""What became of a row: outcomes, and the append-only tables of reasons behind each outcome byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Outcome(IntEnum):
+    """What became of one row. `ACCEPTED` means that the gateway took it, never that it was delivered."""
+
+    PENDING = 0
+    ACCEPTED = 1
+    UNPROCESSED = 2
+    UNAVAILABLE = 3
+    THROTTLED = 4
+    LOST = 5
+    UNREGISTERED = 6
+    REJECTED = 7
+    MISCONFIGURED = 8
+    EXPIRED = 9
+    CANCELLED = 10
+    SUPPRESSED = 11
+
+
+RETRYABLE = frozenset({Outcome.UNPROCESSED, Outcome.UNAVAILABLE, Outcome.THROTTLED, Outcome.LOST})
+"""Outcomes after which the row may go out again, within the message's life and by its policy."""
+
+FAILED = frozenset(
+    {
+        Outcome.UNPROCESSED,
+        Outcome.UNAVAILABLE,
+        Outcome.THROTTLED,
+        Outcome.LOST,
+        Outcome.UNREGISTERED,
+        Outcome.REJECTED,
+        Outcome.MISCONFIGURED,
+    }
+)
+"""Outcomes that count as failed in the ledger once they are final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One line of a gateway's table: the byte that stands for it, its name in reports, and the outcome it means."""
+
+    code: int
+    name: str
+    outcome: Outcome
+
+
+VENDOR_CODES_FROM = 64
+"""Codes below are pushd's own and mean the same for every gateway; a vendor's table starts here."""
+
+ACCEPTED = Reason(1, "accepted", Outcome.ACCEPTED)
+NOT_WRITTEN = Reason(2, "not_written", Outcome.UNPROCESSED)
+REFUSED_STREAM = Reason(3, "refused_stream", Outcome.UNPROCESSED)
+ABOVE_GOAWAY = Reason(4, "above_goaway", Outcome.UNPROCESSED)
+NO_CONNECTION = Reason(5, "no_connection", Outcome.UNPROCESSED)
+CONNECTION_LOST = Reason(6, "connection_lost", Outcome.LOST)
+RESPONSE_TIMEOUT = Reason(7, "response_timeout", Outcome.LOST)
+STREAM_RESET = Reason(8, "stream_reset", Outcome.LOST)
+STOPPED = Reason(9, "daemon_stopped", Outcome.LOST)
+MALFORMED_RESPONSE = Reason(10, "malformed_response", Outcome.UNAVAILABLE)
+EXPIRED = Reason(11, "expired", Outcome.EXPIRED)
+CANCELLED = Reason(12, "cancelled", Outcome.CANCELLED)
+UNREACHABLE = Reason(13, "no_longer_reachable", Outcome.SUPPRESSED)
+NO_CREDENTIAL = Reason(14, "no_credential", Outcome.MISCONFIGURED)
+PAYLOAD_TOO_LARGE = Reason(15, "payload_too_large", Outcome.REJECTED)
+NOT_SUPPORTED = Reason(16, "not_supported_on_platform", Outcome.SUPPRESSED)
+
+COMMON_REASONS = (
+    ACCEPTED,
+    NOT_WRITTEN,
+    REFUSED_STREAM,
+    ABOVE_GOAWAY,
+    NO_CONNECTION,
+    CONNECTION_LOST,
+    RESPONSE_TIMEOUT,
+    STREAM_RESET,
+    STOPPED,
+    MALFORMED_RESPONSE,
+    EXPIRED,
+    CANCELLED,
+    UNREACHABLE,
+    NO_CREDENTIAL,
+    PAYLOAD_TOO_LARGE,
+    NOT_SUPPORTED,
+)
+
+
+class Reasons:
+    """A gateway's whole table, common and vendor's reasons by code. Tables only ever grow: codes are stored."""
+
+    __slots__ = ("by_code", "outcomes")
+
+    def __init__(self, vendor: Iterable[Reason] = ()) -> None:
+        self.by_code: dict[int, Reason] = {}
+        self.outcomes: NDArray[np.uint8] = np.zeros(256, np.uint8)
+        for reason in (*COMMON_REASONS, *vendor):
+            assert 0 < reason.code < 256, reason
+            assert reason.code not in self.by_code, reason
+            self.by_code[reason.code] = reason
+            self.outcomes[reason.code] = reason.outcome
+
+    def outcome(self, code: int) -> Outcome:
+        """The outcome that a stored code means."""
+        return self.by_code[code].outcome
+
+    def name(self, code: int) -> str:
+        """The name that reports give to a stored code."""
+        return self.by_code[code].name

@@ -1,0 +1,56 @@
+"""One shape for long-lived parts: start, stop, and tasks whose failure is never silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """A long-lived part of the daemon. Subclasses override `start` and `stop`; `spawn` runs their tasks.
+
+    A task that fails has broken an invariant (what can fail by itself handles its own errors): `fatal` is called, by
+    default logged, and the daemon sets it to its own stop, so that the supervisor restarts the process from the truth.
+    """
+
+    fatal: Callable[[BaseException], None] | None = None
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Makes the part ready; returns when it is."""
+
+    async def stop(self) -> None:
+        """Ends the part's tasks; returns when they are gone."""
+        await self.cancel_tasks()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A running task of this part, cancelled by `stop`."""
+        task = asyncio.create_task(self._guard(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def cancel_tasks(self) -> None:
+        """Cancels what `spawn` started and waits for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guard(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the one place: nothing a task raises may vanish
+            log.critical("task_failed", service=type(self).__name__, error=repr(error), exc_info=error)
+            if self.fatal is not None:
+                self.fatal(error)
+            return None
