@@ -12,7 +12,7 @@ from pushd.model.device import Route
 
 
 class DeviceFlag(IntFlag):
-    """Bits of a device's row image. It is reachable when it has a token, is enabled, and is neither retired nor gone."""
+    """Bits of a device's row image. Reachable: a token, enabled, neither retired nor gone."""
 
     HAS_TOKEN = 1
     PUSH_ENABLED = 2
