@@ -1,0 +1,1 @@
+"""Every request and question from outside: the one function that carries it out."""
