@@ -1,0 +1,83 @@
+"""A request as an operation's handler sees it: decoded body and parameters, lines, paging, idempotency."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+from pushd.api.operation import Listing, Page
+from pushd.errors import Fault, InvalidRequestError
+from pushd.web.cursor import Cursors
+from pushd.web.ndjson import LineReader
+
+B = TypeVar("B")
+P = TypeVar("P")
+T = TypeVar("T")
+
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+
+
+class Request(Generic[B, P]):
+    """What a handler is given. `Request[Body, Params]`; None where the operation has no body or no parameters."""
+
+    __slots__ = ("_cursors", "_lines", "_page_max", "_scope", "address", "body", "headers", "id", "params", "raw")
+
+    def __init__(
+        self,
+        *,
+        body: B,
+        params: P,
+        raw: bytes,
+        headers: Mapping[str, str],
+        address: str,
+        request_id: str,
+        scope: str,
+        cursors: Cursors,
+        page_max: int,
+        lines: LineReader | None,
+    ) -> None:
+        self.body = body
+        self.params = params
+        self.raw = raw
+        """The body's bytes as they came; empty for lines."""
+        self.headers = headers
+        """Case-insensitive."""
+        self.address = address
+        """The client's, behind trusted proxies too."""
+        self.id = request_id
+        self._scope = scope
+        self._cursors = cursors
+        self._page_max = page_max
+        self._lines = lines
+
+    def lines(self) -> LineReader:
+        """The NDJSON body; `async for batch in request.lines().batches(5_000)` gives (number of first line, lines)."""
+        assert self._lines is not None, "the operation has no body_lines"
+        return self._lines
+
+    def idempotency(self) -> tuple[str, bytes] | None:
+        """(Idempotency-Key, SHA-256 of the body), or None without the header."""
+        key = self.headers.get("Idempotency-Key")
+        if key is None:
+            return None
+        if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+            fault = Fault("Idempotency-Key", f"must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
+            raise InvalidRequestError(faults=[fault])
+        return key, hashlib.sha256(self.raw).digest()
+
+    @property
+    def limit(self) -> int:
+        """Items that a page may have: the caller's limit, within the operator's."""
+        assert isinstance(self.params, Page)
+        return min(self.params.limit, self._page_max)
+
+    def after(self, first: int = 0) -> int:
+        """The position that the caller's cursor carries; `first` without a cursor."""
+        assert isinstance(self.params, Page)
+        return first if self.params.cursor is None else self._cursors.open(self._scope, self.params.cursor)
+
+    def listing(self, items: Sequence[T], positions: Sequence[int]) -> Listing[T]:
+        """A page of items with the cursor of the next one, when this one is full; a position per item."""
+        more = self._cursors.seal(self._scope, positions[-1]) if len(items) >= self.limit else None
+        return Listing(items=list(items), next=more)

@@ -1,0 +1,1 @@
+"""What lies under every HTTP surface: server and TLS, limits, deadlines, auth, problem details."""
