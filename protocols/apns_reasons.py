@@ -2,8 +2,8 @@
 
 Theory. An answer is a status and, unless it is 200, a JSON body `{"reason": …}`; a 410 carries `timestamp` too. The
 same JSON may be the debug data of a GOAWAY. `lookup` turns (status, reason) into a position in `REASONS`, which callers
-may store: **the table only ever grows at its end**. A reason that Apple adds after this was written falls to an entry of
-its status class (G-08), never to one that ends a device token: deleting is a whitelist of exact reasons (G-04).
+may store: **the table only ever grows at its end**. A reason that Apple adds after this was written falls to an entry
+of its status class (G-08), never to one that ends a device token: deleting is a whitelist of exact reasons (G-04).
 
 Sources: "Handling notification responses from APNs", "Handling error responses from Apple Push Notification service"
 (broadcast and channels), developer.apple.com/documentation/usernotifications.

@@ -1,0 +1,173 @@
+"""A Message as an APNs payload and header values (Apple: "Generating a remote notification")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from protocols import apns
+from pushd.batch import Rendered
+from pushd.content import life
+from pushd.content.merge import merge
+from pushd.content.size import encode, refuse_above
+from pushd.model.app import Settings
+from pushd.model.message import LiveActivity, Message, PushType, Sound
+from pushd.model.notification import Send
+
+SILENT = "none"
+"""The sound name that means: no sound."""
+
+
+class _Source(NamedTuple):
+    # What bodies are made of.
+    message: Message
+    app: Settings
+    notification_id: int
+    now: float
+
+
+def render(message: Message, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered:
+    """Payload, header values and expiry of a message; `now` (UNIX seconds) is its release.
+
+    Headers: apns-push-type, apns-priority and, where there is one, apns-collapse-id; the topic is the route's.
+    InvalidRequestError names the largest field and the excess when the payload is over its limit (A-40).
+    """
+    push_type = message.push_type
+    body = _BODIES[push_type](_Source(message, app, notification_id, now))
+    payload = encode(merge(body, message.overrides.get("apns", {})))
+    refuse_above(apns.payload_limit(push_type), payload, message, platform="apns")
+    headers = [
+        ("apns-push-type", push_type.value),
+        ("apns-priority", str(apns.priority(push_type, urgent=message.priority == "high"))),
+    ]
+    collapse = life.collapse_id(send, notification_id)
+    if collapse is not None:
+        headers.append(("apns-collapse-id", apns.collapse_header(collapse)))
+    return Rendered(payload=payload, headers=tuple(headers), expires_at=life.expires_at(send, now))
+
+
+def wakes_extension(message: Message) -> bool:
+    """Whether the app's notification service extension has something to do before the notification is shown."""
+    return bool(
+        message.badge_increment is not None or message.image or message.media or message.icon or message.buttons
+    )
+
+
+def _alert_body(source: _Source) -> dict[str, Any]:
+    message = source.message
+    alert = _alert(message, source.app.default_title)
+    aps = _aps(message, alert)
+    if message.sound is None and alert:
+        aps["sound"] = "default"
+    if message.mutable_content or (message.mutable_content is None and wakes_extension(message)):
+        aps["mutable-content"] = 1
+    return {"aps": aps, **_app_keys(message, source.notification_id)}
+
+
+def _background_body(source: _Source) -> dict[str, Any]:
+    return {"aps": {"content-available": 1}, **_app_keys(source.message, source.notification_id)}
+
+
+def _app_body(source: _Source) -> dict[str, Any]:
+    # The app itself handles the push and draws what it likes, so nothing is filled in.
+    message = source.message
+    return {"aps": _aps(message, _alert(message, None)), **_app_keys(message, source.notification_id)}
+
+
+def _liveactivity_body(source: _Source) -> dict[str, Any]:
+    message, activity = source.message, source.message.live_activity
+    assert activity is not None, "content.check lets no live activity push pass without its event"
+    aps = _activity(activity, source.now)
+    alert: dict[str, Any] = _alert(message, None)
+    sound = _sound(message.sound)
+    if alert and (sound or message.sound is None):
+        alert["sound"] = sound or "default"
+    if alert:
+        aps["alert"] = alert
+    if message.relevance is not None:
+        aps["relevance-score"] = message.relevance
+    return {"aps": aps}
+
+
+def _reload_body(_: _Source) -> dict[str, Any]:
+    # Widgets and controls read nothing from the push: it tells them to fetch.
+    return {"aps": {"content-changed": True}}
+
+
+def _system_body(source: _Source) -> dict[str, Any]:
+    # iOS reads these keys at the top level: `container-identifier` and `domain`, or `mdm`.
+    return dict(source.message.data or {})
+
+
+_BODIES: dict[PushType, Callable[[_Source], dict[str, Any]]] = {
+    PushType.ALERT: _alert_body,
+    PushType.BACKGROUND: _background_body,
+    PushType.VOIP: _app_body,
+    PushType.COMPLICATION: _app_body,
+    PushType.FILEPROVIDER: _system_body,
+    PushType.LOCATION: _app_body,
+    PushType.LIVEACTIVITY: _liveactivity_body,
+    PushType.PUSHTOTALK: _app_body,
+    PushType.CONTROLS: _reload_body,
+    PushType.WIDGETS: _reload_body,
+    PushType.MDM: _system_body,
+}
+
+
+def _alert(message: Message, default_title: str | None) -> dict[str, Any]:
+    texts = {"title": message.title, "subtitle": message.subtitle, "body": message.body}
+    alert = {key: text for key, text in texts.items() if text}
+    if alert and default_title and message.title is None:
+        alert = {"title": default_title, **alert}
+    return alert
+
+
+def _aps(message: Message, alert: dict[str, Any]) -> dict[str, Any]:
+    values = {
+        "alert": alert or None,
+        "badge": message.badge,
+        "sound": _sound(message.sound),
+        "category": message.category,
+        "thread-id": message.thread,
+        "interruption-level": message.interruption_level,
+        "relevance-score": message.relevance,
+        "content-available": 1 if message.content_available else None,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _sound(sound: str | Sound | None) -> str | dict[str, Any] | None:
+    if isinstance(sound, Sound):
+        if sound.critical:
+            return {"critical": 1, "name": sound.name, "volume": sound.volume}
+        sound = sound.name
+    return None if sound == SILENT else sound or None
+
+
+def _activity(activity: LiveActivity, now: float) -> dict[str, Any]:
+    values = {
+        "timestamp": int(now) if activity.timestamp is None else activity.timestamp,
+        "event": activity.event,
+        "content-state": activity.content_state,
+        "attributes-type": activity.attributes_type,
+        "attributes": activity.attributes,
+        "stale-date": activity.stale_date,
+        "dismissal-date": activity.dismissal_date,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _app_keys(message: Message, notification_id: int) -> dict[str, Any]:
+    values = {
+        "id": notification_id,
+        "url": message.url,
+        "icon": message.icon,
+        "image": message.image,
+        "media": msgspec.to_builtins(message.media),
+        "buttons": msgspec.to_builtins(message.buttons),
+        "badge_increment": message.badge_increment,
+    }
+    ours = {key: value for key, value in values.items() if value not in (None, [])}
+    return {"pushd": ours} if message.data is None else {"pushd": ours, "data": message.data}
