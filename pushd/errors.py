@@ -86,6 +86,12 @@ class PayloadTooLargeError(PushdError):
     code, status, title = "payload_too_large", 413, "The body is too large"
 
 
+class HeadersTooLargeError(PushdError):
+    """The headers are larger than the limit."""
+
+    code, status, title = "headers_too_large", 431, "The headers are too large"
+
+
 class UnsupportedMediaTypeError(PushdError):
     """The body is not of a kind that this path takes."""
 

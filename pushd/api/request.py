@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from pushd.api.operation import Listing, Page
 from pushd.errors import Fault, InvalidRequestError
 from pushd.web.cursor import Cursors
+from pushd.web.incoming import Incoming
 from pushd.web.ndjson import LineReader
 
 B = TypeVar("B")
@@ -21,7 +22,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 class Request(Generic[B, P]):
     """What a handler is given. `Request[Body, Params]`; None where the operation has no body or no parameters."""
 
-    __slots__ = ("_cursors", "_lines", "_page_max", "_scope", "address", "body", "headers", "id", "params", "raw")
+    __slots__ = ("_cursors", "_incoming", "_lines", "_page_max", "_scope", "body", "params", "raw")
 
     def __init__(
         self,
@@ -29,9 +30,7 @@ class Request(Generic[B, P]):
         body: B,
         params: P,
         raw: bytes,
-        headers: Mapping[str, str],
-        address: str,
-        request_id: str,
+        incoming: Incoming,
         scope: str,
         cursors: Cursors,
         page_max: int,
@@ -41,15 +40,26 @@ class Request(Generic[B, P]):
         self.params = params
         self.raw = raw
         """The body's bytes as they came; empty for lines."""
-        self.headers = headers
-        """Case-insensitive."""
-        self.address = address
-        """The client's, behind trusted proxies too."""
-        self.id = request_id
+        self._incoming = incoming
         self._scope = scope
         self._cursors = cursors
         self._page_max = page_max
         self._lines = lines
+
+    @property
+    def id(self) -> str:
+        """The name of this request, as its answer shows it."""
+        return self._incoming.id
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, case-insensitive."""
+        return self._incoming.headers
+
+    @property
+    def address(self) -> str:
+        """The client's address, behind trusted proxies too."""
+        return self._incoming.client.address
 
     def lines(self) -> LineReader:
         """The NDJSON body; `async for batch in request.lines().batches(5_000)` gives (number of first line, lines)."""
@@ -58,7 +68,7 @@ class Request(Generic[B, P]):
 
     def idempotency(self) -> tuple[str, bytes] | None:
         """(Idempotency-Key, SHA-256 of the body), or None without the header."""
-        key = self.headers.get("Idempotency-Key")
+        key = self._incoming.headers.get("Idempotency-Key")
         if key is None:
             return None
         if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX or not key.isascii() or not key.isprintable():

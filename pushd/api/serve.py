@@ -1,0 +1,185 @@
+"""From the table to the wire: the endpoint of each operation, mounted under /pushd/v1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from pushd.api.operation import Operation, Reply, Scope
+from pushd.api.request import Request
+from pushd.config.http import HttpConfig
+from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, PushdError, UnavailableError
+from pushd.model.app import Key, Role
+from pushd.model.device import ID_MAX
+from pushd.web import problem
+from pushd.web.auth import Authenticator
+from pushd.web.caller import Caller
+from pushd.web.cursor import Cursors
+from pushd.web.decode import JsonBody, Parameters, no_parameters
+from pushd.web.incoming import Incoming
+from pushd.web.ndjson import LineReader
+from pushd.web.router import Endpoint, Router
+
+if TYPE_CHECKING:
+    from pushd.commands.context import Context
+
+T = TypeVar("T")
+
+PREFIX = "/pushd/v1"
+APP_HEADER = "Pushd-App"
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+_JSON_TYPES = frozenset({JSON})
+_NDJSON_TYPES = frozenset({NDJSON, "application/jsonl", "application/ndjson"})
+_encode = msgspec.json.Encoder().encode
+
+
+class Api:
+    """Mounts operations: it holds what all their endpoints share."""
+
+    def __init__(self, context: Context, auth: Authenticator, cursors: Cursors, config: HttpConfig) -> None:
+        self.context = context
+        self.auth = auth
+        self.cursors = cursors
+        self.config = config
+
+    def mount(self, router: Router, operations: Iterable[Operation]) -> None:
+        """Routes every operation."""
+        for operation in operations:
+            router.add(operation.method, PREFIX + operation.path, self._endpoint(operation))
+
+    def _endpoint(self, operation: Operation) -> Endpoint:
+        parameters = _parameters(operation)
+        body = _body(operation, self.config)
+        respond = _respond_lines if operation.answer_lines is not None else _respond
+        timeout_s = self.config.request_timeout_s if operation.body_lines is None else None
+        handler, name = operation.handler, operation.name
+
+        async def endpoint(incoming: Incoming) -> web.StreamResponse:
+            key = await self.auth.key(incoming)
+            if key.role not in operation.roles:
+                raise ForbiddenError(f"A {key.role} key may not do this")
+            app_id = await self._app(operation.scope, key, incoming)
+            params = parameters(incoming)
+            raw, value, lines = await body(incoming)
+            request: Request[Any, Any] = Request(
+                body=value,
+                params=params,
+                raw=raw,
+                incoming=incoming,
+                scope=f"{name} {app_id}",
+                cursors=self.cursors,
+                page_max=self.config.page_items_max,
+                lines=lines,
+            )
+            result = await _within(timeout_s, handler(self.context, Caller(key, app_id), request))
+            return await respond(operation, incoming, result, self.config)
+
+        return endpoint
+
+    async def _app(self, scope: Scope, key: Key, incoming: Incoming) -> int | None:
+        """The app that a request acts on; NotFoundError for any that is not there for this key."""
+        if scope is Scope.INSTALLATION:
+            return key.app_id
+        named = incoming.headers.get(APP_HEADER)
+        if named is None:
+            if key.app_id is None and scope is Scope.APP:
+                fault = Fault(APP_HEADER, "an admin key names the app it acts on by this header")
+                raise InvalidRequestError(faults=[fault])
+            return key.app_id
+        app_id = int(named) if named.isascii() and named.isdigit() and len(named) <= 10 else 0
+        if key.role is Role.ADMIN and 0 < app_id <= ID_MAX:
+            await self.context.store.apps.get(app_id)
+        elif app_id != key.app_id:
+            raise NotFoundError("There is no such app")
+        return app_id
+
+
+async def _within(seconds: float | None, work: Awaitable[T]) -> T:
+    """What the work gives; UnavailableError when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise UnavailableError("The answer took too long") from None
+
+
+def _parameters(operation: Operation) -> Callable[[Incoming], Any]:
+    if operation.params is None:
+
+        def none(incoming: Incoming) -> None:
+            if incoming.raw_query:
+                no_parameters(incoming.raw_query)
+
+        return none
+    decoder = Parameters(operation.params, operation.path_params)
+    return lambda incoming: decoder.decode(incoming.path_values, incoming.raw_query)
+
+
+def _body(operation: Operation, config: HttpConfig) -> Callable[[Incoming], Awaitable[tuple[bytes, Any, Any]]]:
+    """Reads a body as (bytes, value, lines), whichever of them the operation has."""
+    if operation.body_lines is not None:
+
+        async def lines(incoming: Incoming) -> tuple[bytes, Any, LineReader]:
+            return (
+                b"",
+                None,
+                await incoming.lines(
+                    types=_NDJSON_TYPES,
+                    bytes_max=config.bulk_body_bytes_max,
+                    line_bytes_max=config.line_bytes_max,
+                    idle_s=config.stream_idle_timeout_s,
+                ),
+            )
+
+        return lines
+
+    decoder: JsonBody[Any] | None = None if operation.body is None else JsonBody(operation.body)
+
+    async def whole(incoming: Incoming) -> tuple[bytes, Any, None]:
+        if decoder is None:
+            return b"", None, None
+        raw = await incoming.body(types=_JSON_TYPES, bytes_max=config.body_bytes_max, timeout_s=config.body_timeout_s)
+        return raw, decoder.decode(raw), None
+
+    return whole
+
+
+async def _respond(operation: Operation, incoming: Incoming, result: Any, _: HttpConfig) -> web.StreamResponse:
+    status, headers = operation.statuses[0], {"X-Request-Id": incoming.id}
+    if isinstance(result, Reply):
+        status, headers, result = result.status or status, headers | dict(result.headers), result.body
+    if status == 204:
+        return web.Response(status=204, headers=headers)
+    body = result if isinstance(result, bytes) else _encode(result)
+    return web.Response(body=body, status=status, headers=headers, content_type=JSON)
+
+
+async def _respond_lines(
+    operation: Operation, incoming: Incoming, result: AsyncIterator[Any], config: HttpConfig
+) -> web.StreamResponse:
+    """Streams lines; an error on the way is the last line, as problem details, for the status has gone out."""
+    response = web.StreamResponse(status=operation.statuses[0], headers={"X-Request-Id": incoming.id})
+    response.content_type = NDJSON
+    await response.prepare(incoming)
+    try:
+        async for line in result:
+            await _write(response, _encode(line) + b"\n", config)
+    except PushdError as error:
+        await _write(response, problem.encode(error, incoming.id) + b"\n", config)
+        response.force_close()
+    await response.write_eof()
+    return response
+
+
+async def _write(response: web.StreamResponse, data: bytes, config: HttpConfig) -> None:
+    try:
+        async with asyncio.timeout(config.stream_idle_timeout_s):
+            await response.write(data)
+    except TimeoutError:
+        raise ConnectionResetError("the client does not read its answer") from None

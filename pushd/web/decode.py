@@ -1,0 +1,195 @@
+"""JSON bodies and parameters into typed values; whatever is wrong becomes a fault that names its field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from pushd.errors import Fault, InvalidRequestError, NotFoundError
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Struct)
+
+DEPTH_MAX = 64
+"""Levels of a body: what later walks an audience or a payload recurses that far and no further."""
+DUPLICATES_BYTES_MAX = 256 * 1024
+"""Up to this size a body is searched for repeated keys, which takes a second parse (RFC 8259 section 4 leaves their
+meaning open, and people's typos are short); above, where machines write, the last one counts."""
+QUERY_FIELDS_MAX = 100
+
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
+_FIELD = re.compile(r"Object (?P<kind>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+class JsonBody(Generic[T]):
+    """Decodes bodies of one type, strictly: unknown and repeated fields are errors."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, type_: Any) -> None:
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
+
+    def decode(self, raw: bytes) -> T:
+        """The value; InvalidRequestError with a JSON pointer (RFC 6901) to what is wrong."""
+        value = self.decode_line(raw)
+        if len(raw) <= DUPLICATES_BYTES_MAX:
+            _check_repeats(raw)
+        return value
+
+    def decode_line(self, raw: bytes) -> T:
+        """As `decode`, for a line of a stream, where nobody types: repeated keys are not looked for."""
+        _check_depth(raw)
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(faults=[fault(str(error))]) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"This is not JSON: {error}", faults=[Fault("", str(error))]) from None
+        except RecursionError:
+            raise _too_deep() from None
+
+
+class Parameters(Generic[P]):
+    """Decodes the parameters of one operation, from path and query."""
+
+    __slots__ = ("_lists", "_path", "_query", "_type")
+
+    def __init__(self, type_: type[P], path: Sequence[str]) -> None:
+        self._type = type_
+        self._path = tuple(path)
+        fields = msgspec.structs.fields(type_)
+        self._query = frozenset(one.encode_name for one in fields) - set(path)
+        kinds = msgspec.inspect.type_info(type_)
+        assert isinstance(kinds, msgspec.inspect.StructType)
+        self._lists = {one.encode_name for one in kinds.fields if _is_list(one.type)}
+
+    def decode(self, path_values: Sequence[str], query: str) -> P:
+        """The parameters; NotFoundError where the path names what cannot be, InvalidRequestError for the query."""
+        values: dict[str, Any] = {
+            name: unquote(value) for name, value in zip(self._path, path_values, strict=True)
+        } | self._parse(query)
+        try:
+            return msgspec.convert(values, self._type, strict=False)
+        except msgspec.ValidationError as error:
+            found = fault(str(error))
+            name = found.pointer.removeprefix("/").partition("/")[0]
+            if name in self._path:
+                raise NotFoundError from None
+            raise InvalidRequestError(faults=[Fault(name, found.detail)]) from None
+
+    def _parse(self, query: str) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, value in parse_query(query):
+            if name not in self._query:
+                raise InvalidRequestError(faults=[Fault(name, "is not a parameter of this operation")])
+            if name in self._lists:
+                values.setdefault(name, []).append(value)
+            elif name in values:
+                raise InvalidRequestError(faults=[Fault(name, "is given more than once")])
+            else:
+                values[name] = value
+        return values
+
+
+def parse_query(query: str) -> list[tuple[str, str]]:
+    """Names and values of a query string, in order; InvalidRequestError when it has too many or is not UTF-8."""
+    if not query:
+        return []
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        raise InvalidRequestError("The query is not valid") from None
+
+
+def no_parameters(query: str) -> None:
+    """Nothing; InvalidRequestError when an operation without parameters is given some."""
+    for name, _ in parse_query(query):
+        raise InvalidRequestError(faults=[Fault(name, "is not a parameter of this operation")])
+
+
+def fault(message: str) -> Fault:
+    """Msgspec's message as pointer and detail: "… - at `$.audience.ids[3]`" is /audience/ids/3.
+
+    A step that msgspec does not know (`[...]`: some key of a map) ends the pointer at the map.
+    """
+    found = _MESSAGE.fullmatch(message)
+    assert found is not None
+    pointer = ""
+    for step in _STEP.finditer(found["path"] or ""):
+        if step["index"] == "...":
+            break
+        pointer += "/" + _escape(step["name"] or step["index"])
+    what = found["what"]
+    if field := _FIELD.fullmatch(what):
+        pointer += "/" + _escape(field["name"])
+        what = "is required" if field["kind"] == "missing required" else "is not a field that is known here"
+    return Fault(pointer, ("has a wrong key: " if found["key"] else "") + what)
+
+
+def _escape(token: str) -> str:
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def _is_list(kind: msgspec.inspect.Type) -> bool:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return any(_is_list(one) for one in kind.types)
+    return isinstance(kind, msgspec.inspect.ListType)
+
+
+def _too_deep() -> InvalidRequestError:
+    return InvalidRequestError(faults=[Fault("", f"is nested deeper than {DEPTH_MAX} levels")])
+
+
+def _check_depth(raw: bytes) -> None:
+    if raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX:  # nearly every body ends here
+        return
+    marks = np.frombuffer(_STRING.sub(b"", raw), np.uint8)
+    steps = ((marks == ord("{")) | (marks == ord("["))).astype(np.int8) - ((marks == ord("}")) | (marks == ord("]")))
+    if int(np.cumsum(steps, dtype=np.int64).max(initial=0)) > DEPTH_MAX:
+        raise _too_deep()
+
+
+def _check_repeats(raw: bytes) -> None:
+    try:
+        json.loads(raw, object_pairs_hook=_distinct)
+    except _RepeatedError:
+        pointer = _repeat(json.loads(raw, object_pairs_hook=_Pairs), "")
+        raise InvalidRequestError(faults=[Fault(pointer, "is there twice")]) from None
+
+
+class _RepeatedError(ValueError):
+    """A key stands twice in one object."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it was written, with its repeats."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _RepeatedError
+    return made
+
+
+def _repeat(value: Any, pointer: str) -> str:
+    """Pointer to the first key that stands twice; empty when there is none."""
+    steps = value if isinstance(value, _Pairs) else enumerate(value) if isinstance(value, list) else ()
+    seen: set[str | int] = set()
+    for key, inner in steps:
+        here = f"{pointer}/{_escape(str(key))}"
+        if key in seen:
+            return here
+        seen.add(key)
+        if found := _repeat(inner, here):
+            return found
+    return ""
