@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -12,13 +12,15 @@ from aiohttp import web
 from pushd.api.operation import Operation, Reply, Scope
 from pushd.api.request import Request
 from pushd.config.http import HttpConfig
-from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, PushdError, UnavailableError
+from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import Key, Role
 from pushd.model.device import ID_MAX
 from pushd.web import problem
+from pushd.web.answer import JSON, Answer
 from pushd.web.auth import Authenticator
 from pushd.web.caller import Caller
 from pushd.web.cursor import Cursors
+from pushd.web.deadlines import Deadlines
 from pushd.web.decode import JsonBody, Parameters, no_parameters
 from pushd.web.incoming import Incoming
 from pushd.web.ndjson import LineReader
@@ -27,11 +29,8 @@ from pushd.web.router import Endpoint, Router
 if TYPE_CHECKING:
     from pushd.commands.context import Context
 
-T = TypeVar("T")
-
 PREFIX = "/pushd/v1"
 APP_HEADER = "Pushd-App"
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 _JSON_TYPES = frozenset({JSON})
@@ -47,6 +46,7 @@ class Api:
         self.auth = auth
         self.cursors = cursors
         self.config = config
+        self._deadlines = Deadlines(config.request_timeout_s)
 
     def mount(self, router: Router, operations: Iterable[Operation]) -> None:
         """Routes every operation."""
@@ -57,10 +57,9 @@ class Api:
         parameters = _parameters(operation)
         body = _body(operation, self.config)
         respond = _respond_lines if operation.answer_lines is not None else _respond
-        timeout_s = self.config.request_timeout_s if operation.body_lines is None else None
         handler, name = operation.handler, operation.name
 
-        async def endpoint(incoming: Incoming) -> web.StreamResponse:
+        async def endpoint(incoming: Incoming) -> Answer | web.StreamResponse:
             key = await self.auth.key(incoming)
             if key.role not in operation.roles:
                 raise ForbiddenError(f"A {key.role} key may not do this")
@@ -77,7 +76,7 @@ class Api:
                 page_max=self.config.page_items_max,
                 lines=lines,
             )
-            result = await _within(timeout_s, handler(self.context, Caller(key, app_id), request))
+            result = await self._deadlines.within(handler(self.context, Caller(key, app_id), request))
             return await respond(operation, incoming, result, self.config)
 
         return endpoint
@@ -98,15 +97,6 @@ class Api:
         elif app_id != key.app_id:
             raise NotFoundError("There is no such app")
         return app_id
-
-
-async def _within(seconds: float | None, work: Awaitable[T]) -> T:
-    """What the work gives; UnavailableError when it takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        raise UnavailableError("The answer took too long") from None
 
 
 def _parameters(operation: Operation) -> Callable[[Incoming], Any]:
@@ -150,14 +140,13 @@ def _body(operation: Operation, config: HttpConfig) -> Callable[[Incoming], Awai
     return whole
 
 
-async def _respond(operation: Operation, incoming: Incoming, result: Any, _: HttpConfig) -> web.StreamResponse:
-    status, headers = operation.statuses[0], {"X-Request-Id": incoming.id}
+async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfig) -> Answer:
+    status, headers = operation.statuses[0], None
     if isinstance(result, Reply):
-        status, headers, result = result.status or status, headers | dict(result.headers), result.body
+        status, headers, result = result.status or status, result.headers, result.body
     if status == 204:
-        return web.Response(status=204, headers=headers)
-    body = result if isinstance(result, bytes) else _encode(result)
-    return web.Response(body=body, status=status, headers=headers, content_type=JSON)
+        return Answer(status=204, headers=headers)
+    return Answer(result if isinstance(result, bytes) else _encode(result), status=status, headers=headers)
 
 
 async def _respond_lines(

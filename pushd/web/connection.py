@@ -115,9 +115,9 @@ class Connection(web.RequestHandler):
         else:
             error = InternalError()
             log.error("request_failed", reference=reference, exc_info=exc)
-        response = problem.render(error, reference)
-        response.force_close()
-        return response
+        answer = problem.render(error, reference)
+        answer.force_close()
+        return cast("web.StreamResponse", answer)
 
     def _await_head(self) -> None:
         timeout_s = self._shared.config.header_timeout_s

@@ -160,7 +160,7 @@ def _check_depth(raw: bytes) -> None:
 
 def _check_repeats(raw: bytes) -> None:
     try:
-        json.loads(raw, object_pairs_hook=_distinct)
+        _search(raw.decode())
     except _RepeatedError:
         pointer = _repeat(json.loads(raw, object_pairs_hook=_Pairs), "")
         raise InvalidRequestError(faults=[Fault(pointer, "is there twice")]) from None
@@ -193,3 +193,6 @@ def _repeat(value: Any, pointer: str) -> str:
         if found := _repeat(inner, here):
             return found
     return ""
+
+
+_search = json.JSONDecoder(object_pairs_hook=_distinct).decode

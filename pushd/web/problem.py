@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from pushd.errors import PushdError
+from pushd.web.answer import Answer
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_BASE = "/pushd/v1/docs#problem-"
@@ -81,14 +81,14 @@ def headers(error: PushdError) -> dict[str, str]:
     return made
 
 
-def render(error: PushdError, reference: str, more: Mapping[str, str] | None = None) -> web.Response:
+def render(error: PushdError, reference: str, more: Mapping[str, str] | None = None) -> Answer:
     """The answer that tells a caller of an error."""
-    response = web.Response(
-        body=encode(error, reference),
+    answer = Answer(
+        encode(error, reference),
         status=error.status,
-        headers={**headers(error), **(more or {}), "X-Request-Id": reference},
+        headers={**headers(error), **(more or {})},
         content_type=CONTENT_TYPE,
     )
     if error.status in _CLOSING:
-        response.force_close()
-    return response
+        answer.force_close()
+    return answer

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from aiohttp import web
 
 from pushd.errors import MethodNotAllowedError, NotFoundError
+from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
 
-Endpoint = Callable[[Incoming], Awaitable[web.StreamResponse]]
+Endpoint = Callable[[Incoming], Awaitable[Answer | web.StreamResponse]]
 
 _PARAMETER = re.compile(r"\{\w+\}")
 

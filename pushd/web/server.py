@@ -14,7 +14,9 @@ from aiohttp import web
 from pushd.config.http import HttpConfig
 from pushd.errors import HeadersTooLargeError, PushdError
 from pushd.service import Service
+from pushd.telemetry import log_request
 from pushd.web import problem
+from pushd.web.answer import Answer
 from pushd.web.connection import Connection, Shared
 from pushd.web.incoming import Incoming
 from pushd.web.proxies import Proxies
@@ -100,8 +102,7 @@ class HttpServer(Service):
         taken: int = listener.sockets[0].getsockname()[1]
         return taken
 
-    async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        assert isinstance(incoming, Incoming)
+    async def _answer(self, incoming: Incoming) -> Answer | web.StreamResponse:
         started = monotonic()
         code = None
         try:
@@ -115,16 +116,17 @@ class HttpServer(Service):
             code = error.code
             if error.status >= 500:
                 log.warning("request_error", id=incoming.id, code=error.code, detail=error.detail)
-        log.info(
-            "request",
-            id=incoming.id,
-            method=incoming.method,
-            route=incoming.route,
-            status=response.status,
-            code=code,
-            ms=round((monotonic() - started) * 1000, 2),
-            address=incoming.client.address,
-            key=incoming.caller,
+        log_request(
+            {
+                "id": incoming.id,
+                "method": incoming.method,
+                "route": incoming.route,
+                "status": response.status,
+                "code": code,
+                "ms": round((monotonic() - started) * 1000, 2),
+                "address": incoming.client.address,
+                "key": incoming.caller,
+            }
         )
         return response
 
