@@ -1,0 +1,1 @@
+"""Gateway credentials: sealed in the store, opened in memory, paused when refused, and the tokens made from them."""
