@@ -1,11 +1,13 @@
 """What every test shares: uvloop as the event loop of the asynchronous ones."""
 
-import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
 
+pytest_plugins = ["tests.postgres"] if Path(__file__).with_name("postgres.py").exists() else []
 
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy()
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable]:  # noqa: ARG001
+    return {"uvloop": uvloop.new_event_loop}

@@ -20,3 +20,7 @@ class ApnsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A connection moves to the newest provider token when its own is this old (A-13)."""
     token_mint_min_s: float = 1_800.0
     """A new token is signed only when the newest is older than this (A-13)."""
+    retry_after_max_s: float = 86_400.0
+    """A Retry-After is believed up to here (X-24)."""
+    pools_max: int = 10_000
+    """Pools remembered (credentials times lanes); past it those without links are forgotten first."""

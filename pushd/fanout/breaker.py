@@ -1,0 +1,39 @@
+"""The mass-deletion breaker: when too many tokens look dead at once, none is retired (G-04)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pushd.config import FanoutConfig
+
+
+class RetireBreaker:
+    """Judges one credential. A wrong topic or environment makes every token look dead, so a high share is suspect."""
+
+    def __init__(self, config: FanoutConfig) -> None:
+        self._config = config
+        self._window: deque[tuple[float, int, int]] = deque()
+        self._dead = self._accepted = 0
+        self.open = False
+        self.withheld = 0
+        """Retirements held back since the breaker opened."""
+
+    def seen(self, now: float, *, dead: int, accepted: int) -> None:
+        """Counts answers and judges anew."""
+        self._window.append((now, dead, accepted))
+        self._dead += dead
+        self._accepted += accepted
+        while self._window and self._window[0][0] < now - self._config.retire_breaker_window_s:
+            _, old_dead, old_accepted = self._window.popleft()
+            self._dead -= old_dead
+            self._accepted -= old_accepted
+        total = self._dead + self._accepted
+        share_is_high = total >= self._config.retire_breaker_min and (
+            self._dead > total * self._config.retire_breaker_ratio
+        )
+        none_accepted = self._dead >= self._config.retire_unproven_max and not self._accepted
+        self.open = share_is_high or none_accepted
+
+    def withhold(self, rows: int) -> None:
+        """Counts retirements that did not happen."""
+        self.withheld += rows

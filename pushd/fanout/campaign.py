@@ -1,0 +1,126 @@
+"""A running notification: the waves that still wait, the rows in flight, and what was committed of it so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.batch import Lane, Rendered
+from pushd.model.app import Settings
+from pushd.model.audience import And, Audience, Not, Or, UserIds, UserNumbers
+from pushd.model.device import Kind, Route
+from pushd.model.notification import Delivery, Ledger, Notification
+from pushd.outcome import FAILED, Outcome, Reasons
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Wave:
+    """Rows of one campaign that wait for one route, as ids only: tokens are read when a batch is planned."""
+
+    campaign: Campaign
+    route: Route
+    ids: NDArray[np.uint32]
+    attempt: int = 1
+    at: int = 0
+    """How many rows from the front have been taken."""
+    version: int = -1
+    """The index's version when these rows were last known to be reachable; -1: never looked at."""
+
+    @property
+    def left(self) -> int:
+        """How many rows still wait."""
+        return len(self.ids) - self.at
+
+    def take(self, rows: int) -> NDArray[np.uint32]:
+        """The next rows, taken from the front."""
+        taken = self.ids[self.at : self.at + rows]
+        self.at += len(taken)
+        return taken
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Campaign:
+    """One notification while it runs. Pending is counted from what waits and flies, so that drift can be seen."""
+
+    notification: Notification
+    settings: Settings
+    kinds: frozenset[Kind]
+    lane: Lane
+    targeted: int
+    inline: bool
+    """Few enough targets that outcomes are rows, not bitmaps."""
+    waves: set[Wave] = field(default_factory=set)
+    in_flight: int = 0
+    """Rows handed to a gateway that have no outcome yet."""
+    settling: int = 0
+    """Rows with a final outcome that is not committed yet."""
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Committed outcomes by (gateway number, code)."""
+    rendered: dict[Kind, Rendered | None] = field(default_factory=dict)
+    cancelled: bool = False
+    finishing: bool = False
+    """Its end is on its way to the store."""
+
+    @property
+    def id(self) -> int:
+        """The notification's id."""
+        return self.notification.id
+
+    @property
+    def names_users(self) -> bool:
+        """Whether the audience names users, whose devices may have changed hands since."""
+        return _names_users(self.notification.send.audience)
+
+    @property
+    def at_most_once(self) -> bool:
+        """Whether a row that was written and never answered is lost rather than sent again."""
+        return self.notification.send.delivery is Delivery.AT_MOST_ONCE
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait in a lane or for a retry."""
+        return sum(wave.left for wave in self.waves)
+
+    @property
+    def pending(self) -> int:
+        """Rows without a committed outcome."""
+        return self.waiting + self.in_flight + self.settling
+
+    @property
+    def spent(self) -> bool:
+        """Whether every row has its final outcome, committed or about to be."""
+        return not self.in_flight and not self.waiting
+
+    def expired(self, now: float, attempt: int) -> bool:
+        """Whether its life is over. A message with no life at all (TTL 0) still goes out once."""
+        end = self.notification.expires_at
+        if end is None or (attempt == 1 and self.notification.send.ttl_s == 0):
+            return False
+        return now >= end
+
+    def ledger(self, reasons: dict[int, Reasons]) -> Ledger:
+        """What was targeted and where it stands, from committed counts and what waits or flies."""
+        return tally(self.counts, reasons, targeted=self.targeted, pending=self.pending)
+
+
+def tally(counts: dict[tuple[int, int], int], reasons: dict[int, Reasons], *, targeted: int, pending: int) -> Ledger:
+    """The ledger of committed counts by (gateway number, code)."""
+    sums = dict.fromkeys(("accepted", "failed", "expired", "cancelled", "suppressed"), 0)
+    for (gateway, code), count in counts.items():
+        sums[column(reasons[gateway].outcome(code))] += count
+    return Ledger(targeted=targeted, pending=pending, **sums)
+
+
+def column(outcome: Outcome) -> str:
+    """The ledger's column that a final outcome counts in."""
+    return "failed" if outcome in FAILED else outcome.name.lower()
+
+
+def _names_users(audience: Audience) -> bool:
+    if isinstance(audience, And | Or):
+        return any(_names_users(part) for part in audience.of)
+    if isinstance(audience, Not):
+        return _names_users(audience.of)
+    return isinstance(audience, UserIds | UserNumbers)

@@ -1,0 +1,274 @@
+"""The dispatcher: from waves to batches, by lane, turn, credit and the gateways' room; and the timers of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from pushd.batch import Lane
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.config import FanoutConfig
+from pushd.credentials.keyring import Keyring
+from pushd.errors import PushdError
+from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.harvest import Harvester
+from pushd.fanout.lanes import Lanes, Outlet, OutletKey
+from pushd.fanout.planner import Flight, Planner, Settled
+from pushd.fanout.recorder import Recorder
+from pushd.fanout.retry import Backoff, Budget, Later
+from pushd.gateway import Gateway
+from pushd.model.credential import CredentialState
+from pushd.model.device import GatewayName
+from pushd.outcome import EXPIRED, NO_CREDENTIAL
+from pushd.service import Service
+from pushd.store.settlements import SettlementStore
+
+HARVEST_S = 0.05
+"""How often batches in flight are looked at, so that a straggler does not hold the credit of its neighbours."""
+SWEEP_S = 1.0
+"""How often rows behind a paused credential are looked at for the end of their life."""
+ATTEMPT_RETRY_S = 0.5
+"""Pause between tries to commit that at-most-once rows are about to be sent."""
+
+
+class Dispatcher(Service):
+    """Launches batches while credit lasts. One look at the lanes per turn of the event loop, whatever woke it."""
+
+    def __init__(
+        self,
+        config: FanoutConfig,
+        *,
+        gateways: Mapping[GatewayName, Gateway],
+        keyring: Keyring,
+        planner: Planner,
+        harvester: Harvester,
+        recorder: Recorder,
+        settlements: SettlementStore,
+        later: Later,
+        backoff: Backoff,
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._gateways = gateways
+        self._keyring = keyring
+        self._planner = planner
+        self._harvester = harvester
+        self._recorder = recorder
+        self._settlements = settlements
+        self._later = later
+        self._backoff = backoff
+        self._clock = clock
+        self.lanes = Lanes()
+        self.progress = 0
+        """Grows while looking at the lanes works: what the watchdog watches."""
+        self._budgets: dict[OutletKey, Budget] = {}
+        self._flights: set[Flight] = set()
+        self._pump_due = False
+        self._draining = False
+        self._landed = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Begins to launch."""
+        self.spawn(self._sweep(), "fanout-sweep")
+        self.spawn(self._watch_flights(), "fanout-flights")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Launches nothing more; returns when nothing is in flight, or when the time is over."""
+        self._draining = True
+        if self._flights:
+            self._landed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._landed.wait(), timeout_s)
+
+    async def stop(self) -> None:
+        """Ends timers and tasks; batches still in flight stay unsettled for a resume."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await self.cancel_tasks()
+
+    # Queueing -----------------------------------------------------------------------------------------------------
+
+    def place(self, wave: Wave) -> None:
+        """Queues a wave at the outlet of its route; without a credential for the route it ends here."""
+        route = wave.route
+        credential = self._keyring.find(route) if route.kind.gateway in self._gateways else None
+        if credential is None:
+            self.end(wave, NO_CREDENTIAL.code)
+            return
+        outlet = self.lanes.outlet(OutletKey(route, credential, wave.campaign.lane))
+        outlet.held = self._keyring.state(credential) is CredentialState.PAUSED
+        outlet.add(wave)
+        self.pump_soon()
+
+    def end(self, wave: Wave, code: int) -> None:
+        """Settles what is left of a wave without sending it."""
+        campaign, ids = wave.campaign, wave.take(wave.left)
+        campaign.waves.discard(wave)
+        gateway = wave.route.kind.gateway.number
+        self._recorder.settle((Settled(campaign=campaign, gateway=gateway, code=code, ids=ids),), None)
+        self._recorder.finish_if_spent(campaign)
+
+    def withdraw(self, campaign: Campaign) -> list[Wave]:
+        """Takes everything that waits of a campaign out of lanes and timers."""
+        for outlet in self.lanes:
+            for wave in [each for each in outlet.waves if each.campaign is campaign]:
+                outlet.waves.remove(wave)
+        waves = list(campaign.waves)
+        campaign.waves.clear()
+        return waves
+
+    def hold(self, credential_id: int) -> None:
+        """Stops everything that sends with a credential the gateway refused."""
+        for outlet in self.lanes.of_credential(credential_id):
+            outlet.held = True
+
+    def credentials_changed(self) -> None:
+        """Looks at every outlet anew: resumed credentials send, replaced ones hand over, removed ones end."""
+        for outlet in self.lanes:
+            credential = self._keyring.find(outlet.key.route)
+            if credential == outlet.key.credential_id:
+                outlet.held = self._keyring.state(credential) is CredentialState.PAUSED
+                continue
+            outlet.held = False
+            for wave in list(outlet.waves):
+                outlet.drop(wave)
+                self.place(wave)
+        self.pump_soon()
+
+    # Launching ----------------------------------------------------------------------------------------------------
+
+    def pump_soon(self) -> None:
+        """Looks at the lanes at the end of this turn of the event loop, however many sends and answers it brought."""
+        if not self._pump_due:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        self.progress += 1
+        if self._draining:
+            return
+        now = self._clock.monotonic()
+        for key, wave in self._later.due(now):
+            self._admit_retry(key, wave, now)
+        whole = self._config.unsettled_rows_max
+        self._fill(Lane.TRANSACTIONAL, whole, now)
+        self._fill(Lane.BULK, int(whole * (1 - self._config.transactional_credit_ratio)), now)
+        self._set_alarm(now)
+
+    def _admit_retry(self, key: OutletKey, wave: Wave, now: float) -> None:
+        """Lets a due retry into its lane as far as the pool's budget goes; the rest waits on."""
+        campaign = wave.campaign
+        granted = self._budget(key).grant(wave.left, now)
+        campaign.waves.discard(wave)
+        ids = wave.take(wave.left)
+        if granted < len(ids):
+            rest = Wave(campaign=campaign, route=wave.route, ids=ids[granted:], attempt=wave.attempt)
+            self._later.put(now + self._backoff.delay(1, self._config.retry_base_s), key, rest)
+        if granted:
+            self.place(Wave(campaign=campaign, route=wave.route, ids=ids[:granted], attempt=wave.attempt))
+
+    def _fill(self, lane: Lane, limit: int, now: float) -> None:
+        launched = True
+        while launched and self.lanes.credit.used < limit:
+            launched = False
+            ready = self.lanes.ready(lane, now)
+            for outlet in ready:
+                rows = self._allowance(outlet, limit, len(ready))
+                if rows > 0:
+                    self._launch(outlet, rows, now)
+                    launched = True
+
+    def _allowance(self, outlet: Outlet, limit: int, ready: int) -> int:
+        """Rows that an outlet may launch now: within its share and its pool's room, and worth a batch."""
+        route, credential, lane = outlet.key
+        most = self._config.batch_rows_max
+        share = max(limit // (ready + 1), most) if ready > 1 else limit
+        room = self._gateways[route.kind.gateway].room(route, credential, lane)
+        rows = min(most, limit - self.lanes.credit.used, share - outlet.in_flight, room)
+        if lane is Lane.BULK and rows < most // 4 and outlet.in_flight and outlet.waves[0].left > rows:
+            return 0
+        return rows
+
+    def _launch(self, outlet: Outlet, rows: int, now: float) -> None:
+        flight, settled = self._planner.plan(outlet, rows)
+        self.lanes.turn(outlet)
+        self._recorder.settle(settled, None)
+        if flight is not None:
+            for campaign, start, end in flight.spans():
+                campaign.in_flight += end - start
+            outlet.acquire(len(flight.batch))
+            if flight.batch.attempt == 1:
+                self._budget(outlet.key).sent(len(flight.batch), now)
+            self._flights.add(flight)
+            self.spawn(self._fly(flight), "batch")
+        for each in settled:
+            self._recorder.finish_if_spent(each.campaign)
+
+    async def _fly(self, flight: Flight) -> None:
+        await self._record_attempts(flight)
+        await self._gateways[flight.batch.route.kind.gateway].send(flight.batch)
+        assert not flight.batch.pending, "a gateway came back with rows pending"
+        self._harvester.harvest(flight)
+        self._flights.discard(flight)
+        if not self._flights:
+            self._landed.set()
+        self.pump_soon()
+
+    async def _record_attempts(self, flight: Flight) -> None:
+        """At-most-once: that a row is tried is committed before it is; while PostgreSQL is away it waits."""
+        tried = [
+            (campaign.id, Devices.of(flight.batch.ids[start:end]))
+            for campaign, start, end in flight.spans()
+            if campaign.at_most_once
+        ]
+        while tried:
+            try:
+                await self._settlements.attempted(tried)
+            except PushdError as error:
+                if not error.retryable:
+                    raise
+                await asyncio.sleep(ATTEMPT_RETRY_S)
+            else:
+                return
+
+    def _budget(self, key: OutletKey) -> Budget:
+        budget = self._budgets.get(key)
+        if budget is None:
+            budget = self._budgets[key] = Budget(self._config)
+        return budget
+
+    # Timers -------------------------------------------------------------------------------------------------------
+
+    def _set_alarm(self, now: float) -> None:
+        dues = [outlet.resume_at for outlet in self.lanes if outlet.waves and outlet.resume_at > now]
+        later = self._later.next_due()
+        if later is not None:
+            dues.append(later)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if dues:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, min(dues) - now), self.pump_soon)
+
+    async def _watch_flights(self) -> None:
+        while True:
+            await asyncio.sleep(HARVEST_S)
+            for flight in list(self._flights):
+                self._harvester.harvest(flight)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self._clock.now()
+            for outlet in self.lanes:
+                for wave in [each for each in outlet.waves if outlet.held and each.campaign.expired(now, each.attempt)]:
+                    outlet.drop(wave)
+                    self.end(wave, EXPIRED.code)
+            for key in self.lanes.prune():
+                self._budgets.pop(key, None)
+            self.pump_soon()

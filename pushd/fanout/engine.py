@@ -1,0 +1,283 @@
+"""The engine: a notification's life from its release to the commit of its last outcome."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import structlog
+
+from pushd.batch import Rendered
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.config import FanoutConfig
+from pushd.content.apns import render
+from pushd.content.kinds import kinds
+from pushd.credentials.keyring import Keyring
+from pushd.errors import InvalidRequestError, UnavailableError
+from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.dispatcher import Dispatcher
+from pushd.fanout.harvest import Harvester, lane_for
+from pushd.fanout.planner import Planner, Settled
+from pushd.fanout.recorder import Page, Recorder
+from pushd.fanout.retry import Backoff, Later
+from pushd.gateway import Gateway
+from pushd.model.app import Settings
+from pushd.model.credential import CredentialState
+from pushd.model.device import GatewayName, Kind
+from pushd.model.notification import Ledger, Notification
+from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reasons
+from pushd.service import Service
+from pushd.store.settlements import Committed, SettlementStore
+from pushd.targeting.index import Index
+from pushd.telemetry import DELIVERIES
+
+log = structlog.get_logger(__name__)
+
+_GATEWAYS = tuple(GatewayName)
+
+RATE_SPAN_S = 5.0
+"""Over how long the rate of settling is averaged; Retry-After is computed from it."""
+RETRY_AFTER_MAX_S = 600.0
+"""The longest that we ask a producer to stay away."""
+
+
+class Fanout(Service):
+    """The fan-out of one daemon. Its parts decide on columns; what is one per notification happens here."""
+
+    def __init__(
+        self,
+        config: FanoutConfig,
+        *,
+        index: Index,
+        keyring: Keyring,
+        gateways: Mapping[GatewayName, Gateway],
+        settlements: SettlementStore,
+        node_id: int,
+        clock: Clock,
+        source: random.Random | None = None,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._index = index
+        self._keyring = keyring
+        self._clock = clock
+        self._campaigns: dict[int, Campaign] = {}
+        self.reasons = {name.number: gateways[name].reasons if name in gateways else Reasons() for name in GatewayName}
+        """Tables of reasons by gateway number; gateways that are not built know the common reasons only."""
+        self._recorder = Recorder(config, settlements, node_id, self._committed)
+        later, backoff = Later(), Backoff(config, source or random.SystemRandom())
+        self._dispatcher = Dispatcher(
+            config,
+            gateways=gateways,
+            keyring=keyring,
+            planner=Planner(index, clock, _render),
+            harvester=Harvester(config, gateways, self._recorder, later, backoff, clock, self._credential_refused),
+            recorder=self._recorder,
+            settlements=settlements,
+            later=later,
+            backoff=backoff,
+            clock=clock,
+        )
+        self._backlog = 0
+        self._stopping = False
+        self._rate = 0.0
+        self._rate_at = clock.monotonic()
+
+    async def start(self) -> None:
+        """Begins to send."""
+        self._recorder.fatal = self._dispatcher.fatal = self.fatal
+        await self._recorder.start()
+        await self._dispatcher.start()
+
+    async def stop(self) -> None:
+        """Launches nothing more, waits for what is in flight and commits it; the rest stays stored for a resume."""
+        self._stopping = True
+        await self._dispatcher.drain(self._config.drain_timeout_s)
+        await self._recorder.drain(self._config.drain_timeout_s)
+        await self._dispatcher.stop()
+        await self._recorder.stop()
+        await self.cancel_tasks()
+
+    def check_room(self, rows: int = 1) -> None:
+        """Raises `UnavailableError` with a truthful Retry-After where so many rows more are too many."""
+        full = (
+            self._stopping
+            or len(self._campaigns) >= self._config.campaigns_max
+            or self._backlog + rows > self._config.backlog_rows_max
+        )
+        if full:
+            wait = self._backlog / self._rate if self._rate > 1 else RATE_SPAN_S
+            raise UnavailableError("the fan-out is full", retry_after_s=min(max(1.0, wait), RETRY_AFTER_MAX_S))
+
+    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
+        """Starts a notification whose targets are committed."""
+        campaign = self._begin(notification, settings, len(devices))
+        self._queue(campaign, devices, version=self._index.version)
+
+    def resume(
+        self,
+        notification: Notification,
+        settings: Settings,
+        *,
+        targeted: int,
+        counts: Mapping[tuple[int, int], int],
+        remaining: Devices,
+        attempted: Devices,
+    ) -> None:
+        """Goes on with a notification that another process left: what is not settled and, at most once, not tried."""
+        campaign = self._begin(notification, settings, targeted)
+        campaign.counts.update(counts)
+        self._backlog += len(remaining)
+        if campaign.at_most_once:
+            self._end(campaign, remaining & attempted, STOPPED.code)
+            remaining = remaining - attempted
+        self._backlog -= len(remaining)
+        self._queue(campaign, remaining, version=-1)
+
+    def cancel(self, notification_id: int) -> bool:
+        """Ends what waits of a notification; rows in flight keep their outcome. False: it does not run here."""
+        campaign = self._campaigns.get(notification_id)
+        if campaign is None:
+            return False
+        campaign.cancelled = True
+        for wave in self._dispatcher.withdraw(campaign):
+            self._dispatcher.end(wave, CANCELLED.code)
+        return True
+
+    def ledger(self, notification_id: int) -> Ledger | None:
+        """The live ledger of a notification that runs here."""
+        campaign = self._campaigns.get(notification_id)
+        return campaign.ledger(self.reasons) if campaign else None
+
+    def counts(self, notification_id: int) -> dict[tuple[int, int], int] | None:
+        """Committed outcomes by (gateway number, code) of a notification that runs here."""
+        campaign = self._campaigns.get(notification_id)
+        return dict(campaign.counts) if campaign else None
+
+    def credentials_changed(self) -> None:
+        """Lets what waits for a credential see that it was resumed, replaced or removed."""
+        self._dispatcher.credentials_changed()
+
+    @property
+    def progress(self) -> int:
+        """A number that grows while the dispatcher works: what the watchdog watches."""
+        return self._dispatcher.progress
+
+    @property
+    def running(self) -> int:
+        """Notifications that are not finished."""
+        return len(self._campaigns)
+
+    @property
+    def backlog(self) -> int:
+        """Rows without a committed outcome."""
+        return self._backlog
+
+    @property
+    def unsettled(self) -> int:
+        """Rows handed to links and not yet committed as settled."""
+        return self._dispatcher.lanes.credit.used
+
+    @property
+    def drift(self) -> int:
+        """Sum of the absolute ledger drift of everything that runs; 0, or there is a bug."""
+        return sum(abs(campaign.ledger(self.reasons).drift) for campaign in self._campaigns.values())
+
+    @property
+    def oldest_pending_s(self) -> float:
+        """Age of the oldest notification that is not finished, seconds."""
+        if not self._campaigns:
+            return 0.0
+        return self._clock.now() - min(each.notification.released_at for each in self._campaigns.values())
+
+    def _begin(self, notification: Notification, settings: Settings, targeted: int) -> Campaign:
+        campaign = Campaign(
+            notification=notification,
+            settings=settings,
+            kinds=kinds(notification.send.message.push_type),
+            lane=lane_for(targeted, notification.send.transactional, self._config),
+            targeted=targeted,
+            inline=targeted <= self._config.inline_targets_max,
+        )
+        self._campaigns[notification.id] = campaign
+        return campaign
+
+    def _queue(self, campaign: Campaign, devices: Devices, *, version: int) -> None:
+        """Splits devices by route into waves; those that have no route any more are no longer reachable."""
+        self._backlog += len(devices)
+        reached = Devices()
+        waves: list[Wave] = []
+        for route, own in self._index.routes(campaign.notification.app_id, devices):
+            reached |= own
+            waves.append(Wave(campaign=campaign, route=route, ids=own.column(), version=version))
+        self._end(campaign, devices - reached, UNREACHABLE.code)
+        campaign.waves.update(waves)
+        for wave in waves:
+            self._dispatcher.place(wave)
+        self._recorder.finish_if_spent(campaign)
+
+    def _end(self, campaign: Campaign, devices: Devices, code: int) -> None:
+        """Settles rows whose route is not known; the common codes mean the same for every gateway."""
+        settled = Settled(campaign=campaign, gateway=GatewayName.APNS.number, code=code, ids=devices.column())
+        self._recorder.settle((settled,), None)
+
+    def _committed(self, page: Page, committed: Committed) -> None:
+        """Moves ledger and credit: these rows are settled for good."""
+        for (campaign, gateway, code), count in page.counts.items():
+            campaign.settling -= count
+            campaign.counts[gateway, code] = campaign.counts.get((gateway, code), 0) + count
+            outcome = self.reasons[gateway].outcome(code).name.lower()
+            DELIVERIES.labels(_GATEWAYS[gateway].value, outcome).inc(count)
+        for outlet, count in page.outlets.items():
+            outlet.release(count)
+        self._backlog -= page.rows
+        if committed.retired is not None:
+            self._index.apply_devices(committed.retired)
+        for campaign in page.finished:
+            self._campaigns.pop(campaign.id, None)
+        for notification_id in committed.refused:
+            self._disown(notification_id)
+        self._measure(page.rows)
+        self._dispatcher.pump_soon()
+
+    def _disown(self, notification_id: int) -> None:
+        """Forgets a notification that another node has claimed."""
+        campaign = self._campaigns.pop(notification_id, None)
+        if campaign is not None:
+            log.warning("notification_claimed_by_another_node", notification=notification_id)
+            self._backlog -= campaign.pending
+            self._dispatcher.withdraw(campaign)
+
+    def _measure(self, rows: int) -> None:
+        now = self._clock.monotonic()
+        span = max(now - self._rate_at, 1e-3)
+        self._rate += min(1.0, span / RATE_SPAN_S) * (rows / span - self._rate)
+        self._rate_at = now
+
+    def _credential_refused(self, credential_id: int, reason: str) -> None:
+        """Pauses a credential: its messages wait until it is fixed or they expire (G-07)."""
+        self._dispatcher.hold(credential_id)
+        if self._keyring.state(credential_id) is not CredentialState.PAUSED:
+            self.spawn(self._keyring.pause(credential_id, reason), "pause-credential")
+
+
+def _render(campaign: Campaign, kind: Kind) -> Rendered | None:
+    """What a campaign's message is on a kind of address, rendered once; None where it does not fit there.
+
+    Sends are rendered before they are accepted: only settings that changed before a resume can make one too large.
+    """
+    if kind not in campaign.rendered:
+        notification = campaign.notification
+        try:
+            rendered = render(
+                notification.send.message,
+                notification.send,
+                campaign.settings,
+                notification_id=notification.id,
+                now=notification.released_at,
+            )
+        except InvalidRequestError:
+            rendered = None
+        campaign.rendered[kind] = rendered
+    return campaign.rendered[kind]

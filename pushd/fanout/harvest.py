@@ -1,0 +1,217 @@
+"""The harvest: filled outcome tables become settled rows, retries, retirements and held credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pushd.batch import Lane
+from pushd.clock import Clock
+from pushd.config import FanoutConfig
+from pushd.fanout.breaker import RetireBreaker
+from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.lanes import Outlet
+from pushd.fanout.planner import Flight, Settled
+from pushd.fanout.recorder import Recorder
+from pushd.fanout.retry import Backoff, Later
+from pushd.gateway import Gateway
+from pushd.model.device import GatewayName
+from pushd.outcome import CANCELLED, EXPIRED, RETRYABLE, Outcome
+from pushd.store.settlements import Retirement
+from pushd.telemetry import BREAKER_STATE, DELIVERY_LATENCY, RETRIES
+
+log = structlog.get_logger(__name__)
+
+Rows = NDArray[np.intp]
+
+
+class Harvester:
+    """Reads what gateways wrote into batches. It decides, per code and never per row, what happens next."""
+
+    def __init__(
+        self,
+        config: FanoutConfig,
+        gateways: Mapping[GatewayName, Gateway],
+        recorder: Recorder,
+        later: Later,
+        backoff: Backoff,
+        clock: Clock,
+        hold: Callable[[int, str], None],
+    ) -> None:
+        self._config = config
+        self._gateways = gateways
+        self._recorder = recorder
+        self._later = later
+        self._backoff = backoff
+        self._clock = clock
+        self._hold = hold
+        self.breakers: dict[int, RetireBreaker] = {}
+
+    def harvest(self, flight: Flight) -> int:
+        """Takes in the rows that got an outcome since the last look; how many there were."""
+        outcomes = flight.batch.outcomes
+        fresh = (outcomes != 0) & ~flight.harvested
+        count = int(np.count_nonzero(fresh))
+        if not count:
+            return 0
+        flight.harvested |= fresh
+        rows = np.flatnonzero(fresh)
+        reasons = self._gateways[flight.batch.route.kind.gateway].reasons
+        codes = outcomes[rows]
+        present: list[int] = np.flatnonzero(np.bincount(codes)).tolist()
+        DELIVERY_LATENCY.observe(self._clock.now() - flight.campaigns[0].notification.released_at)
+        self._judge_tokens(flight, codes)
+        for code in present:
+            chosen = rows if len(present) == 1 else rows[codes == code]
+            self._consequence(flight, code, reasons.outcome(code), chosen)
+        for campaign in flight.campaigns:
+            self._recorder.finish_if_spent(campaign)
+        return count
+
+    def _consequence(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
+        if outcome is Outcome.ACCEPTED:
+            flight.outlet.pause_s = 0.0
+        if outcome is Outcome.MISCONFIGURED:
+            self._give_back(flight, rows)
+            self._pause_credential(flight, code)
+        elif outcome in RETRYABLE:
+            self._retry(flight, code, outcome, rows)
+        else:
+            for campaign, own in spans(flight, rows):
+                self._settle(flight, campaign, code, own)
+            if outcome is Outcome.UNREGISTERED:
+                self._retire(flight, code, rows)
+
+    def _settle(self, flight: Flight, campaign: Campaign, code: int, rows: Rows) -> None:
+        campaign.in_flight -= len(rows)
+        gateway = flight.batch.route.kind.gateway.number
+        settled = Settled(campaign=campaign, gateway=gateway, code=code, ids=flight.batch.ids[rows])
+        self._recorder.settle((settled,), flight.outlet)
+
+    def _give_back(self, flight: Flight, rows: Rows) -> None:
+        """Puts rows back into their lane as if they had never been taken."""
+        for campaign, own in spans(flight, rows):
+            campaign.in_flight -= len(own)
+            flight.outlet.release(len(own))
+            flight.outlet.add(
+                Wave(
+                    campaign=campaign,
+                    route=flight.batch.route,
+                    ids=flight.batch.ids[own],
+                    attempt=flight.batch.attempt,
+                )
+            )
+
+    def _retry(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
+        free = outcome is Outcome.UNPROCESSED
+        if free:
+            self._rest(flight.outlet)
+        for campaign, own in spans(flight, rows):
+            final = self._final_code(campaign, flight.batch.attempt, code, outcome)
+            if final is not None:
+                self._settle(flight, campaign, final, own)
+                continue
+            campaign.in_flight -= len(own)
+            flight.outlet.release(len(own))
+            for asked, part in by_retry_after(flight, own):
+                self._requeue(flight, campaign, part, asked_s=asked, free=free)
+        RETRIES.labels(self._gateways[flight.batch.route.kind.gateway].reasons.name(code)).inc(len(rows))
+
+    def _final_code(self, campaign: Campaign, attempt: int, code: int, outcome: Outcome) -> int | None:
+        """The code that ends such a row here, or None where it may go out again."""
+        if campaign.cancelled:
+            return CANCELLED.code
+        if outcome is Outcome.LOST and campaign.at_most_once:
+            return code
+        if outcome is not Outcome.UNPROCESSED and attempt >= self._config.attempts_max:
+            return code
+        if campaign.expired(self._clock.now(), attempt + 1):
+            return EXPIRED.code if outcome is Outcome.UNPROCESSED else code
+        return None
+
+    def _requeue(self, flight: Flight, campaign: Campaign, rows: Rows, *, asked_s: float, free: bool) -> None:
+        attempt = flight.batch.attempt if free else flight.batch.attempt + 1
+        wave = Wave(campaign=campaign, route=flight.batch.route, ids=flight.batch.ids[rows], attempt=attempt)
+        if free:
+            flight.outlet.add(wave)
+            return
+        due = self._clock.monotonic() + self._backoff.delay(flight.batch.attempt, asked_s)
+        self._later.put(due, flight.outlet.key, wave)
+
+    def _rest(self, outlet: Outlet) -> None:
+        """Unprocessed rows are free of attempts, not of pacing: their outlet rests, twice as long each time."""
+        now = self._clock.monotonic()
+        if outlet.resume_at <= now:
+            outlet.pause_s = self._backoff.pause(outlet.pause_s)
+            outlet.resume_at = now + outlet.pause_s
+
+    def _pause_credential(self, flight: Flight, code: int) -> None:
+        gateway = flight.batch.route.kind.gateway
+        reason = self._gateways[gateway].reasons.name(code)
+        self._hold(flight.batch.credential_id, reason)
+
+    def _judge_tokens(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
+        outcomes = self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes]
+        dead = int(np.count_nonzero(outcomes == Outcome.UNREGISTERED))
+        breaker = self.breakers.get(flight.batch.credential_id)
+        if breaker is None:
+            breaker = self.breakers[flight.batch.credential_id] = RetireBreaker(self._config)
+        accepted = int(np.count_nonzero(outcomes == Outcome.ACCEPTED))
+        was_open = breaker.open
+        breaker.seen(self._clock.monotonic(), dead=dead, accepted=accepted)
+        if breaker.open != was_open:
+            BREAKER_STATE.labels("retire").set(sum(each.open for each in self.breakers.values()))
+            log.warning(
+                "retire_breaker_opened" if breaker.open else "retire_breaker_closed",
+                credential=flight.batch.credential_id,
+                withheld=breaker.withheld,
+            )
+
+    def _retire(self, flight: Flight, code: int, rows: Rows) -> None:
+        breaker = self.breakers[flight.batch.credential_id]
+        if breaker.open:
+            breaker.withhold(len(rows))
+            return
+        batch = flight.batch
+        since = batch.invalid_since
+        now_ms = int(self._clock.now() * 1000)
+        self._recorder.retire(
+            Retirement(
+                ids=batch.ids[rows],
+                revisions=batch.revisions[rows],
+                at_ms=np.array([since.get(row, now_ms) for row in rows.tolist()], np.int64),
+                reason=self._gateways[batch.route.kind.gateway].reasons.name(code),
+            )
+        )
+
+
+def spans(flight: Flight, rows: Rows) -> Iterator[tuple[Campaign, Rows]]:
+    """The rows of a flight, split by the campaign they belong to."""
+    if len(flight.campaigns) == 1:
+        yield flight.campaigns[0], rows
+        return
+    owners = np.searchsorted(flight.starts, rows, side="right") - 1
+    edges = np.flatnonzero(np.diff(owners)) + 1
+    for part in np.split(rows, edges):
+        if len(part):
+            yield flight.campaigns[int(np.searchsorted(flight.starts, part[0], side="right")) - 1], part
+
+
+def by_retry_after(flight: Flight, rows: Rows) -> Iterator[tuple[float, Rows]]:
+    """The rows of a flight, split by the seconds that the gateway asked to wait; 0 where it asked nothing."""
+    asked = flight.batch.retry_after
+    if not asked:
+        yield 0.0, rows
+        return
+    waits = np.array([asked.get(row, 0.0) for row in rows.tolist()])
+    for wait in np.unique(waits):
+        yield float(wait), rows[waits == wait]
+
+
+def lane_for(targets: int, transactional: bool, config: FanoutConfig) -> Lane:
+    """The lane of a send: by its flag, or because it is small."""
+    small = targets <= config.transactional_rows_max
+    return Lane.TRANSACTIONAL if transactional or small else Lane.BULK

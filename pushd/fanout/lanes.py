@@ -1,0 +1,119 @@
+"""Lanes: waves queue per outlet (route, credential, lane); outlets take turns, so that none delays another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pushd.batch import Lane
+from pushd.fanout.campaign import Wave
+from pushd.model.device import Route
+
+
+class OutletKey(NamedTuple):
+    """What an outlet is one of: rows of one batch share all three."""
+
+    route: Route
+    credential_id: int
+    lane: Lane
+
+
+class Credit:
+    """Rows handed to links and not yet committed as settled, of all outlets together."""
+
+    __slots__ = ("used",)
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
+class Outlet:
+    """The queue of one route, credential and lane. Its campaigns take turns, a batch each."""
+
+    __slots__ = ("_credit", "held", "in_flight", "key", "pause_s", "resume_at", "waves")
+
+    def __init__(self, key: OutletKey, credit: Credit) -> None:
+        self.key = key
+        self._credit = credit
+        self.waves: deque[Wave] = deque()
+        self.in_flight = 0
+        """Rows handed over and not yet settled or given back: its share of the credit."""
+        self.held = False
+        """The credential is paused: nothing goes out until it is resumed."""
+        self.resume_at = 0.0
+        """Monotonic time before which nothing goes out, after a gateway did not take what we gave it."""
+        self.pause_s = 0.0
+
+    def acquire(self, rows: int) -> None:
+        """Takes credit for rows that are handed over."""
+        self.in_flight += rows
+        self._credit.used += rows
+
+    def release(self, rows: int) -> None:
+        """Gives credit back for rows that are committed as settled, or wait again."""
+        self.in_flight -= rows
+        self._credit.used -= rows
+
+    def add(self, wave: Wave) -> None:
+        """Queues a wave behind the others."""
+        wave.campaign.waves.add(wave)
+        self.waves.append(wave)
+
+    def turn(self) -> None:
+        """Lets the next campaign have its batch, and drops waves that are used up."""
+        while self.waves and not self.waves[0].left:
+            self.drop(self.waves[0])
+        if len(self.waves) > 1:
+            self.waves.rotate(-1)
+
+    def drop(self, wave: Wave) -> None:
+        """Takes a wave out."""
+        self.waves.remove(wave)
+        wave.campaign.waves.discard(wave)
+
+
+class Lanes:
+    """Every outlet, transactional ones first, each lane in turn order."""
+
+    def __init__(self) -> None:
+        self.credit = Credit()
+        self._turns: dict[Lane, deque[Outlet]] = {lane: deque() for lane in Lane}
+        self._outlets: dict[OutletKey, Outlet] = {}
+
+    def outlet(self, key: OutletKey) -> Outlet:
+        """The outlet of a key, made when it is new."""
+        outlet = self._outlets.get(key)
+        if outlet is None:
+            outlet = self._outlets[key] = Outlet(key, self.credit)
+            self._turns[key.lane].append(outlet)
+        return outlet
+
+    def __iter__(self) -> Iterator[Outlet]:
+        return iter(list(self._outlets.values()))
+
+    def of_credential(self, credential_id: int) -> list[Outlet]:
+        """Every outlet that sends with a credential."""
+        return [outlet for outlet in self._outlets.values() if outlet.key.credential_id == credential_id]
+
+    def ready(self, lane: Lane, now: float) -> list[Outlet]:
+        """The outlets of a lane with rows to send now, longest-waiting turn first."""
+        return [each for each in self._turns[lane] if each.waves and not each.held and each.resume_at <= now]
+
+    def turn(self, outlet: Outlet) -> None:
+        """Puts an outlet that had its batch behind the others of its lane, and its campaign behind its others."""
+        outlet.turn()
+        turns = self._turns[outlet.key.lane]
+        turns.remove(outlet)
+        turns.append(outlet)
+
+    def prune(self) -> list[OutletKey]:
+        """Forgets outlets with nothing waiting, nothing in flight and no pause to remember; their keys."""
+        idle = [
+            key
+            for key, outlet in self._outlets.items()
+            if not (outlet.waves or outlet.in_flight or outlet.held or outlet.pause_s)
+        ]
+        for key in idle:
+            self._turns[key.lane].remove(self._outlets.pop(key))
+        return idle

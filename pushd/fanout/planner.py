@@ -1,0 +1,147 @@
+"""The planner: an outlet's next batch, tokens read at that moment, rows that may no longer go sorted out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.batch import Batch, Lane, Rendered
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.lanes import Outlet
+from pushd.model.device import Kind
+from pushd.outcome import CANCELLED, EXPIRED, PAYLOAD_TOO_LARGE, UNREACHABLE
+from pushd.targeting.index import Index
+
+Render = Callable[[Campaign, Kind], Rendered | None]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Flight:
+    """A batch on its way: its outlet, its campaigns by row range, and which of its rows are already harvested."""
+
+    batch: Batch
+    outlet: Outlet
+    campaigns: Sequence[Campaign]
+    """One for every row span, in the order of the rows."""
+    starts: NDArray[np.int64]
+    """First row of each campaign's span."""
+    harvested: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.harvested = np.zeros(len(self.batch), np.bool_)
+
+    def spans(self) -> Iterator[tuple[Campaign, int, int]]:
+        """Each campaign with its first row and the row after its last."""
+        starts = self.starts.tolist()
+        return zip(self.campaigns, starts, [*starts[1:], len(self.batch)], strict=True)
+
+
+class Span(NamedTuple):
+    """Rows of one campaign within a batch that is being planned."""
+
+    campaign: Campaign
+    ids: NDArray[np.uint32]
+    rendered: Rendered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Rows of one campaign that ended for one reason."""
+
+    campaign: Campaign
+    gateway: int
+    code: int
+    ids: NDArray[np.uint32]
+
+
+class Planner:
+    """Turns waves into batches. It reads the index and renders; it neither waits nor sends."""
+
+    def __init__(self, index: Index, clock: Clock, render: Render) -> None:
+        self._index = index
+        self._clock = clock
+        self._render = render
+
+    def plan(self, outlet: Outlet, rows_max: int) -> tuple[Flight | None, list[Settled]]:
+        """The outlet's next batch of at most `rows_max` rows, and the rows that end here without being sent.
+
+        A bulk batch has one notification; a transactional one takes as many as fit.
+        """
+        settled: list[Settled] = []
+        spans: list[Span] = []
+        room = rows_max
+        attempt = outlet.waves[0].attempt
+        for wave in list(outlet.waves):
+            if room <= 0 or wave.attempt != attempt:
+                break
+            rendered = self._render(wave.campaign, outlet.key.route.kind)
+            ids = self._sendable(outlet, wave, wave.take(room), rendered, settled)
+            if not wave.left:
+                outlet.drop(wave)
+            if rendered is not None and len(ids):
+                spans.append(Span(wave.campaign, ids, rendered))
+                room -= len(ids)
+            if spans and outlet.key.lane is Lane.BULK:
+                break
+        return self._flight(outlet, spans, attempt) if spans else None, settled
+
+    def _sendable(
+        self,
+        outlet: Outlet,
+        wave: Wave,
+        ids: NDArray[np.uint32],
+        rendered: Rendered | None,
+        settled: list[Settled],
+    ) -> NDArray[np.uint32]:
+        campaign = wave.campaign
+        gateway = outlet.key.route.kind.gateway.number
+        over = self._over(campaign, wave.attempt, rendered)
+        if over:
+            settled.append(Settled(campaign=campaign, gateway=gateway, code=over, ids=ids))
+            return ids[:0]
+        if wave.version == self._index.version:
+            return ids
+        known = Devices.of(ids)
+        audience = campaign.notification.send.audience
+        still = self._index.still(campaign.notification.app_id, known, audience, campaign.kinds)
+        still &= self._index.route(outlet.key.route)
+        if len(still) == len(ids):
+            return ids
+        gone = (known - still).column()
+        settled.append(Settled(campaign=campaign, gateway=gateway, code=UNREACHABLE.code, ids=gone))
+        return still.column()
+
+    def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | None) -> int:
+        """The code for a notification that no row of may go out any more, else 0."""
+        if campaign.cancelled:
+            return CANCELLED.code
+        if campaign.expired(self._clock.now(), attempt):
+            return EXPIRED.code
+        return PAYLOAD_TOO_LARGE.code if rendered is None else 0
+
+    def _flight(self, outlet: Outlet, spans: list[Span], attempt: int) -> Flight:
+        counts = np.array([len(span.ids) for span in spans], np.int64)
+        alone = len(spans) == 1
+        ids = spans[0].ids if alone else np.concatenate([span.ids for span in spans])
+        addresses = self._index.columns(ids)
+        batch = Batch(
+            route=outlet.key.route,
+            credential_id=outlet.key.credential_id,
+            lane=outlet.key.lane,
+            ids=ids,
+            tokens=addresses.tokens,
+            revisions=addresses.revisions,
+            notifications=spans[0].campaign.id
+            if alone
+            else np.repeat(np.array([span.campaign.id for span in spans], np.int64), counts),
+            payloads=spans[0].rendered if alone else [span.rendered for span in spans for _ in range(len(span.ids))],
+            attempt=attempt,
+        )
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)[:-1]])
+        return Flight(batch=batch, outlet=outlet, campaigns=[span.campaign for span in spans], starts=starts)

@@ -1,0 +1,89 @@
+"""Retry: when a row that did not make it goes out again, within the message's life and the pool's budget."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+
+from pushd.config import FanoutConfig
+from pushd.fanout.campaign import Wave
+from pushd.fanout.lanes import OutletKey
+
+
+class Budget:
+    """Retries allowed per pool: a share of its first attempts in a sliding window (G-06)."""
+
+    def __init__(self, config: FanoutConfig) -> None:
+        self._config = config
+        self._first: deque[tuple[float, int]] = deque()
+        self._again: deque[tuple[float, int]] = deque()
+        self._first_rows = self._again_rows = 0
+
+    def sent(self, rows: int, now: float) -> None:
+        """Counts first attempts."""
+        self._first.append((now, rows))
+        self._first_rows += rows
+        self._slide(now)
+
+    def grant(self, rows: int, now: float) -> int:
+        """How many of so many retries may go now; they are counted."""
+        self._slide(now)
+        allowed = max(self._config.retry_budget_min, int(self._first_rows * self._config.retry_budget_ratio))
+        granted = max(0, min(rows, allowed - self._again_rows))
+        if granted:
+            self._again.append((now, granted))
+            self._again_rows += granted
+        return granted
+
+    def _slide(self, now: float) -> None:
+        start = now - self._config.retry_budget_window_s
+        while self._first and self._first[0][0] < start:
+            self._first_rows -= self._first.popleft()[1]
+        while self._again and self._again[0][0] < start:
+            self._again_rows -= self._again.popleft()[1]
+
+
+class Backoff:
+    """Exponential back-off with full jitter; Retry-After is obeyed up to its bound (G-05)."""
+
+    def __init__(self, config: FanoutConfig, source: random.Random) -> None:
+        self._config = config
+        self._random = source
+
+    def delay(self, attempt: int, retry_after_s: float = 0.0) -> float:
+        """Seconds to wait before the attempt after this one."""
+        ceiling = min(self._config.retry_cap_s, self._config.retry_base_s * 2 ** (attempt - 1))
+        asked = min(max(retry_after_s, 0.0), self._config.retry_after_max_s)
+        return asked + self._random.uniform(0, ceiling)
+
+    def pause(self, previous_s: float) -> float:
+        """Seconds that an outlet rests after the gateway did not take what it was given (T-39)."""
+        return min(self._config.retry_cap_s, max(self._config.unprocessed_pause_s, previous_s * 2))
+
+
+class Later:
+    """Waves that wait for their time, the next due first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, OutletKey, Wave]] = []
+        self._order = itertools.count()
+
+    def put(self, due: float, key: OutletKey, wave: Wave) -> None:
+        """Keeps a wave until the monotonic time `due`."""
+        wave.campaign.waves.add(wave)
+        heapq.heappush(self._heap, (due, next(self._order), key, wave))
+
+    def next_due(self) -> float | None:
+        """The monotonic time at which the next wave is due."""
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> list[tuple[OutletKey, Wave]]:
+        """The waves whose time has come; those that were withdrawn meanwhile are gone."""
+        out: list[tuple[OutletKey, Wave]] = []
+        while self._heap and self._heap[0][0] <= now:
+            _, _, key, wave = heapq.heappop(self._heap)
+            if wave in wave.campaign.waves:
+                out.append((key, wave))
+        return out
