@@ -51,6 +51,8 @@ class Reason:
     code: int
     name: str
     outcome: Outcome
+    topic_only: bool = False
+    """`MISCONFIGURED`, but for the route's topic (bundle) only: the credential itself still serves others."""
 
 
 VENDOR_CODES_FROM = 64

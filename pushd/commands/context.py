@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import structlog
 
 if TYPE_CHECKING:
     from pushd.bitset import Devices
@@ -13,27 +17,38 @@ if TYPE_CHECKING:
     from pushd.credentials.vault import Vault
     from pushd.model.app import Settings
     from pushd.model.notification import Ledger, Notification
+    from pushd.outcome import Reasons
     from pushd.store.store import Store
     from pushd.targeting.index import Index
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Fanout(Protocol):
     """What commands ask of the fan-out; `fanout.engine` is the implementation."""
 
-    def check_room(self) -> None:
-        """Raises TooManyRequestsError or UnavailableError, each with a truthful Retry-After, when it is full."""
+    @property
+    def reasons(self) -> Mapping[int, Reasons]:
+        """Tables of reasons by gateway number."""
 
-    def release(self, notification: Notification, app: Settings, devices: Devices) -> None:
-        """Hands an accepted, committed notification over for sending."""
+    def check_room(self, rows: int = 1) -> None:
+        """Raises UnavailableError with a truthful Retry-After where so many rows more are too many."""
+
+    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
+        """Starts a notification whose targets are committed."""
 
     def cancel(self, notification_id: int) -> bool:
-        """Whether this daemon was sending it; what is not written yet is then settled as cancelled."""
+        """Ends what waits of a notification; False: it does not run here."""
 
     def ledger(self, notification_id: int) -> Ledger | None:
-        """Live counts of a notification that this daemon is sending, else None."""
+        """The live ledger of a notification that runs here."""
 
-    def credential_changed(self, credential_id: int) -> None:
-        """Lets messages that waited for this credential go, with whatever it is now."""
+    def counts(self, notification_id: int) -> dict[tuple[int, int], int] | None:
+        """Committed outcomes by (gateway number, code) of a notification that runs here."""
+
+    def credentials_changed(self) -> None:
+        """Lets what waits for a credential see that it was resumed, replaced or removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +62,25 @@ class Context:
     fanout: Fanout
     clock: Clock
     config: Config
+    _running: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns. Once begun it is carried to its end, even when the one who asked goes away meanwhile.
+
+        Between a commit and its effect in memory nothing may be cancelled: index and fan-out would miss it.
+        """
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Waits, at most so many seconds, for work whose asker went away."""
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=timeout_s)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Who asked gets the error too, unless the deadline came first.
+            log.debug("command_failed", error=repr(error))

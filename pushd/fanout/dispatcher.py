@@ -100,7 +100,7 @@ class Dispatcher(Service):
             self.end(wave, NO_CREDENTIAL.code)
             return
         outlet = self.lanes.outlet(OutletKey(route, credential, wave.campaign.lane))
-        outlet.held = self._keyring.state(credential) is CredentialState.PAUSED
+        outlet.held = self._keyring.state(credential, route.bundle) is CredentialState.PAUSED
         outlet.add(wave)
         self.pump_soon()
 
@@ -121,17 +121,18 @@ class Dispatcher(Service):
         campaign.waves.clear()
         return waves
 
-    def hold(self, credential_id: int) -> None:
-        """Stops everything that sends with a credential the gateway refused."""
+    def hold(self, credential_id: int, bundle: str | None) -> None:
+        """Stops everything that sends with a credential the gateway refused, or one bundle's part of it."""
         for outlet in self.lanes.of_credential(credential_id):
-            outlet.held = True
+            if bundle is None or outlet.key.route.bundle == bundle:
+                outlet.held = True
 
     def credentials_changed(self) -> None:
         """Looks at every outlet anew: resumed credentials send, replaced ones hand over, removed ones end."""
         for outlet in self.lanes:
             credential = self._keyring.find(outlet.key.route)
             if credential == outlet.key.credential_id:
-                outlet.held = self._keyring.state(credential) is CredentialState.PAUSED
+                outlet.held = self._keyring.state(credential, outlet.key.route.bundle) is CredentialState.PAUSED
                 continue
             outlet.held = False
             for wave in list(outlet.waves):

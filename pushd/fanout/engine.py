@@ -255,11 +255,11 @@ class Fanout(Service):
         self._rate += min(1.0, span / RATE_SPAN_S) * (rows / span - self._rate)
         self._rate_at = now
 
-    def _credential_refused(self, credential_id: int, reason: str) -> None:
-        """Pauses a credential: its messages wait until it is fixed or they expire (G-07)."""
-        self._dispatcher.hold(credential_id)
-        if self._keyring.state(credential_id) is not CredentialState.PAUSED:
-            self.spawn(self._keyring.pause(credential_id, reason), "pause-credential")
+    def _credential_refused(self, credential_id: int, reason: str, bundle: str | None) -> None:
+        """Pauses a credential, or one topic of it: its messages wait until it is fixed or they expire (G-07)."""
+        self._dispatcher.hold(credential_id, bundle)
+        if self._keyring.state(credential_id, bundle) is CredentialState.ACTIVE:
+            self.spawn(self._keyring.pause(credential_id, reason, bundle), "pause-credential")
 
 
 def _render(campaign: Campaign, kind: Kind) -> Rendered | None:

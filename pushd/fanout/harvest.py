@@ -39,7 +39,7 @@ class Harvester:
         later: Later,
         backoff: Backoff,
         clock: Clock,
-        hold: Callable[[int, str], None],
+        refused: Callable[[int, str, str | None], None],
     ) -> None:
         self._config = config
         self._gateways = gateways
@@ -47,7 +47,7 @@ class Harvester:
         self._later = later
         self._backoff = backoff
         self._clock = clock
-        self._hold = hold
+        self._refused = refused
         self.breakers: dict[int, RetireBreaker] = {}
 
     def harvest(self, flight: Flight) -> int:
@@ -149,9 +149,9 @@ class Harvester:
             outlet.resume_at = now + outlet.pause_s
 
     def _pause_credential(self, flight: Flight, code: int) -> None:
-        gateway = flight.batch.route.kind.gateway
-        reason = self._gateways[gateway].reasons.name(code)
-        self._hold(flight.batch.credential_id, reason)
+        route = flight.batch.route
+        reason = self._gateways[route.kind.gateway].reasons.by_code[code]
+        self._refused(flight.batch.credential_id, reason.name, route.bundle if reason.topic_only else None)
 
     def _judge_tokens(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
         outcomes = self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes]
