@@ -1,0 +1,103 @@
+"""`pushd simulate`: a local APNs as its own process, until SIGTERM, SIGINT or the death of its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+
+from pushd.errors import ConfigError, PushdError
+from pushd.simulator.behaviour import Behaviour
+from pushd.simulator.faults import Fault
+from pushd.simulator.identity import Manifest
+from pushd.simulator.simulator import Simulator
+
+PARENT_POLL_S = 0.25
+
+
+def simulate(
+    state: Annotated[Path, typer.Option(help="Directory for the CA, the provider keys and simulator.json.")] = Path(
+        "simulator"
+    ),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the production environment; 0 picks one.")] = 2197,
+    sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox; 0 picks one.")] = 2198,
+    control_port: Annotated[int, typer.Option(help="Port that answers questions and takes faults.")] = 2199,
+    name: Annotated[list[str] | None, typer.Option(help="Further name in the certificate; may repeat.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random in faults.")] = 0,
+    latency_ms: Annotated[float, typer.Option(help="Time from a request to its answer.")] = 0.0,
+    streams: Annotated[int, typer.Option(help="Concurrent streams once a connection is trusted.")] = 1000,
+    throttle: Annotated[bool, typer.Option(help="One stream after a rejection, as Apple is known to do.")] = False,
+    fault: Annotated[list[str] | None, typer.Option(help="A fault as JSON, as POST /faults takes it.")] = None,
+    with_parent: Annotated[bool, typer.Option(help="End when the parent process does.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print ports and files as one JSON object.")] = False,
+) -> None:
+    """Run a local APNs as strict as Apple's, with scripted faults."""
+    try:
+        behaviour = msgspec.convert(
+            {"latency_ms": latency_ms, "streams_max": streams, "throttle_on_rejection": throttle}, Behaviour
+        )
+        faults = [msgspec.json.decode(text, type=Fault) for text in fault or []]
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise typer.BadParameter(f"--fault is not JSON: {error}") from error
+
+    async def run() -> None:
+        simulator = Simulator(
+            state,
+            host=host,
+            port=port,
+            sandbox_port=sandbox_port,
+            control_port=control_port,
+            names=name or (),
+            seed=seed,
+            behaviour=behaviour,
+        )
+        for one in faults:
+            simulator.faults.add(one)
+        await _serve(simulator, with_parent=with_parent, json=json)
+
+    try:
+        uvloop.run(run())
+    except PushdError as error:
+        typer.echo(f"pushd simulate: {error.detail}", err=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+
+
+async def _serve(simulator: Simulator, *, with_parent: bool, json: bool) -> None:
+    """Serves until it is told to end; says when it is ready."""
+    parent, ending = os.getppid(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    try:
+        await simulator.start()
+        typer.echo(msgspec.json.encode(simulator.manifest).decode() if json else _page(simulator.manifest))
+        while not ending.is_set() and not (with_parent and os.getppid() != parent):
+            try:
+                await asyncio.wait_for(ending.wait(), PARENT_POLL_S if with_parent else None)
+            except TimeoutError:
+                continue
+    finally:
+        await simulator.stop()
+
+
+def _page(manifest: Manifest) -> str:
+    lines = [
+        f"APNs production   https://{manifest.host}:{manifest.production_port}",
+        f"APNs sandbox      https://{manifest.host}:{manifest.sandbox_port}",
+        f"questions, faults http://127.0.0.1:{manifest.control_port}/summary",
+        f"trust             {manifest.ca_file}",
+    ]
+    lines += [
+        f"key               team {key.team_id}, key {key.key_id}, {manifest.key_files[key.key_id]}"
+        for key in manifest.keys
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""The local APNs as one part: two listeners, their keys, their record, and the interface that asks and scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pushd.clock import Clock, SystemClock
+from pushd.errors import ConfigError
+from pushd.model.device import Environment
+from pushd.service import Service
+from pushd.simulator.apns import ApnsConnection
+from pushd.simulator.behaviour import Behaviour
+from pushd.simulator.connection import Connection
+from pushd.simulator.control import ControlServer
+from pushd.simulator.faults import FaultBook
+from pushd.simulator.identity import Identity, Manifest, ProviderKey
+from pushd.simulator.provider import ProviderTokens
+from pushd.simulator.record import Record
+from pushd.simulator.world import World
+
+HANDSHAKE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+BACKLOG = 512
+
+
+class Simulator(Service):
+    """A local APNs. `faults` scripts it and `record` says what arrived, also while it runs.
+
+    `port` is the production listener's, `sandbox_port` the sandbox's, `control_port` the HTTP interface's; 0 picks
+    free ones, which the attributes of the same names show after `start`.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        port: int = 0,
+        sandbox_port: int = 0,
+        control_port: int = 0,
+        host: str = "127.0.0.1",
+        seed: int = 0,
+        keys: Sequence[ProviderKey] = (),
+        names: Iterable[str] = (),
+        behaviour: Behaviour | None = None,
+        clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__()
+        self.host = host
+        self.port, self.sandbox_port, self.control_port = port, sandbox_port, control_port
+        self.behaviour = behaviour or Behaviour()
+        self.clock = clock or SystemClock()
+        self.identity = Identity(state_dir, keys, names)
+        self.faults = FaultBook(seed)
+        self.record = Record(self.behaviour)
+        self.tokens = ProviderTokens(self.identity, self.behaviour, self.clock)
+        self.manifest: Manifest
+        self._tls = tls
+        self._world = World(
+            behaviour=self.behaviour,
+            clock=self.clock,
+            tokens=self.tokens,
+            faults=self.faults,
+            record=self.record,
+            dice=random.Random(seed),  # noqa: S311 - dice, not secrets
+        )
+        self._open: set[Connection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._control = ControlServer(self.record, self.faults, self.clock)
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that clients must trust."""
+        return self.identity.ca_file
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Listens on all three ports and writes `simulator.json`."""
+        tls = self._tls or self.identity.tls()
+        self.port = await self._listen(self.port, Environment.PRODUCTION, tls)
+        self.sandbox_port = await self._listen(self.sandbox_port, Environment.SANDBOX, tls)
+        self.control_port = await self._control.start(self.control_port)
+        self.manifest = self.identity.write_manifest(
+            host=self.host,
+            production_port=self.port,
+            sandbox_port=self.sandbox_port,
+            control_port=self.control_port,
+        )
+
+    async def stop(self) -> None:
+        """Closes listeners and connections."""
+        for server in self._servers:
+            server.close()
+        self.drop_connections()
+        await self._control.stop()
+        for server in self._servers:
+            await asyncio.wait_for(server.wait_closed(), CLOSE_TIMEOUT_S)
+        self._servers.clear()
+        await super().stop()
+
+    def drop_connections(self) -> int:
+        """How many open connections were cut off at once."""
+        connections = list(self._open)
+        for connection in connections:
+            connection.end("dropped", abort=True)
+        return len(connections)
+
+    async def _listen(self, port: int, environment: Environment, tls: ssl.SSLContext) -> int:
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                lambda: ApnsConnection(self._world, environment, self._open),
+                self.host,
+                port,
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
+            )
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self.host}:{port}: {error.strerror}") from error
+        self._servers.append(server)
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
