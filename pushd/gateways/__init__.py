@@ -1,0 +1,1 @@
+"""Gateways: what their requests look like and what their answers mean. Each encodes and classifies, none decides."""

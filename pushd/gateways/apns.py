@@ -1,0 +1,166 @@
+"""The APNs gateway: pools per credential, environment and lane over HTTP/2 with provider tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import NamedTuple, Protocol
+
+from pushd import outcome
+from pushd.batch import Batch, Lane
+from pushd.clock import Clock, SystemClock
+from pushd.config.apns import ApnsConfig
+from pushd.config.transport import TransportConfig
+from pushd.credentials.apns_tokens import TokenMint, TokenMints
+from pushd.errors import ConfigError
+from pushd.gateways import apns_forms
+from pushd.gateways.apns_exchange import REASONS, ApnsExchange
+from pushd.model.credential import ApnsToken, Secret
+from pushd.model.device import Environment, GatewayName, Route
+from pushd.transport.dial import Dialer
+from pushd.transport.pool import STREAMS_ASSUMED, Pool
+from pushd.transport.resolve import Resolver, SystemResolver
+from pushd.transport.tls import client_context
+
+HTTPS_PORT = 443
+
+
+class Secrets(Protocol):
+    """Where credentials come from: the keyring."""
+
+    def secret(self, credential_id: int) -> Secret | None:
+        """The opened secret; None when there is none that can be used."""
+
+
+class PoolKey(NamedTuple):
+    """What rows must share to share links (A-05): host, credential (team and key with it) and lane."""
+
+    environment: Environment
+    credential_id: int
+    lane: Lane
+
+
+class ApnsGateway:
+    """Sends batches to Apple, or to whatever the configuration names in its place."""
+
+    name = GatewayName.APNS
+    reasons = REASONS
+
+    def __init__(
+        self,
+        config: ApnsConfig,
+        transport: TransportConfig,
+        secrets: Secrets,
+        clock: Clock | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._config = config
+        self._transport = transport
+        self._secrets = secrets
+        self._clock = clock or SystemClock()
+        self._resolver = resolver or SystemResolver(transport.resolve_timeout_s)
+        self._mints = TokenMints(self._clock, config)
+        self._context: ssl.SSLContext | None = None
+        self._pools: dict[PoolKey, Pool] = {}
+        self._retired: set[Pool] = set()
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Reads the trusted roots; ConfigError when they cannot be read."""
+        try:
+            self._context = client_context(self._config.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"apns.ca_file cannot be read: {error}") from error
+
+    async def stop(self, drain_s: float) -> None:
+        """Takes nothing more, waits at most `drain_s` seconds for answers, then closes every link."""
+        self._stopped = True
+        pools = [*self._pools.values(), *self._retired]
+        self._pools.clear()
+        self._retired.clear()
+        await asyncio.gather(*(pool.stop(drain_s) for pool in pools))
+
+    async def send(self, batch: Batch) -> None:
+        """Returns when no row of `batch` is pending."""
+        if self._stopped or self._context is None:
+            batch.settle_pending(outcome.NOT_WRITTEN.code)
+            return
+        pool = self._pool(batch)
+        if pool is None:
+            batch.settle_pending(outcome.NO_CREDENTIAL.code)
+            return
+        await pool.send(batch, apns_forms.loads)
+
+    def room(self, route: Route, credential_id: int, lane: Lane) -> int:
+        """How many rows the links of this route and lane would take now, waiting ones counted."""
+        pool = self._pools.get(PoolKey(route.environment, credential_id, lane))
+        if pool is not None:
+            return pool.room()
+        return 0 if self._stopped else min(2 * STREAMS_ASSUMED * self._links(lane), self._transport.queue_rows_max)
+
+    def drop_credential(self, credential_id: int) -> None:
+        """Drains every link of this credential; later rows open new ones with what the credential then is (A-06)."""
+        for key in [key for key in self._pools if key.credential_id == credential_id]:
+            self._retire(self._pools.pop(key))
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools in use, for metrics."""
+        return list(self._pools.values())
+
+    def _pool(self, batch: Batch) -> Pool | None:
+        """The pool of a batch's key; None where its credential cannot be used."""
+        key = PoolKey(batch.route.environment, batch.credential_id, batch.lane)
+        pool = self._pools.get(key)
+        if pool is not None:
+            return pool
+        secret = self._secrets.secret(batch.credential_id)
+        if not isinstance(secret, ApnsToken):
+            return None
+        try:
+            mint = self._mints.of(secret)
+        except ValueError:
+            return None
+        self._make_way()
+        pool = self._pools[key] = self._new_pool(key, mint)
+        return pool
+
+    def _new_pool(self, key: PoolKey, mint: TokenMint) -> Pool:
+        assert self._context is not None
+        config = self._config
+        production = key.environment is Environment.PRODUCTION
+        host = config.production_host if production else config.sandbox_host
+        port = config.production_port if production else config.sandbox_port
+        authority = (host if port == HTTPS_PORT else f"{host}:{port}").encode()
+
+        def exchange(stateless_headers: bool) -> ApnsExchange:
+            return ApnsExchange(
+                authority,
+                mint,
+                self._clock,
+                config,
+                self._transport.server_errors_max,
+                stateless_headers=stateless_headers,
+            )
+
+        return Pool(
+            f"{host}/{key.credential_id}/{key.lane.name.lower()}",
+            Dialer(host, port, self._context, self._resolver, self._transport),
+            exchange,
+            self._links(key.lane),
+            self._transport,
+        )
+
+    def _links(self, lane: Lane) -> int:
+        return self._transport.bulk_links if lane is Lane.BULK else self._transport.transactional_links
+
+    def _make_way(self) -> None:
+        """Forgets pools without links when there are too many, and retired ones that are gone."""
+        self._retired = {pool for pool in self._retired if not pool.idle}
+        if len(self._pools) >= self._config.pools_max:
+            for key in [key for key, pool in self._pools.items() if pool.idle]:
+                self._pools.pop(key).retire()
+
+    def _retire(self, pool: Pool) -> None:
+        pool.retire()
+        self._retired.add(pool)

@@ -1,0 +1,1 @@
+"""Bytes to and from gateways: links, pools of links, names and addresses."""

@@ -1,0 +1,316 @@
+"""A link: one HTTP/2 connection over TLS, the only owner of a socket towards a gateway.
+
+Theory of operation. A link pulls rows from its owner (a pool) when HTTP/2, the exchange and the socket have room, puts
+them on the wire in one write, and settles hundreds of them per read. It never holds rows that it cannot send.
+
+    OPEN ──GOAWAY, advice, ids used up──► DRAINING ──last answer, or drain deadline──► CLOSED
+      └────────loss, silence, protocol error, owner's close───────────────────────────────┘
+
+Rules: a row that was handed to the socket and has no answer is LOST; one that was not, UNPROCESSED (A-65). Every
+wait has a deadline, all kept by one timer: it looks at what is outstanding when it fires, so that the data path hardly
+touches it. After CLOSED nothing is pending and nobody is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import structlog
+
+from protocols.errors import LocalProtocolError
+from protocols.http2 import Connection, ConnectionBrokenError, Received
+from pushd import outcome
+from pushd.config.transport import TransportConfig
+from pushd.outcome import Reason
+from pushd.transport.exchange import Advice, Exchange
+from pushd.transport.flights import Flight, Flights
+from pushd.transport.outbox import Outbox
+from pushd.transport.queue import Load
+
+log = structlog.get_logger(__name__)
+
+NEVER = float("inf")
+
+
+class Phase(Enum):
+    """How far a link's life has come."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class Owner(Protocol):
+    """Who a link takes rows from and reports to."""
+
+    def head(self) -> Load | None:
+        """The load whose rows go next."""
+
+    def take(self, rows: int) -> int:
+        """Takes that many rows of the head; the position of the first."""
+
+    def draining(self, link: Link, advice: Advice) -> None:
+        """The link takes no more rows; called once, before `closed`."""
+
+    def closed(self, link: Link) -> None:
+        """The link is gone and its rows are settled; called once."""
+
+
+class Link(asyncio.Protocol):
+    """One connection; `dial` gives it its socket."""
+
+    def __init__(self, owner: Owner, exchange: Exchange, config: TransportConfig) -> None:
+        self.exchange = exchange
+        self.connection = Connection(exchange.settings)
+        self.phase = Phase.OPEN
+        self.answered = 0
+        self.error_code: int | None = None
+        """The HTTP/2 error that we closed with, if the peer broke the protocol."""
+        self.why = ""
+        """What ended it, for the log."""
+        self._owner = owner
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._early: list[bytes] | None = []
+        self._flights = Flights()
+        self._outbox = Outbox(config.write_chunk_bytes, config.write_high_water_bytes)
+        self.opened_at = self._read_at = self._used_at = 0.0
+        self._pinged_at = self._starved_at = self._drain_at = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- the socket's side
+
+    def open(self, transport: asyncio.Transport) -> None:
+        """Begins to speak HTTP/2 on a transport whose TLS handshake is done."""
+        self._outbox.open(transport)
+        self.opened_at = self._read_at = self._used_at = self._loop.time()
+        self.connection.initiate()
+        self._flush()
+        early, self._early = self._early or [], None
+        for data in early:
+            self.data_received(data)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Settles what the bytes answer, then refills the wire, in one write."""
+        if self._early is not None:  # TLS ended its handshake and the peer spoke before `open` ran
+            self._early.append(data)
+            return
+        if self.phase is Phase.CLOSED:
+            return
+        self._read_at, self._pinged_at = self._loop.time(), NEVER
+        try:
+            received = self.connection.receive(data)
+        except ConnectionBrokenError as error:
+            self.error_code = error.code
+            self._settle(error.received)  # what it said before that still holds
+            self.close(f"protocol error {error.code}: {error}")
+            return
+        self._settle(received)
+        self.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer or the network ended it."""
+        self.close(f"connection lost: {type(exc).__name__}" if exc else "closed by the peer")
+
+    def pause_writing(self) -> None:
+        """The socket is full: no more rows until it drains."""
+        self._outbox.paused = True
+
+    def resume_writing(self) -> None:
+        """The socket took enough: hands on what waited, and takes rows again."""
+        self._outbox.paused = False
+        self._outbox.flush()
+        self.pump()
+
+    # -- the owner's side
+
+    @property
+    def outstanding(self) -> int:
+        """Rows on this link without an outcome."""
+        return self._flights.rows
+
+    @property
+    def stream_limit(self) -> int:
+        """How many rows this link may carry at once, as far as is known."""
+        return self.connection.stream_limit if self.exchange.proven and self.connection.settings_seen else 1
+
+    def pump(self, rows_max: int = 1 << 30) -> int:
+        """Takes rows while there is room for them, at most `rows_max`, and writes them; how many it took."""
+        taken = 0
+        if (advice := self.exchange.condition()) is not Advice.KEEP:
+            self.drain(advice, "unfit for more rows")
+        while self.phase is Phase.OPEN and not self._outbox.full and taken < rows_max:
+            load = self._owner.head()
+            if load is None:
+                self._starved_at = NEVER
+                break
+            rows = self._room(load, rows_max - taken)
+            if not rows:
+                break
+            taken += self._carry(load, rows)
+        if self.phase is not Phase.CLOSED:
+            self._flush()
+        return taken
+
+    def drain(self, advice: Advice, why: str) -> None:
+        """Takes no more rows and closes after the last answer, or when the drain deadline passes."""
+        if self.phase is not Phase.OPEN:
+            return
+        self.phase, self.why = Phase.DRAINING, why
+        self._drain_at = self._loop.time() + self._config.drain_timeout_s
+        self._owner.draining(self, advice)
+        if self._flights:
+            self._watch()
+        else:
+            self.close(why)
+
+    def close(self, why: str, lost: Reason = outcome.CONNECTION_LOST) -> None:
+        """Ends the link now: rows that were handed to the socket are lost, the others unprocessed."""
+        if self.phase is Phase.CLOSED:
+            return
+        was_open, self.phase, self.why = self.phase is Phase.OPEN, Phase.CLOSED, why
+        if self._timer is not None:
+            self._timer.cancel()
+        clean = not self._flights
+        if clean and self.error_code is None:
+            self.connection.close()
+        self._flights.lose(self._outbox.handed, lost)
+        self._outbox.end(self.connection.data_to_send(), self._config.close_timeout_s if clean else 0)
+        if was_open:
+            self._owner.draining(self, Advice.KEEP)
+        self._owner.closed(self)
+
+    # -- rows out
+
+    def _room(self, load: Load, rows_max: int) -> int:
+        """How many rows of the load may go now: streams, windows, proof, and what one slice of work may take."""
+        config = self._config
+        rows = min(
+            self.connection.room(load.body_bytes),
+            self.exchange.room(self.connection.open_streams),
+            load.left,
+            rows_max,
+            config.run_rows_max,
+            max(1, config.run_bytes_max // max(1, load.body_bytes)),
+        )
+        if rows > 0:
+            self._starved_at = NEVER
+            return rows
+        if self._starved_at == NEVER and not self._flights:
+            self._starved_at = self._loop.time()
+            self._watch()
+        return 0
+
+    def _carry(self, load: Load, rows: int) -> int:
+        """Puts rows of a load on the wire; how many, 0 when the peer's limits make that impossible."""
+        now = self._loop.time()
+        self._outbox.put(self.connection.data_to_send())  # control frames are no part of the run
+        flight = Flight(load, self._owner.take(rows), now + self._config.response_timeout_s, self._outbox.queued)
+        try:
+            flight.run = self.exchange.encode(self.connection, flight, rows)
+        except LocalProtocolError as error:  # its SETTINGS leave no room for our headers
+            load.settle(np.arange(flight.start, flight.start + rows), outcome.NOT_WRITTEN.code)
+            self.drain(Advice.BACK_OFF, f"request impossible: {error}")
+            return 0
+        self._outbox.put(self.connection.data_to_send())
+        flight.end = self._outbox.queued
+        if not self._flights:
+            self._used_at = self._read_at = now  # silence counts from the first row that expects an answer
+            self._flights.add(flight)
+            self._watch()
+        else:
+            self._flights.add(flight)
+        if self.connection.exhausted:
+            self.drain(Advice.REPLACE, "stream ids used up")
+        return rows
+
+    def _flush(self) -> None:
+        self._outbox.put(self.connection.data_to_send())
+        self._outbox.flush()
+
+    # -- answers in
+
+    def _settle(self, received: Received) -> None:
+        """Gives every row that the read decided its outcome, then does what the answers advise."""
+        advice = Advice.KEEP
+        for answers in received.answers:
+            self.answered += len(answers.rows)
+            advice = max(advice, self.exchange.classify(answers, received))
+            self._flights.landed(answers.run)
+        if received.goaway is not None:
+            advice = max(advice, self.exchange.goaway(received.goaway))
+        if received.resets or received.unprocessed:
+            self._flights.refused(received, self.exchange.refusal or outcome.ABOVE_GOAWAY.code)
+        if received.goaway is not None:
+            self.drain(advice, f"GOAWAY {received.goaway.code}")
+        elif advice is not Advice.KEEP:
+            self.drain(advice, f"advised to {advice.name.lower()}")
+        if not self._flights:
+            self._used_at = self._read_at
+            if self.phase is Phase.DRAINING:
+                self.close(self.why)
+
+    # -- time
+
+    def _watch(self) -> None:
+        """Sets the timer to the next deadline that can pass."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.phase is not Phase.CLOSED:
+            self._timer = self._loop.call_at(self._next_deadline(), self._look)
+
+    def _next_deadline(self) -> float:
+        config = self._config
+        at = min(self._drain_at, self._starved_at + config.window_timeout_s)
+        if not self.connection.settings_seen:
+            at = min(at, self.opened_at + config.settings_timeout_s)
+        deadline = self._flights.deadline
+        if self._pinged_at != NEVER:
+            return min(at, deadline or NEVER, self._pinged_at + config.ping_timeout_s)
+        if deadline is None:
+            return min(at, self._used_at + config.idle_close_s)
+        return min(at, deadline, self._read_at + config.ping_after_s)
+
+    def _look(self) -> None:
+        """Does what is due, and sets the timer anew."""
+        now, config = self._loop.time(), self._config
+        if not self.connection.settings_seen and now >= self.opened_at + config.settings_timeout_s:
+            self.close("no SETTINGS in time")
+        elif now >= self._drain_at:
+            self.close(f"{self.why}; not drained in time")
+        elif now >= self._pinged_at + config.ping_timeout_s:
+            self.close("no answer to PING")
+        elif now >= self._starved_at + config.window_timeout_s:
+            self.drain(Advice.BACK_OFF, "no stream or window in time")
+        elif not self._flights and now >= self._used_at + config.idle_close_s:
+            self.drain(Advice.KEEP, "idle")
+        else:
+            self._give_up(now)
+            self._ping_if_silent(now)
+            self._watch()
+
+    def _give_up(self, now: float) -> None:
+        """Resets the streams whose answer is overdue; their slots stay counted until the peer has seen it (A-67)."""
+        overdue = self._flights.overdue(now)
+        for run, rows in overdue:
+            self.connection.reset(run, rows)
+        if overdue:
+            self._pinged_at = min(self._pinged_at, now)  # the resets bring a PING with them
+            advice = self.exchange.unanswered()
+            if advice is not Advice.KEEP:
+                self.drain(advice, "no answer in time")
+            elif self.phase is Phase.DRAINING and not self._flights:
+                self.close(self.why)
+            if self.phase is not Phase.CLOSED:
+                self._flush()
+
+    def _ping_if_silent(self, now: float) -> None:
+        """Asks a peer that owes answers and says nothing whether it is there (A-66)."""
+        if self._flights and self._pinged_at == NEVER and now >= self._read_at + self._config.ping_after_s:
+            self._pinged_at = now
+            self.connection.ping(b"pushd-ok")
+            self._flush()
