@@ -74,9 +74,9 @@ class Parameters(Generic[P]):
 
     def decode(self, path_values: Sequence[str], query: str) -> P:
         """The parameters; NotFoundError where the path names what cannot be, InvalidRequestError for the query."""
-        values: dict[str, Any] = {
-            name: unquote(value) for name, value in zip(self._path, path_values, strict=True)
-        } | self._parse(query)
+        values = self._parse(query)
+        for name, value in zip(self._path, path_values, strict=True):
+            values[name] = _plain(value)
         try:
             return msgspec.convert(values, self._type, strict=False)
         except msgspec.ValidationError as error:
@@ -105,9 +105,13 @@ def parse_query(query: str) -> list[tuple[str, str]]:
     if not query:
         return []
     try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+        fields = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
         raise InvalidRequestError("The query is not valid") from None
+    for name, value in fields:
+        if "\0" in value:  # PostgreSQL has no such text
+            raise InvalidRequestError(faults=[Fault(name, "holds the character U+0000")])
+    return fields
 
 
 def no_parameters(query: str) -> None:
@@ -137,6 +141,17 @@ def fault(message: str) -> Fault:
 
 def _escape(token: str) -> str:
     return token.replace("~", "~0").replace("/", "~1")
+
+
+def _plain(segment: str) -> str:
+    """A path segment, decoded; what cannot be text that we store names nothing."""
+    try:
+        text = unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise NotFoundError from None
+    if "\0" in text:
+        raise NotFoundError
+    return text
 
 
 def _is_list(kind: msgspec.inspect.Type) -> bool:

@@ -1,0 +1,33 @@
+"""The native API as a whole: every operation there is, and its mounting beside reference and health."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pushd.api import apps, audience, credentials, devices, docs, health, keys, notifications, users
+from pushd.api.health import Ready
+from pushd.api.operation import Operation
+from pushd.api.serve import Api
+from pushd.web.auth import Authenticator
+from pushd.web.cursor import Cursors
+from pushd.web.router import Router
+
+if TYPE_CHECKING:
+    from pushd.commands.context import Context
+
+OPERATIONS: tuple[Operation, ...] = (
+    *notifications.OPERATIONS,
+    *audience.OPERATIONS,
+    *devices.OPERATIONS,
+    *users.OPERATIONS,
+    *credentials.OPERATIONS,
+    *apps.OPERATIONS,
+    *keys.OPERATIONS,
+)
+
+
+def mount(router: Router, context: Context, auth: Authenticator, cursor_key: bytes, ready: Ready) -> None:
+    """Routes everything: operations, document and reference page, health. `cursor_key` is 32 bytes of the daemon's."""
+    Api(context, auth, Cursors(cursor_key), context.config.http).mount(router, OPERATIONS)
+    docs.mount(router, OPERATIONS)
+    health.mount(router, ready)

@@ -1,0 +1,60 @@
+"""Apps: made, changed, read, listed and deleted."""
+
+from __future__ import annotations
+
+from zoneinfo import available_timezones
+
+import msgspec
+
+from pushd.commands.context import Context
+from pushd.commands.text import check_text
+from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.model.app import App, Settings
+
+
+async def create(context: Context, name: str, settings: Settings) -> App:
+    """The new app."""
+    _check(name, settings)
+    return await context.store.apps.create(name, settings)
+
+
+async def get(context: Context, app_id: int) -> App:
+    """The app; NotFoundError."""
+    app = await context.store.apps.get(app_id)
+    if app is None:
+        raise NotFoundError("There is no such app")
+    return app
+
+
+async def list_page(context: Context, *, after: int, limit: int) -> list[App]:
+    """Apps with ids above `after`, ascending."""
+    return await context.store.apps.list(after, limit)
+
+
+async def update(context: Context, app_id: int, name: str | None, settings: Settings | None) -> App:
+    """The app after the change; None leaves name or settings as they are. NotFoundError."""
+    _check(name or "", settings)
+    app = await context.store.apps.update(app_id, name, settings)
+    if app is None:
+        raise NotFoundError("There is no such app")
+    return app
+
+
+async def delete(context: Context, app_id: int) -> None:
+    """Nothing, once the app and everything that belongs to it is gone. NotFoundError."""
+    await context.whole(_delete(context, app_id))
+
+
+async def _delete(context: Context, app_id: int) -> None:
+    if not await context.store.apps.delete(app_id):
+        raise NotFoundError("There is no such app")
+    context.index.remove_app(app_id)
+    await context.keyring.reload([app_id])
+    context.fanout.credentials_changed()
+
+
+def _check(name: str, settings: Settings | None) -> None:
+    check_text([name, msgspec.to_builtins(settings)])
+    if settings is not None and settings.time_zone not in available_timezones():
+        fault = Fault("/settings/time_zone", "is not the name of a time zone, such as Europe/Berlin")
+        raise InvalidRequestError(faults=[fault])
