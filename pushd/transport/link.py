@@ -278,6 +278,7 @@ class Link(asyncio.Protocol):
     def _look(self) -> None:
         """Does what is due, and sets the timer anew."""
         now, config = self._loop.time(), self._config
+        self.connection.new_interval()
         if not self.connection.settings_seen and now >= self.opened_at + config.settings_timeout_s:
             self.close("no SETTINGS in time")
         elif now >= self._drain_at:
