@@ -62,6 +62,8 @@ class Context:
     fanout: Fanout
     clock: Clock
     config: Config
+    node_id: int
+    """Of this daemon: what it accepts is its own to send."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:

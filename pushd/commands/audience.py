@@ -1,0 +1,80 @@
+"""Whom an audience reaches now: counted without sending, and what of it is not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from pushd.commands.context import Context
+from pushd.commands.text import check_text
+from pushd.content.kinds import kinds
+from pushd.model.audience import Audience
+from pushd.model.message import PushType
+
+if TYPE_CHECKING:
+    from pushd.targeting.index import Resolution
+
+
+class Named(Struct, frozen=True, omit_defaults=True):
+    """Targets that a request named, by how it named them."""
+
+    devices: list[int] = []
+    users: list[str] = []
+    user_numbers: list[int] = []
+
+
+class TargetErrors(Struct, frozen=True, omit_defaults=True):
+    """Targets that a request named and that it cannot reach."""
+
+    unknown: Named | None = None
+    """There is no such device or user."""
+    unsubscribed: Named | None = None
+    """It is there, and has no address now that this message could go to."""
+
+
+class Count(Struct, frozen=True, kw_only=True):
+    """What a send to this audience would reach."""
+
+    devices: int
+    kinds: dict[str, int]
+    """By kind of address; kinds without devices are left out."""
+    environments: dict[str, int]
+    skipped: dict[str, int]
+    """Devices of the audience that would not be sent to, by reason."""
+    errors: TargetErrors | None
+
+
+async def count(context: Context, app_id: int, audience: Audience, push_type: PushType) -> Count:
+    """What a send of this type would reach, were it made now."""
+    check_text(audience)
+    found = context.index.resolve(app_id, audience, kinds(push_type))
+    by_kind: dict[str, int] = {}
+    by_environment: dict[str, int] = {}
+    for route, devices in context.index.routes(app_id, found.devices):
+        by_kind[route.kind.value] = by_kind.get(route.kind.value, 0) + len(devices)
+        by_environment[route.environment.value] = by_environment.get(route.environment.value, 0) + len(devices)
+    return Count(
+        devices=len(found.devices),
+        kinds=by_kind,
+        environments=by_environment,
+        skipped={reason: rows for reason, rows in found.skipped.items() if rows},
+        errors=target_errors(found),
+    )
+
+
+def target_errors(found: Resolution) -> TargetErrors | None:
+    """What was named and cannot be reached; None when all can."""
+    unknown, unsubscribed = _named(found.unknown), _named(found.unsubscribed)
+    return TargetErrors(unknown=unknown, unsubscribed=unsubscribed) if unknown or unsubscribed else None
+
+
+def nobody_named(found: Resolution) -> bool:
+    """Whether targets were named and every one of them is unknown or unsubscribed."""
+    missing = sum(len(ids) for group in (found.unknown, found.unsubscribed) for ids in group.values())
+    return found.named > 0 and missing >= found.named and not found.devices
+
+
+def _named(groups: dict[str, list[int] | list[str]]) -> Named | None:
+    given = {name: ids for name, ids in groups.items() if ids}
+    return Named(**given) if given else None  # type: ignore[arg-type]  # each group has the type of its field

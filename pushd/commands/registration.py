@@ -1,0 +1,81 @@
+"""The rules of an address, by kind, checked before it is stored: every fault points at its field."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Sequence
+from functools import cache
+
+import msgspec
+
+from protocols import apns
+from pushd.commands.text import text_faults
+from pushd.errors import Fault
+from pushd.model.device import GatewayName, Kind, Registration
+
+# What topics, package ids and header values may be made of; MDM topics have the same letters.
+_BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Language, script, region and variants (RFC 5646 section 2.1), also with Java's and iOS's underscores.
+_LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_@][A-Za-z0-9=]{1,16})*")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")
+
+
+def check(registrations: Sequence[Registration]) -> tuple[list[Registration], dict[int, list[Fault]]]:
+    """The registrations as they are stored (hexadecimal in lower case), and the faults of the bad ones by position."""
+    checked = [*registrations]
+    bad: dict[int, list[Fault]] = {}
+    foul = bool(text_faults(checked))
+    for row, registration in enumerate(checked):
+        faults: list[Fault] = []
+        token = _token(registration, faults)
+        _attributes(registration, faults)
+        if foul:
+            faults += text_faults(registration)
+        if faults:
+            bad[row] = faults
+        elif token != registration.token:
+            checked[row] = msgspec.structs.replace(registration, token=token)
+    return checked, bad
+
+
+def check_attributes(change: Registration) -> list[Fault]:
+    """The faults of what a registration says beside its address."""
+    faults = text_faults(change)
+    _attributes(change, faults)
+    return faults
+
+
+def _token(registration: Registration, faults: list[Fault]) -> str | None:
+    """The token in its stored form."""
+    token, kind = registration.token, registration.kind
+    if token is None:
+        return None
+    if kind.gateway is GatewayName.APNS:
+        if not registration.bundle:
+            faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
+        try:
+            return apns.check_token(token)
+        except ValueError as error:
+            faults.append(Fault("/token", str(error)))
+    elif kind is Kind.EMAIL:
+        if not _EMAIL.fullmatch(token):
+            faults.append(Fault("/token", "is not an e-mail address"))
+    elif not _TOKEN.fullmatch(token):
+        faults.append(Fault("/token", "must be printable ASCII without spaces"))
+    return token
+
+
+def _attributes(change: Registration, faults: list[Fault]) -> None:
+    if change.bundle and not _BUNDLE.fullmatch(change.bundle):
+        faults.append(Fault("/bundle", "must be letters, digits, points, hyphens and underscores"))
+    if change.locale and not _LOCALE.fullmatch(change.locale):
+        faults.append(Fault("/locale", "is not a language tag such as en or pt-BR"))
+    if change.time_zone and change.time_zone not in _zones():
+        faults.append(Fault("/time_zone", "is not a name of the IANA time zone database"))
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())

@@ -1,0 +1,59 @@
+"""Users: written singly and in bulk, read, listed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pushd.commands.context import Context
+from pushd.commands.text import check_text, text_faults
+from pushd.errors import Fault, NotFoundError
+from pushd.model.user import User, UserChange
+
+
+async def put(context: Context, app_id: int, change: UserChange) -> User:
+    """The user after the change; created when new."""
+    check_text(change)
+    await context.whole(_put(context, app_id, [change]))
+    return await get(context, app_id, change.external_id)
+
+
+async def put_many(
+    context: Context, app_id: int, changes: Sequence[UserChange]
+) -> tuple[list[int], dict[int, list[Fault]]]:
+    """Numeric ids of the users that were written, in order; and the faults of those that were not, by position."""
+    bad: dict[int, list[Fault]] = {}
+    if text_faults(changes):
+        bad = {row: faults for row, change in enumerate(changes) if (faults := text_faults(change))}
+    good = [change for row, change in enumerate(changes) if row not in bad] if bad else list(changes)
+    return (await context.whole(_put(context, app_id, good)) if good else []), bad
+
+
+async def get(context: Context, app_id: int, external_id: str) -> User:
+    """The user; NotFoundError."""
+    user = await context.store.users.get(app_id, external_id)
+    if user is None:
+        raise NotFoundError("There is no such user")
+    return user
+
+
+async def list_page(context: Context, app_id: int, *, after: int, limit: int) -> list[User]:
+    """Users with numeric ids above `after`, ascending."""
+    return await context.store.users.list(app_id, after, limit)
+
+
+async def delete(context: Context, app_id: int, external_id: str) -> None:
+    """Nothing, once the user is gone; installs stay and belong to nobody. NotFoundError."""
+    await context.whole(_delete(context, app_id, external_id))
+
+
+async def _put(context: Context, app_id: int, changes: list[UserChange]) -> list[int]:
+    ids, rows = await context.store.users.put_many(app_id, changes)
+    context.index.apply_users(rows)
+    return [int(each) for each in ids]
+
+
+async def _delete(context: Context, app_id: int, external_id: str) -> None:
+    rows = await context.store.users.delete(app_id, external_id)
+    if rows is None:
+        raise NotFoundError("There is no such user")
+    context.index.apply_users(rows)
