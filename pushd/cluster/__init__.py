@@ -1,0 +1,1 @@
+"""The cluster: which nodes live, and who may write for a notification."""

@@ -1,0 +1,179 @@
+"""The pool of connections to PostgreSQL: a deadline on every call, trouble as UnavailableError, recovery by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import structlog
+
+from pushd.config import StoreConfig
+from pushd.errors import UnavailableError
+from pushd.service import Service
+
+log = structlog.get_logger(__name__)
+
+# SQLSTATE classes and codes that are the server's trouble, not the statement's (PostgreSQL manual, appendix A).
+_TROUBLE_CLASSES = ("08", "53", "57", "58")
+_TROUBLE_CODES = frozenset({"40001", "40P01", "55P03", "25006"})
+"""Serialization failure, deadlock, lock not available, and a standby that does not take writes."""
+
+_POOL_CLOSED = "the store is closed"
+
+if TYPE_CHECKING:
+    Record: TypeAlias = asyncpg.Record
+
+
+class OutcomeUnknownError(UnavailableError):
+    """The connection went away while a statement ran: it may have been committed, or may still be."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that goes back to the pool without a round trip: nothing here leaves session state behind."""
+
+    __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database(Service):
+    """PostgreSQL as the store uses it. Every call has a deadline; a broken connection is replaced at the next call."""
+
+    def __init__(self, config: StoreConfig, dsn: str) -> None:
+        super().__init__()
+        self.config = config
+        self._dsn = dsn
+        self._pool: Any = None
+
+    async def start(self) -> None:
+        """Opens the pool. UnavailableError while the server cannot be reached."""
+        with self._translated(lost_is_unknown=False):
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self.config.pool_size,
+                connection_class=_Connection,
+                max_inactive_connection_lifetime=0,
+                **self._connect_options(),
+            )
+
+    async def stop(self) -> None:
+        """Closes every connection, those in use by force after a while."""
+        await super().stop()
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                await asyncio.wait_for(pool.close(), self.config.acquire_timeout_s)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
+
+    async def connect(self, **server_settings: str) -> Any:
+        """A connection of its own, outside the pool, for session locks and LISTEN. UnavailableError."""
+        with self._translated(lost_is_unknown=False):
+            return await asyncpg.connect(self._dsn, **self._connect_options(**server_settings))
+
+    async def fetch(self, query: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
+        """The rows of a statement in a transaction of its own."""
+        async with self.connection() as connection:
+            with self._translated():
+                rows: list[Any] = await connection.fetch(query, *args, timeout=timeout_s)
+                return rows
+
+    async def fetchrow(self, query: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """The first row of a statement in a transaction of its own; None without one."""
+        async with self.connection() as connection:
+            with self._translated():
+                return await connection.fetchrow(query, *args, timeout=timeout_s)
+
+    async def fetchval(self, query: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """The first value of the first row of a statement in a transaction of its own; None without one."""
+        async with self.connection() as connection:
+            with self._translated():
+                return await connection.fetchval(query, *args, timeout=timeout_s)
+
+    async def execute(self, query: str, *args: Any, timeout_s: float | None = None) -> str:
+        """The command tag of a statement in a transaction of its own."""
+        async with self.connection() as connection:
+            with self._translated():
+                tag: str = await connection.execute(query, *args, timeout=timeout_s)
+                return tag
+
+    @asynccontextmanager
+    async def transaction(self, isolation: str = "read_committed", *, readonly: bool = False) -> AsyncIterator[Any]:
+        """A connection in a transaction, committed at the end of the block. UnavailableError, OutcomeUnknownError."""
+        async with self.connection() as connection:
+            with self._translated():
+                async with connection.transaction(isolation=isolation, readonly=readonly):
+                    yield connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection of the pool. One on which a call ran out of time is thrown away. UnavailableError."""
+        if self._pool is None:
+            raise UnavailableError(_POOL_CLOSED, retry_after_s=self.config.retry_after_s)
+        with self._translated(lost_is_unknown=False):
+            connection = await self._pool.acquire(timeout=self.config.acquire_timeout_s)
+        whole = False
+        try:
+            yield connection
+            whole = True
+        except asyncpg.PostgresError:
+            whole = True  # the server answered: the connection itself is sound
+            raise
+        finally:
+            if not whole:
+                connection.terminate()
+            if self._pool is not None:
+                with self._translated(lost_is_unknown=False):
+                    await self._pool.release(connection)
+
+    @contextmanager
+    def _translated(self, *, lost_is_unknown: bool = True) -> Iterator[None]:
+        """Turns trouble with the server into UnavailableError; errors of statements stay what they are."""
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            if not is_trouble(error):
+                raise
+            lost = isinstance(error, asyncpg.PostgresConnectionError)
+            raise self._unavailable(error, unknown=lost and lost_is_unknown) from error
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            raise self._unavailable(error, unknown=lost_is_unknown) from error
+
+    def _unavailable(self, error: Exception, *, unknown: bool) -> UnavailableError:
+        log.warning("database_trouble", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+        kind = OutcomeUnknownError if unknown else UnavailableError
+        return kind("The database cannot be reached or does not take this now", retry_after_s=self.config.retry_after_s)
+
+    def _connect_options(self, **server_settings: str) -> dict[str, Any]:
+        config = self.config
+        settings = {"application_name": "pushd", "jit": "off", "TimeZone": "UTC"} | server_settings
+        options: dict[str, Any] = {
+            "timeout": config.connect_timeout_s,
+            "command_timeout": config.statement_timeout_s,
+            "server_settings": settings,
+        }
+        if config.password_file:
+            options["password"] = Path(config.password_file).read_text(encoding="utf-8").strip()
+        return options
+
+
+def is_trouble(error: asyncpg.PostgresError) -> bool:
+    """Whether an error is about the server's state (away, full, overloaded) and not about the statement."""
+    sqlstate: str = error.sqlstate or ""
+    return sqlstate.startswith(_TROUBLE_CLASSES) or sqlstate in _TROUBLE_CODES
+
+
+def read_query(name: str) -> str:
+    """The text of `queries/<name>.sql`."""
+    return (Path(__file__).parent / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def first(rows: Sequence[Any]) -> Any:
+    """The only row of a result that has at most one; None without one."""
+    return rows[0] if rows else None

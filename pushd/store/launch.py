@@ -1,0 +1,35 @@
+"""Becomes a PostgreSQL program: drops privileges, asks to be ended with its parent, then replaces itself.
+
+Run as a script by `embedded.py`, never imported: `launch.py PARENT_PID UID GID PROGRAM [ARGUMENT ...]`. A fresh process does
+this, because code between fork and exec of a process with threads can deadlock. The order matters: the kernel forgets the
+death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG).
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Replaces this process; exits with 70 when the parent is gone already."""
+    parent, uid, gid = (int(each) for each in sys.argv[1:4])
+    command = sys.argv[4:]
+    if os.geteuid() == 0 and uid != 0:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    os.umask(0o077)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        # SIGINT is PostgreSQL's fast shutdown.
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0) != 0:
+            sys.exit(71)
+    if os.getppid() != parent:
+        sys.exit(70)
+    os.execv(command[0], command)
+
+
+main()

@@ -1,0 +1,284 @@
+-- Users and devices are written in sets: look up what exists, insert what is missing, then change what differs.
+-- Nested loops over the given rows are always right here: planned once, before there are statistics.
+
+-- Ids of users by external id, created where missing; `created` says which.
+CREATE FUNCTION users_of(p_now timestamptz, p_apps int[], p_external text[], OUT ids int[], OUT created int[])
+LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    missing record;
+    fresh int[];
+BEGIN
+    created := '{}';
+    SELECT coalesce(array_agg(coalesce(u.id, 0) ORDER BY n.row), '{}') INTO ids
+        FROM unnest(p_apps, p_external) WITH ORDINALITY AS n (app, external, row)
+        LEFT JOIN users u ON u.app_id = n.app AND u.external_id = n.external AND u.deleted_at IS NULL;
+    IF 0 <> ALL (ids) THEN
+        RETURN;
+    END IF;
+    FOR missing IN
+        SELECT n.app, array_agg(n.external ORDER BY n.row) AS names
+        FROM unnest(p_apps, p_external, ids) WITH ORDINALITY AS n (app, external, id, row)
+        WHERE n.id = 0 GROUP BY n.app ORDER BY n.app
+    LOOP
+        fresh := allocate_ids(2::smallint, missing.app, cardinality(missing.names));
+        INSERT INTO users (id, app_id, external_id, created_at)
+            SELECT n.id, missing.app, n.name, p_now FROM unnest(fresh, missing.names) AS n (id, name);
+        created := created || fresh;
+    END LOOP;
+    SELECT array_agg(u.id ORDER BY n.row) INTO ids
+        FROM unnest(p_apps, p_external) WITH ORDINALITY AS n (app, external, row)
+        JOIN users u ON u.app_id = n.app AND u.external_id = n.external AND u.deleted_at IS NULL;
+END $$;
+
+-- Writes users, each given once. Bits of p_mask: 1 email, 2 tags, 4 attributes.
+CREATE FUNCTION put_users(
+    p_now timestamptz, p_apps int[], p_external text[], p_mask int[], p_email text[], p_tags text[], p_attributes text[],
+    OUT ids int[], OUT images user_columns
+) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    changed int[];
+    created int[];
+BEGIN
+    PERFORM lock_apps(p_apps);
+    SELECT u.ids, u.created INTO ids, created FROM users_of(p_now, p_apps, p_external) u;
+    -- The image is what the index sees: tags. E-mail and attributes change without a new revision.
+    WITH given AS (
+        SELECT n.id, n.mask, n.email, nullif(n.tags::int[], '{}') AS tags, n.attributes
+        FROM unnest(ids, p_mask, p_email, p_tags, p_attributes) AS n (id, mask, email, tags, attributes)
+        WHERE n.mask <> 0
+    ), written AS (
+        UPDATE users u SET
+            email = CASE WHEN g.mask & 1 <> 0 THEN g.email ELSE u.email END,
+            tags = CASE WHEN g.mask & 2 <> 0 THEN g.tags ELSE u.tags END,
+            attributes = CASE WHEN g.mask & 4 <> 0 THEN g.attributes ELSE u.attributes END,
+            revision = u.revision + CASE WHEN g.mask & 2 <> 0 AND g.tags IS DISTINCT FROM u.tags THEN 1 ELSE 0 END
+        FROM given g JOIN users old ON old.id = g.id
+        WHERE u.id = g.id
+        RETURNING u.id, u.revision <> old.revision AS moved
+    )
+    SELECT coalesce(array_agg(w.id), '{}') || created INTO changed FROM written w WHERE w.moved AND w.id <> ALL (created);
+    PERFORM note_users(changed);
+    images := user_images(changed);
+END $$;
+
+-- Registers addresses. Installs, devices and claimed addresses are each given once, folded in order by the caller.
+--   u_*: the users that are named. i_*: installs; i_user is a row of u_* (0: nobody); bits of i_mask say which fields are
+--   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 version, 64 push enabled, 128 in-app consent.
+--   d_*: devices; d_install is a row of i_*; d_route 0: no bundle was named; d_token null: no address was named, d_lost: it
+--   went to another device of this call. c_*: every address named, and the row of d_* that has it in the end (0: none).
+CREATE FUNCTION register_devices(
+    p_now timestamptz, u_app int[], u_external text[],
+    i_app int[], i_name text[], i_mask int[], i_user int[], i_platform text[], i_tags text[], i_locale text[],
+    i_zone text[], i_version text[], i_push boolean[], i_consent boolean[],
+    d_install int[], d_kind smallint[], d_environment smallint[], d_route int[], d_token bytea[], d_address uuid[],
+    d_lost boolean[], c_address uuid[], c_device int[],
+    OUT ids int[], OUT images device_columns, OUT users user_columns
+) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    u_ids int[];
+    u_created int[] := '{}';
+    i_ids int[];
+    i_old int[];
+    d_old int[];
+    touched int[];
+    revisions int[];
+    changed int[];
+    fresh int[] := '{}';
+    missing record;
+BEGIN
+    PERFORM lock_apps(i_app);
+    IF cardinality(u_app) > 0 THEN
+        SELECT u.ids, u.created INTO u_ids, u_created FROM users_of(p_now, u_app, u_external) u;
+    END IF;
+
+    -- Installs.
+    SELECT array_agg(coalesce(i.id, 0) ORDER BY n.row) INTO i_old
+        FROM unnest(i_app, i_name) WITH ORDINALITY AS n (app, name, row)
+        LEFT JOIN installs i ON i.app_id = n.app AND i.name = n.name;
+    SELECT array_agg(CASE n.id WHEN 0 THEN nextval('installs_id_seq')::int ELSE n.id END ORDER BY n.row) INTO i_ids
+        FROM unnest(i_old) WITH ORDINALITY AS n (id, row);
+    INSERT INTO installs (id, app_id, name, user_id, platform, tags, locale, time_zone, app_version, push_enabled,
+            in_app_consent, created_at, last_seen_at)
+        SELECT n.id, n.app, n.name, u_ids[nullif(n.usr, 0)], n.platform, nullif(n.tags::int[], '{}'), n.locale, n.zone,
+            n.version, coalesce(n.push, true), coalesce(n.consent, true), p_now, p_now
+        FROM unnest(i_ids, i_old, i_app, i_name, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
+            AS n (id, old, app, name, usr, platform, tags, locale, zone, version, push, consent)
+        WHERE n.old = 0;
+
+    -- Lock what may change, in the order of ids, and remember its revisions.
+    WITH near AS (
+        SELECT d.id FROM unnest(i_old) AS n (id) JOIN devices d ON d.install = n.id AND d.deleted_at IS NULL
+        UNION
+        SELECT d.id FROM unnest(c_address) AS c (address) JOIN devices d ON d.address = c.address
+    )
+    SELECT coalesce(array_agg(near.id ORDER BY near.id), '{}') INTO touched FROM near;
+    IF cardinality(touched) > 0 THEN
+        SELECT array_agg(d.revision ORDER BY d.id), array_agg(d.id ORDER BY d.id) INTO revisions, touched
+            FROM (SELECT d.id, d.revision FROM unnest(touched) AS n (id) JOIN devices d ON d.id = n.id
+                  ORDER BY d.id FOR UPDATE OF d) d;
+    END IF;
+
+    IF 0 < ANY (i_old) THEN
+        UPDATE installs i SET
+            user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[nullif(n.usr, 0)] ELSE i.user_id END,
+            platform = CASE WHEN n.mask & 2 <> 0 THEN n.platform ELSE i.platform END,
+            tags = CASE WHEN n.mask & 4 <> 0 THEN nullif(n.tags::int[], '{}') ELSE i.tags END,
+            locale = CASE WHEN n.mask & 8 <> 0 THEN n.locale ELSE i.locale END,
+            time_zone = CASE WHEN n.mask & 16 <> 0 THEN n.zone ELSE i.time_zone END,
+            app_version = CASE WHEN n.mask & 32 <> 0 THEN n.version ELSE i.app_version END,
+            push_enabled = CASE WHEN n.mask & 64 <> 0 THEN n.push ELSE i.push_enabled END,
+            in_app_consent = CASE WHEN n.mask & 128 <> 0 THEN n.consent ELSE i.in_app_consent END,
+            last_seen_at = p_now
+        FROM unnest(i_old, i_mask, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
+            AS n (id, mask, usr, platform, tags, locale, zone, version, push, consent)
+        WHERE i.id = n.id;
+    END IF;
+
+    -- Devices: which exist, and ids for those that do not.
+    SELECT array_agg(coalesce(d.id, 0) ORDER BY n.row) INTO d_old
+        FROM unnest(d_install, d_kind) WITH ORDINALITY AS n (install, kind, row)
+        LEFT JOIN devices d ON d.install = i_ids[n.install] AND d.kind = n.kind AND d.deleted_at IS NULL;
+    ids := d_old;
+
+    IF cardinality(touched) > 0 THEN
+        -- Whoever has an address that was named loses it, unless it is his in the end.
+        UPDATE devices d SET token = NULL, address = NULL, flags = d.flags & ~5, revision = d.revision + 1,
+            retired_at = NULL, retired_reason = NULL, retired_by = NULL
+        FROM unnest(c_address, c_device) AS c (address, device)
+        WHERE d.address = c.address AND d.id <> coalesce(d_old[nullif(c.device, 0)], 0);
+        -- Addresses of devices that exist. One that is named again un-retires, and counts as registered now.
+        UPDATE devices d SET
+            route_id = n.route,
+            token = CASE WHEN n.lost THEN NULL ELSE coalesce(n.token, d.token) END,
+            address = CASE WHEN n.lost THEN NULL ELSE coalesce(n.address, d.address) END,
+            flags = CASE WHEN n.lost THEN d.flags & ~5 WHEN n.token IS NULL THEN d.flags ELSE (d.flags & ~4) | 1 END,
+            revision = d.revision + CASE WHEN n.route <> d.route_id OR d.flags & 4 <> 0
+                OR (n.lost AND d.token IS NOT NULL) OR coalesce(n.token <> d.token, n.token IS NOT NULL)
+                THEN 1 ELSE 0 END,
+            registered_at = CASE WHEN n.token IS NULL THEN d.registered_at ELSE p_now END,
+            retired_at = NULL, retired_reason = NULL, retired_by = NULL
+        FROM (
+            SELECT n.id, n.token, n.address, n.lost,
+                CASE WHEN n.token IS NULL AND NOT n.lost AND o.flags & 1 <> 0 THEN o.route_id
+                    WHEN n.route <> 0 THEN n.route
+                    WHEN r.environment = n.environment THEN o.route_id
+                    ELSE route_of(r.app_id, r.kind, n.environment, r.bundle) END AS route
+            FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost)
+                AS n (id, environment, route, token, address, lost)
+            JOIN devices o ON o.id = n.id JOIN routes r ON r.id = o.route_id
+        ) n
+        WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost OR n.route <> d.route_id);
+        -- What is the install's shows in the images of all its devices.
+        UPDATE devices d SET user_id = i.user_id, tags = i.tags,
+            flags = CASE WHEN i.push_enabled THEN d.flags | 2 ELSE d.flags & ~2 END, revision = d.revision + 1
+        FROM unnest(i_old) AS n (id) JOIN installs i ON i.id = n.id
+        WHERE d.install = n.id AND d.deleted_at IS NULL AND (d.user_id IS DISTINCT FROM i.user_id
+            OR d.tags IS DISTINCT FROM i.tags OR (d.flags & 2 <> 0) <> i.push_enabled);
+    END IF;
+
+    IF 0 = ANY (d_old) THEN
+        FOR missing IN
+            SELECT i_app[n.install] AS app, count(*)::int AS count
+            FROM unnest(d_install, d_old) AS n (install, id) WHERE n.id = 0 GROUP BY 1 ORDER BY 1
+        LOOP
+            fresh := fresh || allocate_ids(1::smallint, missing.app, missing.count);
+        END LOOP;
+        SELECT array_agg(CASE n.id WHEN 0 THEN fresh[n.place] ELSE n.id END ORDER BY n.row) INTO ids
+            FROM (SELECT n.id, n.row, row_number() OVER (PARTITION BY n.id = 0 ORDER BY i_app[n.install], n.row) AS place
+                  FROM unnest(d_install, d_old) WITH ORDINALITY AS n (install, id, row)) n;
+        INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, tags, address, registered_at)
+            SELECT n.id, i.app_id, i.id, n.kind,
+                CASE WHEN n.route <> 0 THEN n.route ELSE route_of(i.app_id, n.kind, n.environment, coalesce((
+                    SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
+                    WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
+                i.user_id,
+                CASE WHEN n.token IS NOT NULL AND NOT n.lost THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
+                CASE WHEN NOT n.lost THEN n.token END, i.tags, CASE WHEN NOT n.lost THEN n.address END, p_now
+            FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost)
+                AS n (id, old, install, kind, environment, route, token, address, lost)
+            JOIN installs i ON i.id = i_ids[n.install]
+            WHERE n.old = 0;
+    END IF;
+
+    SELECT coalesce(array_agg(d.id), '{}') || fresh INTO changed
+        FROM unnest(touched, revisions) AS n (id, revision) JOIN devices d ON d.id = n.id AND d.revision <> n.revision;
+    PERFORM note_users(u_created);
+    PERFORM note_devices(changed);
+    images := device_images(changed);
+    users := user_images(u_created);
+END $$;
+
+-- Deletes devices: tombstones stay for the readers of the feed, and an install without devices goes.
+CREATE FUNCTION delete_devices(p_now timestamptz, p_app int, p_ids int[], OUT images device_columns) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    gone int[];
+    homes int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    PERFORM d.id FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id FOR UPDATE OF d;
+    WITH dead AS (
+        UPDATE devices d SET flags = 8, revision = d.revision + 1, token = NULL, address = NULL, user_id = NULL, tags = NULL,
+            retired_at = NULL, retired_reason = NULL, retired_by = NULL, deleted_at = p_now
+        FROM unnest(p_ids) AS n (id)
+        WHERE d.id = n.id AND d.app_id = p_app AND d.deleted_at IS NULL
+        RETURNING d.id, d.install
+    )
+    SELECT coalesce(array_agg(id), '{}'), array_agg(DISTINCT install) INTO gone, homes FROM dead;
+    DELETE FROM installs i USING unnest(homes) AS n (id) WHERE i.id = n.id
+        AND NOT EXISTS (SELECT FROM devices d WHERE d.install = i.id AND d.deleted_at IS NULL);
+    PERFORM note_devices(gone);
+    images := device_images(gone);
+END $$;
+
+-- Deletes a user; what was his belongs to nobody.
+CREATE FUNCTION delete_user(
+    p_now timestamptz, p_app int, p_external text, OUT images user_columns, OUT devices device_columns
+) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    gone int;
+    changed int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    UPDATE users u SET deleted_at = p_now, revision = u.revision + 1, email = NULL, attributes = NULL, tags = NULL
+        WHERE u.app_id = p_app AND u.external_id = p_external AND u.deleted_at IS NULL RETURNING u.id INTO gone;
+    IF gone IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM d.id FROM installs i JOIN devices d ON d.install = i.id
+        WHERE i.user_id = gone AND d.deleted_at IS NULL ORDER BY d.id FOR UPDATE OF d;
+    WITH freed AS (UPDATE installs i SET user_id = NULL WHERE i.user_id = gone RETURNING i.id), theirs AS (
+        UPDATE devices d SET user_id = NULL, revision = d.revision + 1 FROM freed
+        WHERE d.install = freed.id AND d.deleted_at IS NULL RETURNING d.id
+    )
+    SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
+    PERFORM note_users(ARRAY[gone]);
+    PERFORM note_devices(changed);
+    images := user_images(ARRAY[gone]);
+    devices := device_images(changed);
+END $$;
+
+-- Brings back devices that were retired since a time, at most p_limit of them.
+CREATE FUNCTION revive_devices(
+    p_app int, p_since timestamptz, p_until timestamptz, p_reason text, p_credential int, p_limit int,
+    OUT count int, OUT images device_columns
+) LANGUAGE plpgsql AS $$
+DECLARE
+    revived int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    WITH chosen AS (
+        SELECT d.id FROM devices d WHERE d.app_id = p_app AND d.retired_at >= p_since AND d.retired_at <= p_until
+            AND (p_reason IS NULL OR d.retired_reason = p_reason)
+            AND (p_credential IS NULL OR d.retired_by = p_credential)
+        ORDER BY d.id LIMIT p_limit FOR UPDATE
+    ), back AS (
+        UPDATE devices d SET flags = d.flags & ~4, revision = d.revision + 1,
+            retired_at = NULL, retired_reason = NULL, retired_by = NULL
+        FROM chosen WHERE d.id = chosen.id RETURNING d.id
+    )
+    SELECT coalesce(array_agg(back.id), '{}') INTO revived FROM back;
+    count := cardinality(revived);
+    PERFORM note_devices(revived);
+    images := device_images(revived);
+END $$;

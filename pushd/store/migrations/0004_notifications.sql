@@ -1,0 +1,314 @@
+-- Notifications, their targets and what became of them. Everything that ages out is partitioned by month.
+--
+-- What is accepted is written once and never rewritten: `runs` says what is not finished and who works on it, `finished`
+-- that it is. Up to 64 targets outcomes are rows; more: bitmaps in parts of 2^20 ids, appended as deltas and compacted.
+
+CREATE SEQUENCE notification_ids AS bigint MAXVALUE 2147483647;
+
+CREATE TABLE notifications (
+    id          bigint NOT NULL,
+    app_id      int NOT NULL,
+    created_at  timestamptz NOT NULL,
+    released_at timestamptz NOT NULL,
+    expires_at  timestamptz,
+    name        text,
+    -- The send as it was asked for, JSON.
+    send        text NOT NULL,
+    targeted    int NOT NULL,
+    -- Device ids of a small send; null: bitmaps in `targets`.
+    devices     int[],
+    PRIMARY KEY (app_id, id, created_at)
+) PARTITION BY RANGE (created_at);
+
+CREATE TABLE targets (
+    notification_id bigint NOT NULL,
+    part            int NOT NULL,
+    devices         bytea NOT NULL,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (notification_id, part, created_at)
+) PARTITION BY RANGE (created_at);
+
+CREATE TABLE runs (
+    notification_id bigint PRIMARY KEY,
+    app_id          int NOT NULL,
+    node_id         bigint NOT NULL,
+    created_at      timestamptz NOT NULL,
+    at_most_once    boolean NOT NULL,
+    cancelled_at    timestamptz
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX runs_app ON runs (app_id, notification_id) WHERE cancelled_at IS NOT NULL;
+
+CREATE TABLE finished (
+    notification_id bigint NOT NULL,
+    created_at      timestamptz NOT NULL,
+    finished_at     timestamptz NOT NULL,
+    cancelled       boolean NOT NULL,
+    PRIMARY KEY (notification_id, created_at)
+) PARTITION BY RANGE (created_at);
+
+-- One row per device of a small send. The only index serves a device's history and, through the send's own list of
+-- devices, its outcomes. `at` is when it was settled.
+CREATE TABLE outcomes (
+    device_id       int NOT NULL,
+    notification_id bigint NOT NULL,
+    gateway         smallint NOT NULL,
+    code            smallint NOT NULL,
+    at              timestamptz NOT NULL
+) PARTITION BY RANGE (at);
+CREATE INDEX outcomes_device ON outcomes (device_id, notification_id);
+
+-- What settlements append for large sends, until they are finished.
+CREATE TABLE outcome_deltas (
+    notification_id bigint NOT NULL,
+    app_id          int NOT NULL,
+    part            int NOT NULL,
+    gateway         smallint NOT NULL,
+    code            smallint NOT NULL,
+    count           int NOT NULL,
+    devices         bytea NOT NULL,
+    at              timestamptz NOT NULL
+);
+CREATE INDEX outcome_deltas_part ON outcome_deltas (notification_id, part);
+ALTER TABLE outcome_deltas ALTER COLUMN devices SET STORAGE EXTERNAL;
+
+-- The compacted form: one row per part, gateway and code.
+CREATE TABLE outcome_parts (
+    notification_id bigint NOT NULL,
+    app_id          int NOT NULL,
+    part            int NOT NULL,
+    gateway         smallint NOT NULL,
+    code            smallint NOT NULL,
+    count           int NOT NULL,
+    devices         bytea NOT NULL,
+    at              timestamptz NOT NULL,
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (notification_id, part, gateway, code, created_at)
+) PARTITION BY RANGE (created_at);
+CREATE INDEX outcome_parts_app ON outcome_parts (app_id, part, notification_id);
+
+-- At most once: what was about to be written, committed before it was. Gone with the end of the notification.
+CREATE TABLE attempts (
+    notification_id bigint NOT NULL,
+    devices         bytea NOT NULL
+);
+CREATE INDEX attempts_notification ON attempts (notification_id);
+
+-- Makes the partitions of this month and so many more, and takes what fell into a default partition home.
+CREATE FUNCTION make_partitions(p_now timestamptz, p_ahead int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    parent record;
+    month timestamp;
+    low text;
+    high text;
+    name text;
+    made int := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7003, 0);
+    FOR parent IN
+        SELECT c.relname AS name, a.attname AS key FROM pg_partitioned_table p
+        JOIN pg_class c ON c.oid = p.partrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
+        WHERE c.relnamespace = current_schema()::regnamespace ORDER BY c.relname
+    LOOP
+        IF to_regclass(parent.name || '_default') IS NULL THEN
+            EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', parent.name || '_default', parent.name);
+        END IF;
+        FOR ahead IN 0 .. p_ahead LOOP
+            month := date_trunc('month', p_now AT TIME ZONE 'UTC') + make_interval(months => ahead);
+            name := parent.name || to_char(month, '_YYYY_MM');
+            CONTINUE WHEN to_regclass(name) IS NOT NULL;
+            low := to_char(month, 'YYYY-MM-DD') || ' 00:00:00+00';
+            high := to_char(month + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00';
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING STORAGE)', name, parent.name);
+            EXECUTE format('WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %2$I < %4$L RETURNING *)
+                INSERT INTO %5$I SELECT * FROM moved', parent.name || '_default', parent.key, low, high, name);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent.name, name, low, high);
+            made := made + 1;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END $$;
+
+-- Drops the partitions that end before a time.
+CREATE FUNCTION drop_partitions(p_before timestamptz) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    old record;
+    dropped int := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7003, 0);
+    FOR old IN
+        SELECT c.relname AS name FROM pg_partitioned_table p
+        JOIN pg_inherits i ON i.inhparent = p.partrelid JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relname ~ '_\d{4}_\d{2}$'
+            AND (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= p_before
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE %I', old.name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+SELECT make_partitions(now(), 2);
+
+-- Accepts notifications; each comes with its own id. n_low and n_high cut its devices out of p_devices (n_low 0: none, they
+-- are bitmaps in t_*). k_*: idempotency keys, k_row the row of n_* (each key once). A key that is known keeps its
+-- notification from being written: `replayed` has what it stands for.
+CREATE FUNCTION accept_notifications(
+    p_node bigint, p_epoch int, p_keep interval,
+    n_id bigint[], n_app int[], n_created timestamptz[], n_released timestamptz[], n_expires timestamptz[], n_name text[],
+    n_send text[], n_targeted int[], n_once boolean[], n_low int[], n_high int[], p_devices int[],
+    t_row int[], t_part int[], t_devices bytea[],
+    k_row int[], k_key text[], k_hash bytea[], k_answer bytea[]
+) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    known int[] := '{}';
+BEGIN
+    -- Held to the end: whoever fences this node, or makes sure that nothing is under way, waits for us.
+    PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL AND epoch = p_epoch FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'node % may not accept', p_node USING ERRCODE = 'PD503';
+    END IF;
+    IF cardinality(k_row) > 0 THEN
+        WITH put AS (
+            INSERT INTO idempotency AS i (app_id, key, body_hash, notification_id, answer, created_at)
+            SELECT n_app[k.row], k.key, k.hash, n_id[k.row], k.answer, n_created[k.row]
+            FROM unnest(k_row, k_key, k_hash, k_answer) AS k (row, key, hash, answer)
+            ORDER BY 1, 2
+            ON CONFLICT (app_id, key) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,
+                notification_id = excluded.notification_id, created_at = excluded.created_at
+                WHERE i.created_at < excluded.created_at - p_keep
+            RETURNING i.notification_id
+        )
+        SELECT coalesce(array_agg(k.row), '{}') INTO known FROM unnest(k_row) AS k (row)
+            WHERE n_id[k.row] NOT IN (SELECT put.notification_id FROM put);
+        RETURN QUERY SELECT k.row, i.body_hash, i.notification_id, i.answer
+            FROM unnest(k_row, k_key) AS k (row, key)
+            JOIN idempotency i ON i.app_id = n_app[k.row] AND i.key = k.key WHERE k.row = ANY (known);
+    END IF;
+    INSERT INTO notifications (id, app_id, created_at, released_at, expires_at, name, send, targeted, devices)
+        SELECT s.id, s.app, s.created, s.released, s.expires, s.name, s.send, s.targeted,
+            CASE WHEN s.low > 0 THEN p_devices[s.low:s.high] END
+        FROM unnest(n_id, n_app, n_created, n_released, n_expires, n_name, n_send, n_targeted, n_low, n_high)
+            WITH ORDINALITY AS s (id, app, created, released, expires, name, send, targeted, low, high, row)
+        WHERE s.row <> ALL (known);
+    INSERT INTO runs (notification_id, app_id, node_id, created_at, at_most_once)
+        SELECT s.id, s.app, p_node, s.created, s.once
+        FROM unnest(n_id, n_app, n_created, n_once) WITH ORDINALITY AS s (id, app, created, once, row)
+        WHERE s.row <> ALL (known);
+    IF cardinality(t_row) > 0 THEN
+        INSERT INTO targets (notification_id, part, devices, created_at)
+            SELECT n_id[t.row], t.part, t.devices, n_created[t.row]
+            FROM unnest(t_row, t_part, t_devices) AS t (row, part, devices) WHERE t.row <> ALL (known);
+    END IF;
+END $$;
+
+-- Makes sure that no accept that this node sent before is still under way, and gives the epoch for those to come.
+CREATE FUNCTION next_epoch(p_node bigint) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    raised int;
+BEGIN
+    PERFORM 1 FROM nodes WHERE id = p_node FOR UPDATE;
+    UPDATE nodes SET epoch = epoch + 1 WHERE id = p_node RETURNING epoch INTO raised;
+    RETURN raised;
+END $$;
+
+-- Commits what became of rows. r_*: rows of small sends. d_*: deltas of large ones. x_*: dead tokens, each retired if the
+-- device has that revision still and was not registered after x_at. A notification that another node owns is refused.
+CREATE FUNCTION settle(
+    p_node bigint, p_receipt bigint, p_now timestamptz,
+    r_notification bigint[], r_device int[], r_gateway smallint[], r_code smallint[],
+    d_notification bigint[], d_part int[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[],
+    x_id int[], x_revision int[], x_at timestamptz[], x_reason text[], x_credential int[],
+    p_named bigint[], p_finished bigint[],
+    OUT refused bigint[], OUT retired device_columns
+) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    seen bigint[];
+    owned bigint[];
+    dead int[];
+BEGIN
+    -- The row of the node is the fence: whoever claims our work locks it first.
+    SELECT receipts INTO seen FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        refused := p_named;
+        RETURN;
+    END IF;
+    IF p_receipt = ANY (seen) THEN
+        -- Committed before, and the answer was lost.
+        SELECT coalesce(array_agg(r.notification_id), '{}') INTO refused FROM unnest(p_named) AS n (id)
+            JOIN runs r ON r.notification_id = n.id WHERE r.node_id <> p_node;
+        SELECT array_agg(d.id) INTO dead FROM unnest(x_id, x_revision) AS x (id, revision)
+            JOIN devices d ON d.id = x.id WHERE d.revision > x.revision;
+        retired := device_images(dead);
+        RETURN;
+    END IF;
+    UPDATE nodes SET receipts = (ARRAY[p_receipt] || receipts)[1:64] WHERE id = p_node;
+
+    refused := '{}';
+    SELECT coalesce(array_agg(n.id), '{}') INTO owned FROM unnest(p_named) AS n (id)
+        JOIN runs r ON r.notification_id = n.id AND r.node_id = p_node;
+    IF cardinality(owned) < cardinality(p_named) THEN
+        SELECT array_agg(n.id) INTO refused FROM unnest(p_named) AS n (id) WHERE n.id <> ALL (owned);
+    END IF;
+
+    INSERT INTO outcomes (device_id, notification_id, gateway, code, at)
+        SELECT r.device, r.notification, r.gateway, r.code, p_now
+        FROM unnest(r_notification, r_device, r_gateway, r_code) AS r (notification, device, gateway, code)
+        WHERE refused = '{}' OR r.notification <> ALL (refused);
+    INSERT INTO outcome_deltas (notification_id, app_id, part, gateway, code, count, devices, at)
+        SELECT d.notification, r.app_id, d.part, d.gateway, d.code, d.count, d.devices, p_now
+        FROM unnest(d_notification, d_part, d_gateway, d_code, d_count, d_devices)
+            AS d (notification, part, gateway, code, count, devices)
+        JOIN runs r ON r.notification_id = d.notification AND r.node_id = p_node;
+
+    IF cardinality(p_finished) > 0 THEN
+        WITH gone AS (
+            DELETE FROM runs r USING unnest(p_finished) AS f (id)
+            WHERE r.notification_id = f.id AND r.node_id = p_node
+            RETURNING r.notification_id, r.created_at, r.cancelled_at, r.at_most_once
+        ), forgotten AS (
+            DELETE FROM attempts a USING gone WHERE a.notification_id = gone.notification_id AND gone.at_most_once
+        )
+        INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
+            SELECT gone.notification_id, gone.created_at, p_now, gone.cancelled_at IS NOT NULL FROM gone;
+    END IF;
+
+    IF cardinality(x_id) > 0 THEN
+        PERFORM d.id FROM unnest(x_id) AS x (id) JOIN devices d ON d.id = x.id ORDER BY d.id FOR UPDATE OF d;
+        WITH struck AS (
+            UPDATE devices d SET flags = d.flags | 4, revision = d.revision + 1, retired_at = p_now,
+                retired_reason = x.reason, retired_by = nullif(x.credential, 0)
+            FROM unnest(x_id, x_revision, x_at, x_reason, x_credential) AS x (id, revision, at, reason, credential)
+            WHERE d.id = x.id AND d.revision = x.revision AND d.flags & 13 = 1 AND d.registered_at <= x.at
+            RETURNING d.id
+        )
+        SELECT coalesce(array_agg(struck.id), '{}') INTO dead FROM struck;
+        PERFORM note_devices(dead);
+        retired := device_images(dead);
+    END IF;
+END $$;
+
+-- Fences dead nodes and takes over what they left, at most p_limit notifications: those that p_node owns from now on.
+CREATE FUNCTION claim_runs(p_node bigint, p_limit int) RETURNS SETOF runs LANGUAGE plpgsql AS $$
+DECLARE
+    other bigint;
+    room int := p_limit;
+    taken int;
+BEGIN
+    PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR other IN SELECT DISTINCT r.node_id FROM runs r WHERE r.node_id <> p_node ORDER BY 1 LOOP
+        EXIT WHEN room <= 0;
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
+        UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
+        -- A statement of its own: it sees what the dead node committed while we waited for its row.
+        RETURN QUERY UPDATE runs r SET node_id = p_node WHERE r.notification_id IN (
+                SELECT k.notification_id FROM runs k WHERE k.node_id = other ORDER BY k.notification_id LIMIT room)
+            RETURNING r.*;
+        GET DIAGNOSTICS taken = ROW_COUNT;
+        room := room - taken;
+    END LOOP;
+END $$;
