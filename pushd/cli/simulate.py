@@ -12,7 +12,6 @@ import msgspec
 import typer
 import uvloop
 
-from pushd.errors import ConfigError, PushdError
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Fault
 from pushd.simulator.identity import Manifest
@@ -64,11 +63,7 @@ def simulate(
             simulator.faults.add(one)
         await _serve(simulator, with_parent=with_parent, json=json)
 
-    try:
-        uvloop.run(run())
-    except PushdError as error:
-        typer.echo(f"pushd simulate: {error.detail}", err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+    uvloop.run(run())
 
 
 async def _serve(simulator: Simulator, *, with_parent: bool, json: bool) -> None:

@@ -132,8 +132,18 @@ class ApnsConnection(Connection):
     def _reply(self, request: Request, status: int, reason: str, delay_ms: float = 0.0) -> None:
         """Answers as Apple does."""
         self._note(request, status, reason)
+        delay_ms += self.world.behaviour.latency_ms
+        if (
+            status == 200
+            and not delay_ms
+            and not self.sandbox
+            and request.apns_id is not None
+            and self.wire.accept(request.stream_id, request.apns_id)
+        ):
+            del self.requests[request.stream_id]
+            return
         parts = answers.plain(request, status, reason, sandbox=self.sandbox)
-        self.say(request, parts, self.world.behaviour.latency_ms + delay_ms)
+        self.say(request, parts, delay_ms)
 
     def _note(self, request: Request, status: int, reason: str) -> None:
         """Records a verdict, and lets the stream limit and Apple's patience follow it (A-51)."""

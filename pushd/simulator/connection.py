@@ -214,6 +214,10 @@ class Connection(asyncio.Protocol, ABC):
         if self._goaway_seen:
             self.violate("stream_after_goaway", f"stream {stream_id}")
         request = self.world.rules.read(stream_id, event.headers)
+        if request.terms.malformed:
+            self.violate("malformed", request.terms.malformed)
+            self.wire.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
         self.requests[stream_id] = request
         if self.stream_credit is not None:
             credit = self.stream_credit.stream_credit

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from h2.exceptions import ProtocolError
+from h2.utilities import HeaderValidationFlags, validate_headers
 
 from pushd.simulator.faults import Action
 from pushd.simulator.reasons import Rejection, rejection
@@ -44,6 +46,10 @@ TOKEN_HEX_MIN, TOKEN_HEX_MAX = 64, 512
 VERDICTS_KEPT = 4_096
 
 DEVICE_PATH = b"/3/device/"
+VARIABLE = frozenset((b":path", b"authorization", b"apns-id"))
+REQUEST_FLAGS = HeaderValidationFlags(
+    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+)
 HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOPIC = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -53,6 +59,8 @@ DIGITS = re.compile(rb"[0-9]{1,15}")
 class Terms(NamedTuple):
     """What all requests with the same fields share: why they are refused, if they are, and what else they say."""
 
+    malformed: str
+    """What HTTP/2 forbids about the fields (RFC 9113 section 8.2); empty where all is well."""
     refusal: Rejection | None
     """Of the fields that need no provider token to judge: method and duplicates."""
     problem: Rejection | None
@@ -111,31 +119,34 @@ class Rules:
     """Judges requests; verdicts on fields that repeat from push to push are kept."""
 
     def __init__(self) -> None:
-        self._terms: dict[tuple[Field, ...], Terms] = {}
+        self._terms: dict[tuple[object, ...], Terms] = {}
         self._last_object = b"{}"
 
     def read(self, stream_id: int, fields: Sequence[Field]) -> Request:
         """The request that these header fields make, with its terms."""
         request = Request(stream_id, fields)
-        rest: list[Field] = []
+        # Path, token and id differ from push to push; what is kept by is the rest, and where those three stood.
+        shape: list[object] = []
         for field in fields:
-            name, value = field
+            name = field[0]
             if name == b":path":
-                request.path = value
+                request.path = field[1]
             elif name == b"authorization":
                 request.repeated |= request.authorization is not None
-                request.authorization = value
+                request.authorization = field[1]
             elif name == b"apns-id":
                 request.repeated |= request.apns_id is not None
-                request.apns_id = value
+                request.apns_id = field[1]
             else:
-                rest.append(field)
-        key = tuple(rest)
+                shape.append(field)
+                continue
+            shape.append(name)
+        key = tuple(shape)
         terms = self._terms.get(key)
         if terms is None:
             if len(self._terms) >= VERDICTS_KEPT:
                 self._terms.clear()
-            terms = self._terms[key] = _terms(rest)
+            terms = self._terms[key] = _terms(fields)
         request.terms = terms
         return request
 
@@ -192,16 +203,18 @@ def check_fields(request: Request, topics: frozenset[str] | None) -> Rejection |
 
 
 def _terms(fields: Sequence[Field]) -> Terms:
-    values = dict(fields)
+    rest = [field for field in fields if field[0] not in VARIABLE]
+    values = dict(rest)
     push_type = values.get(b"apns-push-type", b"alert")
     topic = values.get(b"apns-topic", b"")
     suffix = SUFFIXES.get(push_type, b"")
     refusal = None
     if values.get(b":method") != b"POST":
         refusal = rejection("MethodNotAllowed")
-    elif len(values) != len(fields) or (b"host" in values and b":authority" in values):
+    elif len(values) != len(rest) or (b"host" in values and b":authority" in values):
         refusal = rejection("DuplicateHeaders")
     return Terms(
+        malformed=_malformed(fields),
         refusal=refusal,
         problem=_problem(values, push_type, topic, suffix),
         topic=topic,
@@ -210,6 +223,14 @@ def _terms(fields: Sequence[Field]) -> Terms:
         payload_max=VOIP_PAYLOAD_MAX if push_type == b"voip" else PAYLOAD_MAX,
         encoded=values.get(b"content-encoding", b"identity") != b"identity",
     )
+
+
+def _malformed(fields: Sequence[Field]) -> str:
+    try:
+        list(validate_headers(fields, REQUEST_FLAGS))
+    except ProtocolError as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _problem(values: dict[bytes, bytes], push_type: bytes, topic: bytes, suffix: bytes) -> Rejection | None:
