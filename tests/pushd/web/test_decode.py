@@ -1,0 +1,182 @@
+import contextlib
+import json
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta, Struct
+
+from pushd.errors import InvalidRequestError, NotFoundError, PushdError
+from pushd.model.notification import Send
+from pushd.web import decode
+from pushd.web.decode import JsonBody, Parameters, no_parameters
+
+BODY = JsonBody(Send)
+
+
+def send(audience='{"type": "broadcast"}', message="{}", more=""):
+    return f'{{"audience": {audience}, "message": {message}{more}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "pointer", "detail"),
+    [
+        (send(more=', "colour": 1'), "/colour", "not a field"),
+        (send('{"type": "broadcast", "x": 1}'), "/audience/x", "not a field"),
+        (send(message='{"a/b~c": 1}'), "/message/a~1b~0c", "not a field"),
+        (b'{"message": {}}', "/audience", "required"),
+        (send("{}"), "/audience/type", "required"),
+        (send('{"type": "nope"}'), "/audience/type", "nope"),
+        (send('{"type": "devices", "ids": [1, 2, "a"]}'), "/audience/ids/2", "Expected `int`"),
+        (send('{"type": "devices", "ids": []}'), "/audience/ids", "length"),
+        (send('{"type": "devices", "ids": [2147483648]}'), "/audience/ids/0", "<="),
+        (
+            send('{"type": "and", "of": [{"type": "broadcast"}, {"type": "not", "of": {"type": "tags", "any": [1]}}]}'),
+            "/audience/of/1/of/any/0",
+            "Expected `str`",
+        ),
+        (send(message='{"sound": {"volume": 2}}'), "/message/sound/volume", "<= 1.0"),
+        (send(message='{"buttons": [{"id": "1", "text": "ok"}, {"id": "2"}]}'), "/message/buttons/1/text", "required"),
+        (send(message='{"overrides": {"apns": 3}}'), "/message/overrides", "Expected `object`"),
+        (send(message='{"overrides": {"pager": {}}}'), "/message/overrides", "wrong key"),
+        (send(more=', "ttl_s": -1'), "/ttl_s", ">= 0"),
+        (send(more=', "ttl_s": true'), "/ttl_s", "Expected"),
+        (send(message='{"title": "a", "title": "b"}'), "/message/title", "twice"),
+        (send(message='{"data": {"list": [1, {"k": 1, "k": 2}]}}'), "/message/data/list/1/k", "twice"),
+        (send(message='{"data": {"\\u0061": 1, "a": 2}}'), "/message/data/a", "twice"),
+        (b"[]", "", "Expected `object`"),
+        (b"", "", "truncated"),
+        (b"{", "", "truncated"),
+        (send() + b"x", "", "malformed"),
+        (send(message='{"data": {"a": NaN}}'), "", "malformed"),
+        (b'{"audience": "\xff"}', None, ""),
+        (b"\xef\xbb\xbf" + send(), "", "malformed"),
+        (send().decode().encode("utf-16"), None, ""),
+    ],
+)
+def test_each_fault_points_at_its_field(raw, pointer, detail):
+    with pytest.raises(InvalidRequestError) as caught:
+        BODY.decode(raw)
+    (fault,) = caught.value.faults
+    if pointer is not None:
+        assert fault.pointer == pointer
+    assert detail in fault.detail
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        send(message='{"data": {"a": ' + "[" * 70 + "]" * 70 + "}}"),
+        send(message='{"data": {"a": "]]]]]]' + "]" * 200 + '", "b": ' + "[" * 70 + "]" * 70 + "}}"),
+        send('{"type": "not", "of": ' * 70 + '{"type": "broadcast"}' + "}" * 70),
+    ],
+    ids=["arrays", "objects", "data", "hidden by a string", "audience"],
+)
+def test_depth_is_bounded(raw):
+    for decoding in (BODY.decode, BODY.decode_line):
+        with pytest.raises(InvalidRequestError) as caught:
+            decoding(raw)
+        assert "deeper" in caught.value.faults[0].detail
+
+
+def test_brackets_in_strings_and_many_flat_ones_are_no_depth():
+    data = json.dumps({"text": "[" * 500 + '\\"{', "flat": [[]] * 500})
+    assert BODY.decode(send(message=f'{{"data": {data}}}')).message.data["text"] == "[" * 500 + '\\"{'
+
+
+def test_repeats_are_not_looked_for_in_what_machines_write(monkeypatch):
+    raw = send(message='{"title": "a", "title": "b"}')
+    assert BODY.decode_line(raw).message.title == "b"
+    monkeypatch.setattr(decode, "DUPLICATES_BYTES_MAX", 10)
+    assert BODY.decode(raw).message.title == "b"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(max_size=5) | st.integers(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_any_json_is_a_value_or_a_fault_that_names_an_existing_place(value):
+    raw = json.dumps({"audience": value, "message": {"data": {"x": value}}}).encode()
+    try:
+        BODY.decode(raw)
+    except InvalidRequestError as error:
+        (fault,) = error.faults
+        assert fault.pointer.startswith("/audience")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_value_or_an_error_of_ours(raw):
+    with contextlib.suppress(InvalidRequestError):
+        JsonBody(Any).decode(raw)
+
+
+class Filter(Struct, frozen=True):
+    device_id: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    name: str | None = None
+    outcome: list[str] = []
+    live: bool = False
+
+
+PARAMETERS = Parameters(Filter, ["device_id"])
+
+
+def test_parameters_come_from_path_and_query():
+    assert PARAMETERS.decode(["7"], "") == Filter(device_id=7)
+    query = "limit=5&name=a%26b+c&outcome=x&outcome=y&live=true"
+    assert PARAMETERS.decode(["7"], query) == Filter(device_id=7, limit=5, name="a&b c", outcome=["x", "y"], live=True)
+    assert PARAMETERS.decode(["7"], "name=null").name in {"null", None}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2147483648", "abc", "1.5", "%00", "%FF", "7%2F8", ""])
+def test_a_path_that_cannot_be_names_nothing(value):
+    with pytest.raises(NotFoundError):
+        PARAMETERS.decode([value], "")
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("lmit=1", "lmit"),
+        ("device_id=9", "device_id"),
+        ("name=%00", "name"),
+        ("live=perhaps", "live"),
+    ],
+)
+def test_a_wrong_query_names_the_parameter(query, name):
+    with pytest.raises(InvalidRequestError) as caught:
+        PARAMETERS.decode(["7"], query)
+    assert caught.value.faults[0].pointer == name
+
+
+@pytest.mark.parametrize("query", ["&".join(f"name{i}=1" for i in range(101)), "name=%ff"])
+def test_a_query_is_bounded_and_text(query):
+    with pytest.raises(InvalidRequestError):
+        PARAMETERS.decode(["7"], query)
+
+
+def test_no_parameters_are_none():
+    no_parameters("")
+    with pytest.raises(PushdError) as caught:
+        no_parameters("verbose=1")
+    assert caught.value.faults[0].pointer == "verbose"
+
+
+def test_messages_of_msgspec_are_understood_whatever_the_field():
+    class Odd(Struct, forbid_unknown_fields=True):
+        inner: dict[str, dict[str, int]]
+
+    for raw, pointer in ((b'{"inner": {"a": {"b": "c"}}}', "/inner"), (b'{"in`ner": 1, "inner": {}}', "/in`ner")):
+        with pytest.raises(InvalidRequestError) as caught:
+            JsonBody(Odd).decode(raw)
+        assert caught.value.faults[0].pointer == pointer
