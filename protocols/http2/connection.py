@@ -22,7 +22,7 @@ from protocols.http2.encoding import Compiled, Encoder
 from protocols.http2.frames import ErrorCode
 from protocols.http2.guard import Guard
 from protocols.http2.outbox import Outbox
-from protocols.http2.plans import VALUE_BAD, HeaderPlan
+from protocols.http2.plans import HeaderPlan, check_values
 from protocols.http2.reader import Reader
 from protocols.http2.requests import Column
 from protocols.http2.responses import Responses
@@ -56,8 +56,15 @@ class Connection:
             self._cancels,
             self._responses,
         )
-        window = ReceiveWindow(self._outbox)
-        self._reader = Reader(settings, self._registry, self._responses, self._control, self._guard, window)
+        self._reader = Reader(
+            settings,
+            self._registry,
+            self._responses,
+            self._control,
+            self._guard,
+            self._windows,
+            ReceiveWindow(self._outbox),
+        )
         self._closed = False
         self._broken: RemoteProtocolError | None = None
 
@@ -164,7 +171,7 @@ class Connection:
         begin = 0
         if compiled.seed is not None:
             row = [[column[0].tobytes() for column in columns]]
-            self._outbox.put(self._frames(run.first_stream, plan, compiled, row, [body])[0])
+            self._outbox.put(b"".join(self._frames(run.first_stream, plan, compiled, row, [body])))
             begin = 1
         if begin < rows:
             rest = [column[begin:] for column in columns] if begin else columns
@@ -185,9 +192,8 @@ class Connection:
         count = len(plan.variables)
         if not rows or len(bodies) != rows or any(len(row) != count for row in values):
             raise LocalProtocolError("a value for each variable and a body for each row, at least one row")
-        if any(VALUE_BAD.search(value) for row in values for value in row):
-            raise LocalProtocolError("a varying value has forbidden octets")
-        widest = max(sum(map(len, row)) for row in values)
+        check_values(values)
+        widest = 0 if self._peer.max_header_list_size is None else max(sum(map(len, row)) for row in values)
         sizes = list(map(len, bodies))
         self._admit(plan, widest, rows, sum(sizes), set(sizes) if plan.content_length is not None else set())
         first = [v.prefix + value for v, value in zip(plan.variables, values[0], strict=True)]
@@ -261,8 +267,7 @@ class Connection:
         tag: object,
     ) -> Run:
         run = self._registry.add(len(values), tag)
-        for chunk in self._frames(run.first_stream, plan, compiled, values, bodies):
-            self._outbox.put(chunk)
+        self._outbox.put(b"".join(self._frames(run.first_stream, plan, compiled, values, bodies)))
         return run
 
     def _frames(
@@ -277,7 +282,8 @@ class Connection:
         whole = self._windows.initial
         if max(map(len, bodies)) <= whole:
             return requests.each(first_stream, compiled, plan.variables, values, bodies, limit)
-        out, pieces = [], compiled.seed or compiled.steady
+        out: list[bytes] = []
+        pieces = compiled.seed or compiled.steady
         for row, (value, body) in enumerate(zip(values, bodies, strict=True)):
             stream = first_stream + 2 * row
             one = Compiled(pieces, compiled.steady)

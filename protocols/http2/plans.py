@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -74,6 +75,15 @@ class HeaderPlan:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def check_values(values: Sequence[Sequence[bytes]]) -> None:
+    """LocalProtocolError if a varying value has forbidden octets (RFC 9113 section 8.2.1)."""
+    together = b"".join([value for row in values for value in row])
+    if VALUE_BAD.search(together) or (
+        (b" " in together or b"\t" in together) and any(VALUE_BAD.search(value) for row in values for value in row)
+    ):
+        raise LocalProtocolError("a varying value has forbidden octets")
 
 
 def _check(fields: tuple[Field | Variable, ...]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from protocols.errors import RemoteProtocolError
-from protocols.http2 import frames
+from protocols.http2 import fastpath, frames
 from protocols.http2.control import Control
 from protocols.http2.frames import STREAM_ID_MAX, ErrorCode
 from protocols.http2.guard import Guard
 from protocols.http2.responses import Responses
 from protocols.http2.runs import Registry
 from protocols.http2.settings import ConnectionSettings
-from protocols.http2.windows import ReceiveWindow
+from protocols.http2.windows import ReceiveWindow, SendWindows
 
 PRIORITY_BYTES = 5
 """RFC 9113 section 6.3; parsed and ignored (T-11)."""
@@ -32,6 +32,7 @@ class Reader:
         "_registry",
         "_responses",
         "_settings",
+        "_windows",
         "receive_window",
     )
 
@@ -42,6 +43,7 @@ class Reader:
         responses: Responses,
         control: Control,
         guard: Guard,
+        windows: SendWindows,
         receive_window: ReceiveWindow,
     ) -> None:
         self._settings = settings
@@ -49,6 +51,7 @@ class Reader:
         self._responses = responses
         self._control = control
         self._guard = guard
+        self._windows = windows
         self.receive_window = receive_window
         self._kept = bytearray()
         self._need = 0
@@ -75,6 +78,13 @@ class Reader:
         """Handles whole frames; where the first unfinished one begins."""
         at, end = 0, len(data)
         while end - at >= frames.HEADER_BYTES:
+            if self._may_hurry():
+                begin, at = (
+                    at,
+                    fastpath.settle(data, at, self._settings.frame_bytes_max, self._responses, self.receive_window),
+                )
+                if at > begin:
+                    continue
             length = int.from_bytes(data[at : at + 3], "big")
             kind, flags = data[at + 3], data[at + 4]
             stream = int.from_bytes(data[at + 5 : at + 9], "big") & STREAM_ID_MAX
@@ -88,6 +98,10 @@ class Reader:
             at = stop
         self._need = frames.HEADER_BYTES
         return at
+
+    def _may_hurry(self) -> bool:
+        """Whether frames may be settled in bulk: nothing is unfinished that one of them could bear on."""
+        return not self._block_stream and self._control.settings_seen and not self._windows.uploads
 
     def _check(self, length: int, kind: int, flags: int, stream: int) -> None:
         """Judges a frame by its header, before its payload is waited for."""

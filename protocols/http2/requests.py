@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.http2 import frames
-from protocols.http2.encoding import Compiled, Pieces, integer, string
+from protocols.http2.encoding import Compiled, Pieces, integer
 from protocols.http2.plans import Variable
 
 Column = NDArray[np.uint8]
+FRAME_HEAD = struct.Struct(">QL")
+"""Length, type and flags in the low five octets of the first word; then the stream."""
+HEADERS_LAST = frames.HEADERS << 8 | frames.END_HEADERS
+DATA_LAST = frames.DATA << 8 | frames.END_STREAM
+LENGTHS_COUNT = 512
+LENGTHS = tuple(integer(size, 7, 0) for size in range(LENGTHS_COUNT))
+"""The length octets of usual strings (RFC 7541 section 5.2)."""
 
 
 def block(pieces: Pieces, variables: Sequence[Variable], values: Sequence[bytes]) -> bytes:
     """The header block of one row."""
-    if not variables:
-        return pieces[0]
-    out = [pieces[0]]
+    parts = [pieces[0]]
     for variable, value, piece in zip(variables, values, pieces[1:], strict=True):
-        out += (string(variable.prefix + value), piece)
-    return b"".join(out)
+        size = len(variable.prefix) + len(value)
+        parts += (LENGTHS[size] if size < LENGTHS_COUNT else integer(size, 7, 0), variable.prefix, value, piece)
+    return b"".join(parts)
 
 
 def each(
@@ -32,16 +39,21 @@ def each(
     bodies: Sequence[bytes],
     frame_bytes_max: int,
 ) -> list[bytes]:
-    """HEADERS and DATA of rows that may differ in everything that varies; one item per row."""
-    out = []
+    """HEADERS and DATA of rows that may differ in everything that varies."""
+    out: list[bytes] = []
     pieces = compiled.seed or compiled.steady
-    for stream, row, body in zip(range(first_stream, first_stream + 2 * len(bodies), 2), values, bodies, strict=True):
+    stream, pack = first_stream, FRAME_HEAD.pack
+    for row, body in zip(values, bodies, strict=True):
         fields = block(pieces, variables, row)
-        opening = frames.headers(stream, fields, end_stream=not body, frame_bytes_max=frame_bytes_max)
-        if body:
-            opening += frames.data(stream, body, end_stream=True, frame_bytes_max=frame_bytes_max)
-        out.append(opening)
+        if body and len(fields) <= frame_bytes_max >= len(body):  # what `frames` would make, in one step
+            out += (pack(len(fields) << 16 | HEADERS_LAST, stream)[3:], fields)
+            out += (pack(len(body) << 16 | DATA_LAST, stream)[3:], body)
+        else:
+            out.append(frames.headers(stream, fields, end_stream=not body, frame_bytes_max=frame_bytes_max))
+            if body:
+                out.append(frames.data(stream, body, end_stream=True, frame_bytes_max=frame_bytes_max))
         pieces = compiled.steady
+        stream += 2
     return out
 
 

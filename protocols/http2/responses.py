@@ -8,6 +8,9 @@ fitting code and the row reported with it, never answered.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocols.errors import RemoteProtocolError
 from protocols.http2.cancels import Cancels
 from protocols.http2.decoding import BlockDecoder, Head
@@ -112,6 +115,34 @@ class Responses:
             self.fail(run, row, ErrorCode.PROTOCOL_ERROR)
         elif state == DONE:
             raise RemoteProtocolError("DATA after END_STREAM", ErrorCode.STREAM_CLOSED)
+
+    def advance(self, streams: NDArray[np.int64], before: int, after: int) -> int:
+        """Moves odd stream ids from one state to another, DONE as answered 200; how many of the first of them.
+
+        It stops before the first that is in another state; repeated ids, unknown ones, or too many runs: none.
+        """
+        taken = self._registry.split(streams, before)
+        count = sum(len(rows) for _, rows in taken)
+        for run, rows in taken:
+            run.view[rows] = after
+            if after == DONE:
+                self.tally.column(run).extend(rows)
+                self._registry.settled(run, len(rows))
+        if after == DONE:
+            self._guard.answered(count)
+        return count
+
+    def run_of(self, stream: int) -> Run | None:
+        """The remembered run of a client's stream id."""
+        return self._registry.find(stream)
+
+    def answered(self, run: Run, rows: list[int]) -> None:
+        """Counts rows whose state was set to DONE as answered 200."""
+        column = self.tally.column(run)
+        column.rows += rows
+        column.statuses += [200] * len(rows)
+        self._registry.settled(run, len(rows))
+        self._guard.answered(len(rows))
 
     def reset_by_peer(self, stream: int, code: int) -> None:
         """Takes RST_STREAM for a stream that is not idle; one for an answered row changes nothing (T-08, X-16)."""

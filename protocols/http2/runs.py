@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 
 from protocols.http2.frames import STREAM_ID_MAX
 
+ROWS_PER_GROUP_MIN = 8
+"""Streams per run of one `split` below which frames one by one are faster."""
+
 OPEN = 0
 HEADED = 1
 DETAILED = 2
@@ -136,24 +139,40 @@ class Registry:
         run.dropped -= 1
         self._forget(run)
 
-    def groups(self, streams: NDArray[np.int64], groups_max: int) -> list[tuple[Run, NDArray[np.bool_] | None]]:
-        """The runs of client stream ids with the mask of each (None: all of them); empty if unknown or too many."""
+    def split(self, streams: NDArray[np.int64], state: int) -> list[tuple[Run, NDArray[np.intp]]]:
+        """The rows of odd stream ids by run, up to the first id that is unknown or in another state.
+
+        Nothing if an id stands twice or if there are so many runs that one by one is faster.
+        """
+        groups = self._groups(streams)
+        good = np.zeros(len(streams), np.bool_)
+        found = []
+        for run, mask in groups:
+            ids = streams if mask is None else streams[mask]
+            rows = (ids - run.first_stream) >> 1
+            if not (rows[1:] > rows[:-1]).all() and len(np.unique(rows)) != len(rows):
+                return []
+            good[mask if mask is not None else slice(None)] = run.view[rows] == state
+            found.append((run, rows))
+        if good.all():
+            return found
+        return self.split(streams[: int(good.argmin())], state) if good[0] else []
+
+    def _groups(self, streams: NDArray[np.int64]) -> list[tuple[Run, NDArray[np.bool_] | None]]:
+        """The remembered runs of stream ids, with the mask of each; None stands for all."""
         run = self.find(int(streams[0]))
         if run is None:
             return []
-        end = run.first_stream + 2 * run.count
-        if streams.min() >= run.first_stream and streams.max() < end:
+        if streams.min() >= run.first_stream and streams.max() < run.first_stream + 2 * run.count:
             return [(run, None)]
         at = np.searchsorted(np.array(self._firsts, np.int64), streams, "right") - 1
         which = np.unique(at)
-        if len(which) > groups_max or which[0] < 0:
+        if len(which) * ROWS_PER_GROUP_MIN > len(streams):
             return []
         found = []
-        for index in which.tolist():
-            run, mask = self._runs[index], at == index
-            if streams[mask].max() >= run.first_stream + 2 * run.count:
-                return []
-            found.append((run, mask))
+        for index in which[which >= 0].tolist():
+            run = self._runs[index]
+            found.append((run, (at == index) & (streams < run.first_stream + 2 * run.count)))
         return found
 
     def _forget(self, run: Run) -> None:

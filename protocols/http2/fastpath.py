@@ -1,0 +1,183 @@
+"""The fast path of reading: frames that repeat settle hundreds of streams by a few numpy operations.
+
+Theory of operation. A server that answers a run says the same of many streams: HEADERS with END_STREAM; or HEADERS and
+DATA in turn; or many HEADERS, then many DATA. Where a frame (or pair) is like the one some strides on, the octets
+between are taken as a table with a row for each, and compared in columns: the frame header but for the stream id, and
+`:status 200` as the first octet of the block. The rows that match, up to the first that does not, are settled together
+if every stream is in the state that the frame-by-frame path would want. Frames of the same kinds that differ in length
+(a Huffman-coded id, say), or too few for numpy, are stepped through by a short loop. All else is left to the reader.
+So this module decides nothing by itself: what it takes, the reader would have taken with the same result.
+
+Blocks may be left unread only while they are stateless (see `decoding`). Octets of a block behind `:status 200` are
+never looked at then, by either path: they cannot change what the answer means to a sender, nor any state of ours.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.http2 import frames
+from protocols.http2.responses import STATUS_200, Responses
+from protocols.http2.runs import DONE, HEADED, OPEN
+from protocols.http2.windows import ReceiveWindow
+
+PROBE = 16
+"""Strides that a pattern must repeat to be worth numpy: about where its fixed cost equals that of the loop."""
+REST_FRAMES_MAX = 256
+"""How many frames the loop steps through, at most, before a pattern is looked for again."""
+HEADERS_WHOLE = frames.HEADERS << 8 | frames.END_HEADERS | frames.END_STREAM
+HEADERS_OPEN = frames.HEADERS << 8 | frames.END_HEADERS
+DATA_LAST = frames.DATA << 8 | frames.END_STREAM
+"""Type and flags of the frames that can repeat; any other flag is left to the reader."""
+FRAME_HEAD = struct.Struct(">BHHL")
+"""Length in two parts, type and flags, stream (RFC 9113 section 4.1)."""
+
+
+class Pattern(NamedTuple):
+    """Frames that may repeat from here on."""
+
+    stride: int
+    """Octets of one repetition."""
+    longest: int
+    """Octets of the longest payload."""
+    second: int
+    """Offset of the second frame of a pair, 0 if there is one frame."""
+    before: int
+    """State that each stream must be in."""
+    after: int
+    """State that it then is in."""
+    flow_bytes: int
+    """Octets of DATA in each repetition."""
+    is_head: bool
+    """Whether the first frame is HEADERS."""
+
+
+def settle(data: bytes, at: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow) -> int:
+    """Takes what is common from there on; where it stopped, which is where it began if nothing is."""
+    rest, end = 4, len(data)
+    while end - at >= frames.HEADER_BYTES:
+        begin = at
+        if end - at >= PROBE * frames.HEADER_BYTES:
+            at = _settle_repeated(data, at, frame_bytes_max, responses, receive_window)
+        # What does not repeat is not asked again at once, or an odd stream would cost more than a plain one.
+        rest = min(2 * rest, REST_FRAMES_MAX) if at == begin else 4
+        stop = _settle_singly(data, at, rest, frame_bytes_max, responses, receive_window)
+        if stop == begin:
+            break
+        at = stop
+    return at
+
+
+def _settle_repeated(
+    data: bytes, at: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow
+) -> int:
+    """Takes what repeats from there on; where it stopped."""
+    pattern = _pattern(data, at, responses.decoder.stateless)
+    if pattern is None or pattern.longest > frame_bytes_max or not _repeats(data, at, pattern.stride):
+        return at
+    streams = _streams(data, at, pattern)
+    rows = responses.advance(streams, pattern.before, pattern.after) if len(streams) else 0
+    if rows:
+        responses.tally.received.frames += 2 * rows if pattern.second else rows
+        if pattern.flow_bytes:
+            receive_window.consume(rows * pattern.flow_bytes)
+    return at + rows * pattern.stride
+
+
+def _pattern(data: bytes, at: int, stateless: bool) -> Pattern | None:
+    """What the frame there, with the next one, may be the first repetition of."""
+    high, low, kind, stream = FRAME_HEAD.unpack_from(data, at)
+    length = high << 16 | low
+    stride = frames.HEADER_BYTES + length
+    if kind == DATA_LAST:
+        return Pattern(stride, length, 0, HEADED, DONE, length, is_head=False)
+    if not stateless or not length:
+        return None
+    if kind == HEADERS_WHOLE:
+        return Pattern(stride, length, 0, OPEN, DONE, 0, is_head=True)
+    if kind != HEADERS_OPEN or at + stride + frames.HEADER_BYTES > len(data):
+        return None
+    high, low, kind, following = FRAME_HEAD.unpack_from(data, at + stride)
+    if kind != DATA_LAST or following != stream:
+        return Pattern(stride, length, 0, OPEN, HEADED, 0, is_head=True)
+    flow = high << 16 | low
+    return Pattern(stride + frames.HEADER_BYTES + flow, max(length, flow), stride, OPEN, DONE, flow, is_head=True)
+
+
+def _repeats(data: bytes, at: int, stride: int) -> bool:
+    """Whether the frame's header stands again one stride on and some strides on, all of it within the octets."""
+    last = at + (PROBE - 1) * stride
+    head = data[at : at + 5]
+    return last + stride <= len(data) and data[at + stride : at + stride + 5] == head == data[last : last + 5]
+
+
+def _streams(data: bytes, at: int, pattern: Pattern) -> NDArray[np.int64]:
+    """The stream ids of the repetitions, up to the first that differs from the one at the beginning."""
+    stride = pattern.stride
+    count = (len(data) - at) // stride
+    same = _heads(data, at, count, stride)
+    if pattern.is_head:
+        same &= np.ndarray((count,), np.uint8, data, at + frames.HEADER_BYTES, (stride,)) == STATUS_200
+    streams = _ids(data, at, count, stride)
+    if pattern.second:
+        same &= _heads(data, at + pattern.second, count, stride)
+        same &= streams == _ids(data, at + pattern.second, count, stride)
+    same &= (streams & 1) == 1
+    return streams if same.all() else streams[: int(same.argmin())]
+
+
+def _heads(data: bytes, at: int, count: int, stride: int) -> NDArray[np.bool_]:
+    """Where length, type and flags are those of the first frame."""
+    heads = np.ndarray((count,), ">u8", data, at, (stride,)).astype(np.uint64) >> np.uint64(24)
+    same: NDArray[np.bool_] = heads == heads[0]
+    return same
+
+
+def _ids(data: bytes, at: int, count: int, stride: int) -> NDArray[np.int64]:
+    ids = np.ndarray((count,), ">u4", data, at + 5, (stride,)).astype(np.int64)
+    return ids & frames.STREAM_ID_MAX
+
+
+def _settle_singly(
+    data: bytes, at: int, frames_max: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow
+) -> int:
+    """Takes at most so many common frames of one run, one by one; where it stopped."""
+    unpack, end, stateless = FRAME_HEAD.unpack_from, len(data), responses.decoder.stateless
+    run = responses.run_of(int.from_bytes(data[at + 5 : at + 9], "big"))
+    if run is None:
+        return at
+    states, first, count = run.states, run.first_stream, run.count
+    answered: list[int] = []
+    flow = taken = 0
+    while taken < frames_max and end - at >= frames.HEADER_BYTES:
+        high, low, kind, stream = unpack(data, at)
+        length = high << 16 | low
+        stop = at + frames.HEADER_BYTES + length
+        row = (stream - first) >> 1
+        if length > frame_bytes_max or stop > end or not stream & 1 or not 0 <= row < count:
+            break
+        if kind == DATA_LAST and states[row] == HEADED:
+            states[row] = DONE
+            answered.append(row)
+            flow += length
+        elif not stateless or not length or states[row] != OPEN or data[at + 9] != STATUS_200:
+            break
+        elif kind == HEADERS_WHOLE:
+            states[row] = DONE
+            answered.append(row)
+        elif kind == HEADERS_OPEN:
+            states[row] = HEADED
+        else:
+            break
+        taken += 1
+        at = stop
+    if taken:
+        responses.tally.received.frames += taken
+        receive_window.consume(flow)
+    if answered:
+        responses.answered(run, answered)
+    return at
