@@ -64,14 +64,7 @@ async def fail(auth, times, address="203.0.113.1", header="Bearer pushd_server_w
 
 @pytest.mark.parametrize(
     "header",
-    [
-        f"Bearer {SECRET}",
-        f"bearer  {SECRET}",
-        basic(SECRET),
-        basic(f"{SECRET}:"),
-        basic(f":{SECRET}"),
-        basic(f"api:{SECRET}"),
-    ],
+    [f"Bearer {SECRET}", f"bearer  {SECRET}", *(basic(form.format(SECRET)) for form in ("{}", "{}:", ":{}", "api:{}"))],
 )
 async def test_a_key_comes_as_bearer_or_either_half_of_basic(auth, header):
     request = incoming(header)

@@ -94,13 +94,15 @@ def test_repeats_are_not_looked_for_in_what_machines_write(monkeypatch):
     assert BODY.decode(raw).message.title == "b"
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.text(max_size=5) | st.integers(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
-        max_leaves=20,
-    )
+PLAIN = st.none() | st.booleans() | st.text(max_size=5) | st.integers()
+ANY_JSON = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
 )
+
+
+@given(ANY_JSON)
 def test_any_json_is_a_value_or_a_fault_that_names_an_existing_place(value):
     raw = json.dumps({"audience": value, "message": {"data": {"x": value}}}).encode()
     try:

@@ -26,8 +26,11 @@ def reader(*chunks, bytes_max=10_000, line_bytes_max=100, idle_s=1.0):
     return LineReader(Chunks(*chunks), bytes_max=bytes_max, line_bytes_max=line_bytes_max, idle_s=idle_s)
 
 
-async def gather(lines, rows_max=3, linger_s=0.5):
-    return [(first, list(rows)) async for first, rows in lines.batches(rows_max, linger_s)]
+async def gather(lines, rows_max=3, linger_s=0.5, into=None):
+    got = [] if into is None else into
+    async for first, rows in lines.batches(rows_max, linger_s):
+        got.append((first, list(rows)))  # what came before an error counts too
+    return got
 
 
 @given(st.lists(st.binary(max_size=6).map(lambda b: b.replace(b"\n", b"")), max_size=12), st.data(), st.integers(1, 5))
@@ -57,10 +60,9 @@ async def test_a_slow_stream_is_handed_on_without_waiting_for_a_full_batch():
 
 @pytest.mark.asyncio
 async def test_silence_ends_it_after_what_came_before():
-    got, lines = [], reader(b"a\nb", (5, b"\n"), idle_s=0.05)
+    lines, got = reader(b"a\nb", (5, b"\n"), idle_s=0.05), []
     with pytest.raises(RequestTimeoutError):
-        async for batch in lines.batches(10, linger_s=1):
-            got.append(batch)
+        await gather(lines, 10, linger_s=1, into=got)
     assert got == [(1, [b"a"])]
 
 
@@ -75,11 +77,10 @@ async def test_silence_ends_it_after_what_came_before():
     ids=["long line", "long line in pieces", "long stream"],
 )
 async def test_limits_end_it_after_what_came_before(chunks, limits):
-    got, lines = [], reader(*chunks, **limits)
+    got = []
     with pytest.raises(PayloadTooLargeError):
-        async for _, rows in lines.batches(10):
-            got += rows
-    assert got == [b"a", b"b"]
+        await gather(reader(*chunks, **limits), 10, into=got)
+    assert [line for _, rows in got for line in rows] == [b"a", b"b"]
 
 
 @pytest.mark.asyncio

@@ -31,22 +31,28 @@ async def test_pipelined_requests_are_answered_in_order(serve, connect):
         assert [(await wire.answer())[0] for _ in range(3)] == [200, 404, 200]
 
 
-async def test_http_1_0_and_close_and_head(serve, connect):
+async def test_http_1_0_closes(serve, connect):
     async with serve() as server, connect(server.port) as wire:
         wire.write(b"GET /hello HTTP/1.0\r\n\r\n")
         status, headers, body = await wire.answer()
         assert (status, headers["connection"], body) == (200, "close", b'"hello"')
         assert await wire.closed() == b""
-        async with connect(server.port) as wire:
-            wire.write(GET.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
-            assert (await wire.answer())[1]["connection"] == "close"
-            assert await wire.closed() == b""
-        async with connect(server.port) as wire:
-            wire.write(GET.replace(b"GET", b"HEAD"))
-            status, headers = await wire.head()
-            assert (status, headers["content-length"]) == (200, "7")
-            wire.write(GET)
-            assert (await wire.answer())[2] == b'"hello"'
+
+
+async def test_who_asks_to_close_is_closed(serve, connect):
+    async with serve() as server, connect(server.port) as wire:
+        wire.write(GET.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
+        assert (await wire.answer())[1]["connection"] == "close"
+        assert await wire.closed() == b""
+
+
+async def test_head_has_no_body(serve, connect):
+    async with serve() as server, connect(server.port) as wire:
+        wire.write(GET.replace(b"GET", b"HEAD"))
+        status, headers = await wire.head()
+        assert (status, headers["content-length"]) == (200, "7")
+        wire.write(GET)
+        assert (await wire.answer())[2] == b'"hello"'
 
 
 async def test_what_is_not_there_is_a_problem(serve, connect):
@@ -152,11 +158,11 @@ async def test_what_is_not_http_is_a_problem(serve, connect):
 
 
 async def test_an_address_has_so_many_connections(serve, connect):
-    async with serve(connections_per_address_max=2) as server, connect(server.port) as one, connect(server.port) as two:
-        for wire in (one, two):
-            wire.write(GET)
-            assert (await wire.answer())[0] == 200
-        async with connect(server.port) as third:
+    async with serve(connections_per_address_max=2) as server:
+        async with connect(server.port) as one, connect(server.port) as two, connect(server.port) as third:
+            for wire in (one, two):
+                wire.write(GET)
+                assert (await wire.answer())[0] == 200
             assert await third.closed() == b""
         await asyncio.sleep(0.05)
         async with connect(server.port) as again:
@@ -247,9 +253,10 @@ async def test_a_client_that_leaves_is_no_error(serve, connect):
             ended.set()
 
     with structlog.testing.capture_logs() as logs:
-        async with serve(endpoints=[("POST", "/reading", reading)]) as server, connect(server.port) as wire:
-            wire.write(b"POST /reading HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
-            await begun.wait()
+        async with serve(endpoints=[("POST", "/reading", reading)]) as server:
+            async with connect(server.port) as wire:
+                wire.write(b"POST /reading HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+                await begun.wait()
             async with asyncio.timeout(2):
                 await ended.wait()
     assert not [line for line in logs if line["log_level"] == "error"]

@@ -109,6 +109,7 @@ async def test_a_reload_that_fails_changes_nothing(serve, connect, hosts, tmp_pa
 
 
 @pytest.mark.asyncio
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 async def test_old_tls_is_refused(serve, connect, hosts):
     old = trusting()
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
