@@ -1,0 +1,118 @@
+"""`pushd device`: registrations, one or a file of them, and what a device got."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pushd.cli.client import Client, ask, read_key
+from pushd.cli.output import console, show
+from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.model.device import Environment, Kind
+
+commands = typer.Typer(name="device", help="Devices and their history.", no_args_is_help=True)
+
+Identity = Annotated[int, typer.Argument(help="The device's id.")]
+COLUMNS = ("id", "install_id", "kind", "environment", "bundle", "user_id", "reachable", "tags")
+CHUNK_BYTES = 1 << 18
+
+
+@commands.command()
+def register(
+    install: Annotated[str, typer.Argument(help="Id of the install, the client's own.")],
+    token: Annotated[str, typer.Argument(help="The address that the platform gave.")],
+    kind: Annotated[Kind, typer.Option(help="What sort of address it is.")] = Kind.APNS,
+    bundle: Annotated[str, typer.Option(help="Bundle or package id.")] = "",
+    environment: Annotated[Environment, typer.Option(help="Where the token is valid.")] = Environment.PRODUCTION,
+    user: Annotated[str | None, typer.Option(help="External id of the user.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; may repeat.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Register one device; the newest registration of an address wins."""
+    body: dict[str, Any] = {
+        "install_id": install,
+        "token": token,
+        "kind": kind,
+        "bundle": bundle,
+        "environment": environment,
+    }
+    if user is not None:
+        body["user_id"] = user
+    if tag:
+        body["tags"] = tag
+    show(ask(url, key_file, app, "PUT", "/devices", body), as_json=json)
+
+
+@commands.command("import")
+def bulk(
+    file: Annotated[Path, typer.Argument(help="NDJSON: one registration a line.", exists=True, dir_okay=False)],
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Register a file of devices; lines that are refused are reported, the others are registered."""
+    summary, rejects = asyncio.run(_import(file, app, url, key_file, quiet=json))
+    show({**summary, "rejects": rejects}, as_json=json)
+
+
+@commands.command("list")
+def listing(
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """List devices."""
+    found = ask(url, key_file, app, "GET", "/devices", limit=limit, user_id=user)
+    show(found["items"], as_json=json, columns=COLUMNS)
+
+
+@commands.command()
+def inspect(
+    device: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
+) -> None:
+    """Show a device and what was sent to it last."""
+    shown = ask(url, key_file, app, "GET", f"/devices/{device}")
+    history = ask(url, key_file, app, "GET", f"/devices/{device}/history")
+    show({**shown, "history": history["items"]}, as_json=json)
+
+
+@commands.command()
+def delete(device: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+    """Forget a device."""
+    ask(url, key_file, app, "DELETE", f"/devices/{device}")
+
+
+async def _import(
+    file: Path, app: int | None, url: str, key_file: Path | None, *, quiet: bool
+) -> tuple[Any, list[Any]]:
+    columns = (TextColumn("registering"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    rejects: list[Any] = []
+    last: Any = {}
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task("registering", total=file.stat().st_size)
+
+        async def lines() -> AsyncIterator[bytes]:
+            with file.open("rb") as source:
+                while chunk := source.read(CHUNK_BYTES):
+                    progress.advance(task, len(chunk))
+                    yield chunk
+
+        async with Client(url, read_key(key_file), app) as client:
+            async for line in client.stream("/devices/bulk", lines()):
+                if "errors" in line or "error" in line:
+                    rejects.append(line)
+                else:
+                    last = line
+    return last, rejects

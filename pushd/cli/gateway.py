@@ -1,0 +1,78 @@
+"""`pushd gateway`: an app's gateway credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pushd.cli.client import ask
+from pushd.cli.output import show
+from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.errors import ConfigError
+from pushd.model.device import Environment
+
+commands = typer.Typer(name="gateway", help="Gateway credentials of an app.", no_args_is_help=True)
+
+Identity = Annotated[int, typer.Argument(help="The credential's id.")]
+COLUMNS = ("id", "gateway", "environment", "name", "summary", "state", "paused_reason")
+
+
+@commands.command()
+def apns(
+    p8: Annotated[Path, typer.Argument(help="Apple's AuthKey_….p8 file.")],
+    team_id: Annotated[str, typer.Option(help="Apple's 10-character team id.")],
+    key_id: Annotated[str, typer.Option(help="Apple's 10-character key id.")],
+    topic: Annotated[list[str] | None, typer.Option(help="Bundle id of a topic-specific key; may repeat.")] = None,
+    environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Upload an APNs provider token key; it is stored encrypted and never shown again."""
+    try:
+        private_key = p8.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{p8}: cannot be read as a p8 file") from None
+    secret = {
+        "type": "apns_token",
+        "team_id": team_id,
+        "key_id": key_id,
+        "private_key": private_key,
+        "topics": topic or [],
+    }
+    body = {"secret": secret, "environment": environment, "name": name}
+    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+@commands.command("list")
+def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+    """List credentials and whether gateways take them."""
+    show(ask(url, key_file, app, "GET", "/credentials", limit=1000)["items"], as_json=json, columns=COLUMNS)
+
+
+@commands.command()
+def pause(
+    credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
+) -> None:
+    """Stop sending with a credential; its messages wait."""
+    show(ask(url, key_file, app, "POST", f"/credentials/{credential}/pause"), as_json=json)
+
+
+@commands.command()
+def resume(
+    credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
+) -> None:
+    """Send with a credential again."""
+    show(ask(url, key_file, app, "POST", f"/credentials/{credential}/resume"), as_json=json)
+
+
+@commands.command()
+def delete(credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+    """Delete a credential."""
+    ask(url, key_file, app, "DELETE", f"/credentials/{credential}")

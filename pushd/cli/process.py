@@ -1,0 +1,104 @@
+"""The daemon as a process: signals, the supervisor and its watchdog, and an end that says why."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+import structlog
+import uvloop
+
+from pushd.cli.notify import Notifier
+from pushd.config import Config
+from pushd.daemon import Daemon
+from pushd.errors import ConfigError, PushdError
+from pushd.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+STOP_S = 30.0
+"""A stop ends within this time, whatever hangs."""
+
+
+def run(config: Config, *, announce: Callable[[Daemon], object] | None = None) -> int:
+    """Runs a daemon until SIGTERM or SIGINT; the exit status. `announce` is awaited or called once it serves."""
+    configure_logging(config.telemetry)
+    with contextlib.suppress(KeyboardInterrupt):
+        return uvloop.run(_run(config, announce))
+    return 130
+
+
+async def _run(config: Config, announce: Callable[[Daemon], object] | None) -> int:
+    notifier = Notifier(os.environ)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        daemon = Daemon(config)
+        await _unless_stopped(daemon.start(), stop)
+    except PushdError as error:
+        log.error("cannot_start", detail=error.detail)  # noqa: TRY400  # the detail says it; a traceback would not
+        return 78 if isinstance(error, ConfigError) else 1
+    except asyncio.CancelledError:
+        return 0
+    loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(_reload(daemon, notifier)))
+    watchdog = asyncio.create_task(_feed_watchdog(daemon, notifier))
+    notifier.ready()
+    if announce is not None:
+        outcome = announce(daemon)
+        if asyncio.iscoroutine(outcome):
+            await outcome
+    status = await _until_over(daemon, stop)
+    notifier.stopping()
+    watchdog.cancel()
+    try:
+        await asyncio.wait_for(daemon.stop(), STOP_S)
+    except TimeoutError:
+        log.error("stop_took_too_long", seconds=STOP_S)  # noqa: TRY400  # a traceback says nothing here
+        status = 1
+    log.info("stopped", status=status)
+    return status
+
+
+async def _unless_stopped(start: object, stop: asyncio.Event) -> None:
+    """Waits for the start, and cancels it when the process is told to stop meanwhile."""
+    starting = asyncio.ensure_future(start)  # type: ignore[call-overload]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+    await starting
+
+
+async def _until_over(daemon: Daemon, stop: asyncio.Event) -> int:
+    """Waits for a signal (0) or for a part that broke an invariant (1)."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, daemon.failed}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    return 1 if daemon.failed.done() and daemon.failed.exception() is not None else 0
+
+
+async def _reload(daemon: Daemon, notifier: Notifier) -> None:
+    notifier.reloading()
+    try:
+        await daemon.reload()
+    except PushdError as error:
+        log.error("reload_failed", detail=error.detail)  # noqa: TRY400  # the old state goes on; the detail says why
+    notifier.ready()
+
+
+async def _feed_watchdog(daemon: Daemon, notifier: Notifier) -> None:
+    """Pings only when the dispatcher has moved since: a stuck fan-out is restarted like a blocked loop."""
+    if not notifier.watchdog_s:
+        return
+    seen = daemon.progress
+    while True:
+        await asyncio.sleep(notifier.watchdog_s / 4)
+        if daemon.progress != seen:
+            seen = daemon.progress
+            notifier.alive()

@@ -1,0 +1,71 @@
+"""`pushd send`: a message to an audience, and with --wait what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
+from pushd.cli.client import Client, ask, read_key
+from pushd.cli.output import console, show
+from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+
+POLL_S = 0.3
+
+
+def send(
+    body: Annotated[str | None, typer.Argument(help="The text.")] = None,
+    title: Annotated[str | None, typer.Option(help="The title.")] = None,
+    broadcast: Broadcast = False,
+    user: Users = None,
+    device: Devices = None,
+    tag: TagsAny = None,
+    tag_all: TagsAll = None,
+    exclude: TagsNone = None,
+    audience: Expression = None,
+    message: Annotated[str | None, typer.Option(help="The whole message, as JSON; options add to it.")] = None,
+    ttl_s: Annotated[int | None, typer.Option(help="How long gateways may hold it, seconds.")] = None,
+    transactional: Annotated[bool, typer.Option("--transactional", help="Never behind a campaign.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count whom it would reach, send nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until every device has its outcome.")] = False,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Send a message."""
+    whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
+    if dry_run:
+        show(ask(url, key_file, app, "POST", "/audience/count", {"audience": whom}), as_json=json)
+        return
+    what: dict[str, Any] = orjson.loads(message) if message else {}
+    what |= {name: value for name, value in (("title", title), ("body", body)) if value is not None}
+    request: dict[str, Any] = {"audience": whom, "message": what}
+    if ttl_s is not None:
+        request["ttl_s"] = ttl_s
+    if transactional:
+        request["transactional"] = True
+    answer = ask(url, key_file, app, "POST", "/notifications", request)
+    if wait:
+        answer = asyncio.run(_watch(url, key_file, app, answer["id"], quiet=json))
+    show(answer, as_json=json)
+
+
+async def _watch(url: str, key_file: Path | None, app: int | None, notification: int, *, quiet: bool) -> Any:
+    """The notification once it is done; meanwhile a progress bar."""
+    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task("sending", total=None)
+        async with Client(url, read_key(key_file), app) as client:
+            while True:
+                view = await client.call("GET", f"/notifications/{notification}")
+                counts = view["counts"]
+                progress.update(task, total=counts["targeted"], completed=counts["targeted"] - counts["pending"])
+                if view["state"] != "running" and not counts["pending"]:
+                    return view
+                await asyncio.sleep(POLL_S)

@@ -1,0 +1,57 @@
+"""`pushd up` and `pushd serve`: the daemon, for a person at a terminal and under a supervisor."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pushd.cli.output import console
+from pushd.cli.process import run
+from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
+from pushd.daemon import Daemon
+from pushd.model.app import Role
+
+Port = Annotated[int | None, typer.Option("--port", help="Port of the plain listener; 0: none.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+
+
+KeyOut = Annotated[
+    Path | None, typer.Option("--admin-key-file", help="Write the first admin key here instead of printing it.")
+]
+
+
+def up(
+    config: ConfigPath = None,
+    data_dir: DataDir = None,
+    dsn: Dsn = None,
+    host: Host = None,
+    port: Port = None,
+    admin_key_file: KeyOut = None,
+) -> None:
+    """Start the daemon for real use; the first time, print the admin key, once."""
+    loaded = configuration(config, data_dir, dsn, http__host=host, http__port=port)
+    raise typer.Exit(run(loaded.config, announce=partial(_welcome, admin_key_file)))
+
+
+def serve(config: ConfigPath = None, data_dir: DataDir = None, dsn: Dsn = None) -> None:
+    """Run the daemon under a supervisor: systemd's Type=notify, watchdog and credentials directory."""
+    raise typer.Exit(run(configuration(config, data_dir, dsn).config))
+
+
+async def _welcome(key_file: Path | None, daemon: Daemon) -> None:
+    """Says where the daemon listens; makes and shows the admin key where there is none yet."""
+    secret = None
+    if not any(key.revoked_at is None for key in await daemon.store.keys.list(None, 0, 1000)):
+        _, secret = await daemon.store.keys.create(None, Role.ADMIN, "first")
+        if key_file is not None:
+            with open(key_file, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                file.write(secret + "\n")
+    url = f"http://{daemon.config.http.host}:{daemon.http.port}"
+    console.print(f"pushd listens on {url}  (API reference: {url}/pushd/v1/docs)", soft_wrap=True)
+    if secret is not None and key_file is None:
+        console.print(f"The admin key, shown this once:\n\n    {secret}\n", markup=False, soft_wrap=True)
+        console.print("Keep it in ~/.config/pushd/key (mode 0600), and `pushd app`, `key`, `send` … will use it.")

@@ -1,0 +1,214 @@
+"""The composition root: builds every part from the configuration, starts them in order and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from pushd.api import native
+from pushd.clock import Clock, SystemClock
+from pushd.cluster.node import Node
+from pushd.commands.context import Context
+from pushd.config import Config
+from pushd.credentials.keyring import Change, Keyring
+from pushd.credentials.vault import Vault, load_master_key, subkey
+from pushd.errors import PushdError
+from pushd.fanout.engine import Fanout
+from pushd.gateway import Gateway
+from pushd.gateways.apns import ApnsGateway
+from pushd.model.device import GatewayName
+from pushd.service import Service
+from pushd.store.embedded import EmbeddedServer
+from pushd.store.store import Store
+from pushd.targeting.index import Index
+from pushd.telemetry import BACKLOG, LEDGER_DRIFT, OLDEST_PENDING, LoopLag
+from pushd.web.auth import Authenticator
+from pushd.web.router import Router
+from pushd.web.server import HttpServer
+
+log = structlog.get_logger(__name__)
+
+GATEWAY_DRAIN_S = 2.0
+"""After the fan-out has drained nothing should be in flight; links get this long to say goodbye."""
+
+
+class Daemon:
+    """One pushd process. `start` returns when it serves; `failed` is set when a part broke an invariant."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, environ: Mapping[str, str] | None = None) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._environ = os.environ if environ is None else environ
+        self._started: list[Service] = []
+        self._embedded: EmbeddedServer | None = None
+        self._ready = False
+        self._stopping = False
+        data_dir = Path(config.store.data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._master_key = load_master_key(
+            config.secrets, config.store.data_dir, self._environ.get("CREDENTIALS_DIRECTORY")
+        )
+
+    async def start(self) -> None:
+        """Starts every part; PushdError says which one cannot."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        await self._start_store()
+        await self._start_index()
+        await self._start_fanout()
+        await self._start_http()
+        self._ready = True
+        log.info("ready", port=self.http.port, tls_port=self.http.tls_port, devices=self.index.stats()["devices"])
+
+    async def stop(self) -> None:
+        """Stops accepting, lets what is in flight settle, ends every part; what waits is resumed at the next start."""
+        self._ready, self._stopping = False, True
+        for service in reversed(self._started):
+            try:
+                await service.stop()
+            except (PushdError, OSError, TimeoutError) as error:
+                log.warning("stop_failed", service=type(service).__name__, error=str(error))
+        self._started.clear()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def reload(self) -> None:
+        """Reads certificates and credentials again (SIGHUP)."""
+        self.http.reload()
+        await self.keyring.reload()
+        log.info("reloaded")
+
+    async def ready(self) -> list[str]:
+        """Why this daemon should not get requests now; empty when it should."""
+        if self._stopping:
+            return ["stopping"]
+        if not self._ready:
+            return ["starting"]
+        try:
+            await self.store.database.fetchval("SELECT 1")
+        except PushdError as error:
+            return [f"PostgreSQL: {error.detail}"]
+        return []
+
+    @property
+    def progress(self) -> int:
+        """Grows while the dispatcher works: what the watchdog watches."""
+        return self.fanout.progress if self._ready else -1
+
+    async def _begin(self, service: Service) -> None:
+        service.fatal = self._fail
+        await service.start()
+        self._started.append(service)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _start_store(self) -> None:
+        dsn = self.config.store.dsn
+        if not dsn:
+            self._embedded = EmbeddedServer(Path(self.config.store.data_dir))
+            dsn = await self._embedded.start()
+        self.store = Store(self.config.store, dsn)
+        await self._begin(self.store)
+        self.node = Node(self.store.database.connect)
+        await self._begin(self.node)
+
+    async def _start_index(self) -> None:
+        """Loads everything and then follows the feed from before the load: what came meanwhile is applied again."""
+        self.index = Index()
+        self.vault = Vault(self._master_key)
+        self.keyring = Keyring(self.store.credentials, self.vault)
+        await self._begin(self.keyring)
+        follower = self.store.follow(
+            on_devices=self.index.apply_devices,
+            on_users=self.index.apply_users,
+            on_credentials=self.keyring.reload,
+        )
+        async for users in self.store.users.load():
+            self.index.apply_users(users)
+        async for devices in self.store.devices.load():
+            self.index.apply_devices(devices)
+        await self._begin(follower)
+
+    async def _start_fanout(self) -> None:
+        apns = ApnsGateway(self.config.apns, self.config.transport, self.keyring, self.clock)
+        self.gateways: dict[GatewayName, Gateway] = {GatewayName.APNS: apns}
+        for gateway in self.gateways.values():
+            await self._begin(_GatewayService(gateway))
+        self.fanout = Fanout(
+            self.config.fanout,
+            index=self.index,
+            keyring=self.keyring,
+            gateways=self.gateways,
+            settlements=self.store.settlements,
+            node_id=self.node.id,
+            clock=self.clock,
+        )
+        self.keyring.listen(self._credential_changed)
+        await self._begin(self.fanout)
+        BACKLOG.set_function(lambda: self.fanout.backlog)
+        LEDGER_DRIFT.set_function(lambda: self.fanout.drift)
+        OLDEST_PENDING.set_function(lambda: self.fanout.oldest_pending_s)
+        await self._resume()
+
+    async def _resume(self) -> None:
+        """Takes over what dead nodes left: exactly what they had targeted and not settled."""
+        for left in await self.store.notifications.resumable(self.node.id):
+            app = await self.store.apps.get(left.notification.app_id)
+            self.fanout.resume(
+                left.notification,
+                app.settings,
+                targeted=left.targeted,
+                counts=left.counts,
+                remaining=left.remaining,
+                attempted=left.attempted,
+            )
+            log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
+
+    async def _start_http(self) -> None:
+        self.context = Context(
+            store=self.store,
+            index=self.index,
+            keyring=self.keyring,
+            vault=self.vault,
+            fanout=self.fanout,
+            clock=self.clock,
+            config=self.config,
+        )
+        router = Router()
+        auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
+        native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
+        self.http = HttpServer(self.config.http, router)
+        await self._begin(LoopLag(self.config.telemetry))
+        await self._begin(self.http)
+
+    def _credential_changed(self, credential_id: int, change: Change) -> None:
+        if change in (Change.REPLACED, Change.REMOVED):
+            for gateway in self.gateways.values():
+                gateway.drop_credential(credential_id)
+        self.fanout.credentials_changed()
+
+
+class _GatewayService(Service):
+    """A gateway in the order of starts and stops."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self._gateway = gateway
+
+    async def start(self) -> None:
+        await self._gateway.start()
+
+    async def stop(self) -> None:
+        await self._gateway.stop(GATEWAY_DRAIN_S)
