@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -26,6 +26,13 @@ class ApnsToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     private_key: Annotated[str, Meta(max_length=4096)]
     topics: list[str] = []
     """Bundle ids that this key serves; empty: every bundle of the app (a team-scoped key)."""
+
+    def __repr__(self) -> str:
+        return f"ApnsToken(team_id={self.team_id!r}, key_id={self.key_id!r}, topics={self.topics!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # Tracebacks show locals by these two: the key must not be among them (G-09).
+        return [("team_id", self.team_id), ("key_id", self.key_id), ("topics", self.topics)]
 
 
 Secret = ApnsToken
