@@ -20,7 +20,7 @@ A module of the API is a twin of its siblings: parameter structs, one handler pe
         return Reply(device, status=201 if created else 200)
 
     async def bulk(context: Context, caller: Caller, request: Request[None, None]) -> AsyncIterator[BulkLine]:
-        return ...                              # errors raised before this return are problem details, status and all
+        return ...                              # an async generator; errors before its first line are problem answers
 
     OPERATIONS = (
         Operation(name="getDevice", method="GET", path="/devices/{device_id}", tag="devices", handler=show,

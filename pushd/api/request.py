@@ -22,7 +22,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 class Request(Generic[B, P]):
     """What a handler is given. `Request[Body, Params]`; None where the operation has no body or no parameters."""
 
-    __slots__ = ("_cursors", "_incoming", "_lines", "_page_max", "_scope", "body", "params", "raw")
+    __slots__ = ("_app_id", "_cursors", "_incoming", "_lines", "_page_max", "body", "params", "raw")
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Request(Generic[B, P]):
         params: P,
         raw: bytes,
         incoming: Incoming,
-        scope: str,
+        app_id: int | None,
         cursors: Cursors,
         page_max: int,
         lines: LineReader | None,
@@ -41,7 +41,7 @@ class Request(Generic[B, P]):
         self.raw = raw
         """The body's bytes as they came; empty for lines."""
         self._incoming = incoming
-        self._scope = scope
+        self._app_id = app_id
         self._cursors = cursors
         self._page_max = page_max
         self._lines = lines
@@ -91,3 +91,8 @@ class Request(Generic[B, P]):
         """A page of items with the cursor of the next one, when this one is full; a position per item."""
         more = self._cursors.seal(self._scope, positions[-1]) if len(items) >= self.limit else None
         return Listing(items=list(items), next=more)
+
+    @property
+    def _scope(self) -> str:
+        """What a cursor belongs to: this listing of this app."""
+        return f"{self._app_id} {self._incoming.raw_path}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,7 +58,7 @@ class Api:
         parameters = _parameters(operation)
         body = _body(operation, self.config)
         respond = _respond_lines if operation.answer_lines is not None else _respond
-        handler, name = operation.handler, operation.name
+        handler = operation.handler
 
         async def endpoint(incoming: Incoming) -> Answer | web.StreamResponse:
             key = await self.auth.key(incoming)
@@ -71,7 +72,7 @@ class Api:
                 params=params,
                 raw=raw,
                 incoming=incoming,
-                scope=f"{name} {app_id}",
+                app_id=app_id,
                 cursors=self.cursors,
                 page_max=self.config.page_items_max,
                 lines=lines,
@@ -93,7 +94,8 @@ class Api:
             return key.app_id
         app_id = int(named) if named.isascii() and named.isdigit() and len(named) <= 10 else 0
         if key.role is Role.ADMIN and 0 < app_id <= ID_MAX:
-            await self.context.store.apps.get(app_id)
+            if await self.context.store.apps.get(app_id) is None:
+                raise NotFoundError("There is no such app")
         elif app_id != key.app_id:
             raise NotFoundError("There is no such app")
         return app_id
@@ -150,18 +152,26 @@ async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfi
 
 
 async def _respond_lines(
-    operation: Operation, incoming: Incoming, result: AsyncIterator[Any], config: HttpConfig
+    operation: Operation, incoming: Incoming, result: AsyncGenerator[Any, None], config: HttpConfig
 ) -> web.StreamResponse:
-    """Streams lines; an error on the way is the last line, as problem details, for the status has gone out."""
-    response = web.StreamResponse(status=operation.statuses[0], headers={"X-Request-Id": incoming.id})
-    response.content_type = NDJSON
-    await response.prepare(incoming)
-    try:
-        async for line in result:
-            await _write(response, _encode(line) + b"\n", config)
-    except PushdError as error:
-        await _write(response, problem.encode(error, incoming.id) + b"\n", config)
-        response.force_close()
+    """Streams lines.
+
+    An error before the first is an answer of its own; a later one is the last line, for the status has gone out.
+    """
+    async with aclosing(result):
+        line = await anext(result, None)
+        response = web.StreamResponse(
+            status=operation.statuses[0], headers={"Server": "pushd", "X-Request-Id": incoming.id}
+        )
+        response.content_type = NDJSON
+        await response.prepare(incoming)
+        try:
+            while line is not None:
+                await _write(response, _encode(line) + b"\n", config)
+                line = await anext(result, None)
+        except PushdError as error:
+            await _write(response, problem.encode(error, incoming.id) + b"\n", config)
+            response.force_close()
     await response.write_eof()
     return response
 
