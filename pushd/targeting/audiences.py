@@ -1,0 +1,219 @@
+"""Audiences as bitmap algebra: one function per leaf, in a table that later leaves are added to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from functools import reduce
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from pushd.bitset import Devices
+from pushd.errors import Fault, InvalidRequestError
+from pushd.model import audience as model
+from pushd.model.device import Kind
+from pushd.targeting.population import Population
+from pushd.targeting.resolution import LISTED_MAX, Resolution
+from pushd.targeting.tenants import Tenant
+
+DEPTH_MAX = 16
+LEAVES_MAX = 1_000
+"""Of one audience: bounds what a request makes us compute."""
+
+NAMING = (model.UserIds, model.UserNumbers)
+"""Leaves that name users: at a retry, their devices are asked for again."""
+
+
+def check(audience: model.Audience, pointer: str = "/audience") -> None:
+    """Returns when the audience is within the limits and says something; else InvalidRequestError at its place."""
+    leaves = 0
+    for node, at, depth in walk(audience, pointer):
+        if depth > DEPTH_MAX:
+            raise _fault(at, f"an audience may be nested {DEPTH_MAX} deep")
+        if isinstance(node, model.And | model.Or | model.Not):
+            continue
+        leaves += 1
+        if leaves > LEAVES_MAX:
+            raise _fault(at, f"an audience may have {LEAVES_MAX} leaves")
+        if isinstance(node, model.Tags) and not (node.any or node.all or node.exclude):
+            raise _fault(at, "names no tag: one of any, all and exclude is needed")
+
+
+def names_users(audience: model.Audience) -> bool:
+    """Whether the audience names users somewhere."""
+    return any(isinstance(node, NAMING) for node, _, _ in walk(audience, ""))
+
+
+def walk(audience: model.Audience, pointer: str) -> Iterator[tuple[model.Audience, str, int]]:
+    """Every node with its JSON pointer and depth (from 1), parents first, in the order they are written."""
+    waiting = [(audience, pointer, 1)]
+    while waiting:
+        node, at, depth = waiting.pop()
+        yield node, at, depth
+        if isinstance(node, model.Not):
+            waiting.append((node.of, f"{at}/of", depth + 1))
+        elif isinstance(node, model.And | model.Or):
+            waiting.extend(
+                (child, f"{at}/of/{number}", depth + 1) for number, child in reversed(list(enumerate(node.of)))
+            )
+
+
+def _fault(pointer: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError("The audience is not valid", faults=[Fault(pointer, detail)])
+
+
+class Scope:
+    """One evaluation: whose sets, which kinds, and what was found missing.
+
+    Leaves return known devices of the app, reachable or not, as sets that nobody changes: they may be the index's own.
+    """
+
+    __slots__ = ("app_id", "excluding", "found", "kinds", "population", "tenant")
+
+    def __init__(self, population: Population, app_id: int, tenant: Tenant, kinds: AbstractSet[Kind]) -> None:
+        self.population = population
+        self.app_id = app_id
+        self.tenant = tenant
+        self.kinds = kinds
+        self.excluding = 0
+        """How many `Not` are around: what they name need not exist."""
+        self.found = Resolution(Devices(), {})
+
+    def evaluate(self, audience: model.Audience) -> Devices:
+        """The known devices that the audience matches."""
+        return LEAVES[type(audience)](self, audience)
+
+    def report(self, group: str, named: int, unknown: Sequence[Any], unsubscribed: Sequence[Any]) -> None:
+        """Notes what a leaf names, and what of it is missing, in request order."""
+        found = self.found
+        found.named += named
+        if unknown or unsubscribed:
+            found.missing += len(unknown) + len(unsubscribed)
+            for lists, ids in ((found.unknown, unknown), (found.unsubscribed, unsubscribed)):
+                lists[group].extend(islice(ids, LISTED_MAX - len(lists[group])))
+
+
+def _broadcast(scope: Scope, _: model.Broadcast) -> Devices:
+    return scope.tenant.known
+
+
+def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Devices:
+    named = Devices(leaf.ids)
+    matched = named & scope.tenant.known
+    if not scope.excluding:
+        reached = scope.tenant.reach(matched, scope.kinds)
+        if len(reached) == len(named):
+            scope.report("devices", len(named), (), ())
+        else:
+            ids = list(dict.fromkeys(leaf.ids))
+            unknown = [device for device in ids if device not in matched]
+            unsubscribed = [device for device in ids if device in matched and device not in reached]
+            scope.report("devices", len(named), unknown, unsubscribed)
+    return matched
+
+
+def _user_ids(scope: Scope, leaf: model.UserIds) -> Devices:
+    ids = list(dict.fromkeys(leaf.ids)) if len(leaf.ids) > 1 else leaf.ids
+    if len(ids) == 1:
+        return _users(scope, "users", ids, [scope.population.identities.find(scope.app_id, ids[0])])
+    return _users(scope, "users", ids, scope.population.identities.find_many(scope.app_id, ids).tolist())
+
+
+def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Devices:
+    ids = list(dict.fromkeys(leaf.ids))
+    users = scope.tenant.users
+    return _users(scope, "user_numbers", ids, [user if user in users else 0 for user in ids])
+
+
+FEW_USERS = 32
+"""Up to here a loop over users is faster than columns."""
+
+
+def _users(scope: Scope, group: str, ids: Sequence[int | str], users: list[int]) -> Devices:
+    """The devices of these users, who stand beside the ids that named them; 0: unknown."""
+    owners, tenant = scope.population.owners, scope.tenant
+    if len(users) > FEW_USERS:
+        positions, devices = owners.of_many(np.array(users, np.uint32))
+        matched = Devices.of(devices)
+    else:
+        lists = [owners.of(user) if user else () for user in users]
+        matched = Devices(lists[0]) if len(lists) == 1 else Devices.union(Devices(), *map(Devices, lists))
+    if scope.excluding:
+        return matched
+    reached = tenant.reach(matched, scope.kinds)
+    if len(users) > FEW_USERS:
+        flags = np.zeros(len(users), np.bool_)
+        flags[positions[np.isin(devices, reached.column())]] = True
+        subscribed = flags.tolist()
+    else:
+        subscribed = (
+            [not reached.isdisjoint(Devices(devices)) for devices in lists] if reached else [False] * len(users)
+        )
+    if all(subscribed):
+        scope.report(group, len(ids), (), ())
+    else:
+        unknown = [name for name, user in zip(ids, users, strict=True) if not user]
+        states = zip(ids, users, subscribed, strict=True)
+        scope.report(group, len(ids), unknown, [name for name, user, live in states if user and not live])
+    return matched
+
+
+def _tags(scope: Scope, leaf: model.Tags) -> Devices:
+    def devices(name: str) -> Devices:
+        tag = scope.tenant.tags.find(name)
+        if tag is None:
+            return Devices()
+        if leaf.of == "either":
+            return tag.own | tag.by_user
+        return tag.own if leaf.of == "device" else tag.by_user
+
+    sets = [devices(name) for name in leaf.all]
+    if leaf.any:
+        sets.append(Devices.union(*map(devices, leaf.any)))
+    matched = _intersection(sets) if sets else scope.tenant.known
+    return reduce(lambda rest, name: rest - devices(name), leaf.exclude, matched)
+
+
+def _and(scope: Scope, node: model.And) -> Devices:
+    matched = _intersection(
+        [scope.evaluate(child) for child in node.of if not isinstance(child, model.Not)] or [scope.tenant.known]
+    )
+    for child in node.of:
+        if isinstance(child, model.Not):
+            matched = matched - _excluded(scope, child)
+    return matched
+
+
+def _or(scope: Scope, node: model.Or) -> Devices:
+    return Devices.union(*(scope.evaluate(child) for child in node.of))
+
+
+def _not(scope: Scope, node: model.Not) -> Devices:
+    return scope.tenant.known - _excluded(scope, node)
+
+
+def _excluded(scope: Scope, node: model.Not) -> Devices:
+    scope.excluding += 1
+    excluded = scope.evaluate(node.of)
+    scope.excluding -= 1
+    return excluded
+
+
+def _intersection(sets: list[Devices]) -> Devices:
+    # The smallest first: what follows is then no larger.
+    sets.sort(key=len)
+    return reduce(Devices.__and__, sets)
+
+
+LEAVES: dict[type, Callable[[Scope, Any], Devices]] = {
+    model.Broadcast: _broadcast,
+    model.DeviceIds: _device_ids,
+    model.UserIds: _user_ids,
+    model.UserNumbers: _user_numbers,
+    model.Tags: _tags,
+    model.And: _and,
+    model.Or: _or,
+    model.Not: _not,
+}

@@ -1,0 +1,199 @@
+"""Applying whole images of devices: one at a time for registrations, as columns for loads and bulk changes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.rows import DeviceFlag, DeviceRows
+from pushd.targeting.devices import KNOWN, newest
+from pushd.targeting.population import Pairs, Population, difference, groups
+from pushd.targeting.postings import Side
+from pushd.targeting.tenants import Tenant
+
+FEW_ROWS = 12
+"""Up to here one at a time is faster than columns."""
+
+
+def apply_devices(population: Population, rows: DeviceRows) -> None:
+    """Takes in the images that are newer than what is known."""
+    population.routes.update(rows.routes)
+    if len(rows) <= FEW_ROWS:
+        for at in range(len(rows)):
+            _apply_one(population, rows, at)
+    else:
+        _apply_many(population, rows)
+
+
+def _apply_one(population: Population, rows: DeviceRows, at: int) -> None:
+    device, revision, route_id = rows.ids.item(at), rows.revisions.item(at), rows.route_ids.item(at)
+    population.reach_devices(device + 1)
+    devices = population.devices
+    route = population.routes[route_id]
+    if revision <= devices.revisions.cells[device] or route.app_id in population.removed:
+        return
+    tenant = population.tenant(route.app_id)
+    flags = rows.flags.item(at) | KNOWN
+    alive = not flags & DeviceFlag.DELETED
+    flags = flags if alive else int(DeviceFlag.DELETED)
+    devices.revisions.cells[device] = revision
+    _place_one(population, tenant, device, route_id, flags)
+    place = devices.token_places.cells[device]
+    devices.token_places.cells[device] = devices.tokens.replace(place, rows.tokens.item(at) if alive else b"")
+    _own_one(population, tenant, device, rows.user_ids.item(at) if alive else 0)
+    start, end = rows.tags.offsets.item(at), rows.tags.offsets.item(at + 1)
+    if devices.tag_places.cells[device] or (alive and end > start):
+        tag_ids = rows.tags.ids[start:end].tolist() if alive else []
+        _tag_one(population, tenant, device, population.numbers(tenant, tag_ids, rows.tags.names))
+
+
+def _place_one(population: Population, tenant: Tenant, device: int, route_id: int, flags: int) -> None:
+    devices, routes = population.devices, population.routes
+    before, route_before = devices.flags.cells[device], devices.routes.cells[device]
+    if before == flags and (route_before == route_id or not flags & KNOWN):
+        return
+    if before & KNOWN and (route_before != route_id or not flags & KNOWN):
+        tenant.dismiss(route_before, routes[route_before].kind, device)
+    if flags & KNOWN:
+        tenant.admit(route_id, routes[route_id].kind, device, flags)
+    devices.flags.cells[device] = flags
+    devices.routes.cells[device] = route_id
+
+
+def _own_one(population: Population, tenant: Tenant, device: int, user: int) -> None:
+    before = population.devices.users.cells[device]
+    if before == user:
+        return
+    population.devices.users.cells[device] = user
+    population.reach_users(user + 1)
+    places = population.users.tag_places.cells
+    if before:
+        population.owners.unlink(before, device)
+        tenant.tags.discard("by_user", device, population.carried.get(places[before]))
+    if user:
+        population.owners.link(user, device)
+        tenant.tags.add("by_user", device, population.carried.get(places[user]))
+
+
+def _tag_one(population: Population, tenant: Tenant, device: int, numbers: list[int]) -> None:
+    places = population.devices.tag_places.cells
+    before, after = set(population.carried.get(places[device])), set(numbers)
+    if before == after:
+        return
+    tenant.tags.discard("own", device, before - after)
+    tenant.tags.add("own", device, after - before)
+    population.carried.free(places[device])
+    places[device] = population.carried.put(numbers)
+
+
+def _apply_many(population: Population, rows: DeviceRows) -> None:
+    population.reach_devices(int(rows.ids.max()) + 1)
+    taken = newest(rows.ids, rows.revisions, population.devices.revisions)
+    app_ids = _apps(population, rows.route_ids[taken])
+    if population.removed:
+        stay = ~np.isin(app_ids, list(population.removed))
+        taken, app_ids = taken[stay], app_ids[stay]
+    if not len(taken):
+        return
+    ids = rows.ids[taken]
+    flags = rows.flags[taken]
+    alive = flags & DeviceFlag.DELETED == 0
+    flags = np.where(alive, flags | KNOWN, DeviceFlag.DELETED).astype(np.uint8)
+    population.devices.revisions.data[ids] = rows.revisions[taken]
+    _place_many(population, ids, rows.route_ids[taken], flags, app_ids)
+    _put_tokens(population, ids, np.flatnonzero(alive), rows.tokens[taken[alive]])
+    _own_many(population, ids, np.where(alive, rows.user_ids[taken], 0).astype(np.uint32), app_ids)
+    positions, numbers = population.numbers_of_rows(rows.tags, taken[alive], app_ids[alive])
+    _tag_many(population, ids, (np.flatnonzero(alive)[positions], numbers), app_ids)
+
+
+def _apps(population: Population, route_ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    known, inverse = np.unique(route_ids, return_inverse=True)
+    return np.array([population.routes[route_id].app_id for route_id in known.tolist()], np.int32)[inverse]
+
+
+def _place_many(
+    population: Population,
+    ids: NDArray[np.uint32],
+    route_ids: NDArray[np.int32],
+    flags: NDArray[np.uint8],
+    app_ids: NDArray[np.int32],
+) -> None:
+    devices, routes = population.devices, population.routes
+    before, routes_before = devices.flags.data[ids], devices.routes.data[ids]
+    there = flags & KNOWN != 0
+    leaving = np.flatnonzero((before & KNOWN != 0) & (~there | (routes_before != route_ids)))
+    for route_id, chosen in groups(routes_before[leaving]):
+        rows = leaving[chosen]
+        population.tenant(int(app_ids[rows[0]])).dismiss_many(route_id, routes[route_id].kind, ids[rows])
+    coming = np.flatnonzero(there & ((before != flags) | (routes_before != route_ids)))
+    for route_id, chosen in groups(route_ids[coming]):
+        rows = coming[chosen]
+        route = routes[route_id]
+        population.tenant(route.app_id).admit_many(route_id, route.kind, ids[rows], flags[rows])
+    devices.flags.data[ids] = flags
+    devices.routes.data[ids] = route_ids
+
+
+def _put_tokens(
+    population: Population, ids: NDArray[np.uint32], alive: NDArray[np.intp], tokens: NDArray[np.bytes_]
+) -> None:
+    devices = population.devices
+    devices.tokens.free_many(devices.token_places.data[ids])
+    devices.token_places.data[ids] = 0
+    devices.token_places.data[ids[alive]] = devices.tokens.put_many(tokens)
+
+
+def _own_many(
+    population: Population, ids: NDArray[np.uint32], users: NDArray[np.uint32], app_ids: NDArray[np.int32]
+) -> None:
+    before = population.devices.users.data[ids]
+    changed = np.flatnonzero(before != users)
+    if not len(changed):
+        return
+    ids, users, before, app_ids = ids[changed], users[changed], before[changed], app_ids[changed]
+    population.devices.users.data[ids] = users
+    population.reach_users(int(users.max()) + 1)
+    had, has = before != 0, users != 0
+    population.owners.unlink_many(before[had], ids[had])
+    population.owners.link_many(users[has], ids[has])
+    places = population.users.tag_places.data
+    gone, come = difference(population.carried.get_many(places[before]), population.carried.get_many(places[users]))
+    post(population, "by_user", ids, app_ids, gone, come)
+
+
+def _tag_many(population: Population, ids: NDArray[np.uint32], after: Pairs, app_ids: NDArray[np.int32]) -> None:
+    places = population.devices.tag_places.data
+    before_places = places[ids]
+    gone, come = difference(population.carried.get_many(before_places), after)
+    post(population, "own", ids, app_ids, gone, come)
+    population.carried.free_many(before_places)
+    places[ids] = population.carried.put_many(after[1], np.bincount(after[0], minlength=len(ids)))
+
+
+def post(
+    population: Population,
+    side: Side,
+    ids: NDArray[np.uint32],
+    app_ids: NDArray[np.int32],
+    gone: Pairs,
+    come: Pairs,
+) -> None:
+    """Takes devices from the tags of `gone` and puts them under those of `come`; pairs name devices by position."""
+    for app_id, chosen in groups(app_ids[gone[0]]):
+        population.tenant(app_id).tags.discard_many(side, ids[gone[0][chosen]], gone[1][chosen])
+    for app_id, chosen in groups(app_ids[come[0]]):
+        population.tenant(app_id).tags.add_many(side, ids[come[0][chosen]], come[1][chosen])
+
+
+def remove_devices(population: Population, ids: NDArray[np.uint32]) -> None:
+    """Turns devices of an app that is going into tombstones; its sets go with it, its users' lists are cleared here."""
+    devices = population.devices
+    users = devices.users.data[ids]
+    owned = users != 0
+    population.owners.unlink_many(users[owned], ids[owned])
+    devices.tokens.free_many(devices.token_places.data[ids])
+    population.carried.free_many(devices.tag_places.data[ids])
+    for column in (devices.users, devices.token_places, devices.tag_places):
+        column.data[ids] = 0
+    devices.flags.data[ids] = int(DeviceFlag.DELETED)

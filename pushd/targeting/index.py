@@ -1,0 +1,123 @@
+"""The targeting index: who is there, kept true by row images, and whom an audience reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.bitset import Bitset, Devices
+from pushd.model.audience import Audience
+from pushd.model.device import Kind, Route
+from pushd.model.rows import DeviceRows, UserRows
+from pushd.targeting import audiences, device_images, user_images
+from pushd.targeting.population import Population
+from pushd.targeting.resolution import Addresses, Resolution
+from pushd.targeting.tenants import Tenant
+
+__all__ = ["Addresses", "Index", "Resolution"]
+
+FEW_DEVICES = 16
+"""Up to here routes are looked up by device rather than by route."""
+
+
+class Index:
+    """Every app's devices and users.
+
+    Images change it, each only where its revision is newer than what is known, in any order; questions never do. It
+    lives on the event loop: each call is whole before the next begins.
+    """
+
+    def __init__(self) -> None:
+        self._population = Population()
+
+    def apply_devices(self, rows: DeviceRows) -> None:
+        """Takes in images of devices, the newer ones."""
+        device_images.apply_devices(self._population, rows)
+
+    def apply_users(self, rows: UserRows) -> None:
+        """Takes in images of users, the newer ones."""
+        user_images.apply_users(self._population, rows)
+
+    def remove_app(self, app_id: int) -> None:
+        """Forgets everything of an app for good: images of it that come later are ignored."""
+        population = self._population
+        population.removed.add(app_id)
+        tenant = population.tenants.pop(app_id, None)
+        if tenant is not None:
+            device_images.remove_devices(population, tenant.known.column())
+            user_images.remove_users(population, tenant.users.column())
+
+    def resolve(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution:
+        """Whom the audience reaches now, and what of it is missing; InvalidRequestError past the limits."""
+        audiences.check(audience)
+        tenant = self._tenant(app_id)
+        scope = audiences.Scope(self._population, app_id, tenant, kinds)
+        matched = scope.evaluate(audience)
+        found = scope.found
+        found.devices = tenant.reach(matched, kinds)
+        found.skipped = tenant.skipped(matched, found.devices, kinds)
+        return found
+
+    def still(self, app_id: int, devices: Devices, audience: Audience, kinds: AbstractSet[Kind]) -> Devices:
+        """Those of `devices`, which this audience once reached, that may still be sent to.
+
+        Where the audience names users it is asked again as a whole: a device may have become another's, and which part
+        of the audience it was in is not known. Else being reachable is enough.
+        """
+        tenant = self._tenant(app_id)
+        left = tenant.reach(devices, kinds)
+        if left and audiences.names_users(audience):
+            left = left & audiences.Scope(self._population, app_id, tenant, kinds).evaluate(audience)
+        return left
+
+    def routes(self, app_id: int, devices: Devices) -> list[tuple[Route, Devices]]:
+        """The devices by route; those that the app does not have are left out."""
+        tenant, routes = self._tenant(app_id), self._population.routes
+        if len(devices) <= FEW_DEVICES < len(tenant.routes):
+            by_route: dict[int, list[int]] = {}
+            for device in devices & tenant.known:
+                by_route.setdefault(self._population.devices.routes.cells[device], []).append(device)
+            return [(routes[route_id], Devices(ids)) for route_id, ids in sorted(by_route.items())]
+        pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
+        return [(routes[route_id], piece) for route_id, piece in pieces if piece]
+
+    def columns(self, ids: NDArray[np.uint32]) -> Addresses:
+        """The addresses of these devices, row by row."""
+        table = self._population.devices
+        size = len(table.revisions.data)
+        if len(ids) and int(ids.max()) >= size:
+            ids = np.where(ids < size, ids, 0)
+        return Addresses(table.tokens.get_many(table.token_places.data[ids]), table.revisions.data[ids])
+
+    def stats(self) -> dict[str, int]:
+        """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""
+        population = self._population
+        tenants = population.tenants.values()
+        bitmaps = [bitmap for tenant in tenants for bitmap in tenant.bitmaps()]
+        return {
+            "apps": len(tenants),
+            "devices": sum(len(tenant.known) for tenant in tenants),
+            "reachable": sum(len(tenant.reachable) for tenant in tenants),
+            "users": sum(len(tenant.users) for tenant in tenants),
+            "tags": sum(len(tenant.tags.listed) for tenant in tenants),
+            "routes": len(population.routes),
+            "device_bytes": population.devices.nbytes + population.owners.following.nbytes,
+            "user_bytes": population.users.nbytes + population.owners.first.nbytes + population.owners.counts.nbytes,
+            "identity_bytes": population.identities.nbytes,
+            "tag_list_bytes": population.carried.nbytes,
+            "bitmap_bytes": sum(_bitmap_bytes(bitmap) for bitmap in bitmaps),
+            "token_bytes": population.devices.tokens.nbytes,
+            "external_id_bytes": population.identities.text_nbytes,
+        }
+
+    def _tenant(self, app_id: int) -> Tenant:
+        return self._population.tenants.get(app_id) or Tenant()
+
+
+def _bitmap_bytes(bitmap: Bitset) -> int:
+    counts = bitmap.get_statistics()
+    return int(
+        counts["n_bytes_array_containers"] + counts["n_bytes_run_containers"] + counts["n_bytes_bitset_containers"]
+    )

@@ -1,0 +1,121 @@
+"""The whole state of the index: tables of devices and users, who owns what, tags, routes, tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.device import Route
+from pushd.model.rows import Postings
+from pushd.targeting.columns import Column
+from pushd.targeting.devices import DeviceTable, UserTable
+from pushd.targeting.identities import Identities
+from pushd.targeting.owners import Owners
+from pushd.targeting.postings import Carried
+from pushd.targeting.tenants import Tenant
+
+
+class Population:
+    """Everything that images change and audiences read; `device_images` and `user_images` keep it true."""
+
+    __slots__ = (
+        *("carried", "devices", "identities", "owners", "removed", "routes", "tag_numbers", "tenants", "users"),
+    )
+
+    def __init__(self) -> None:
+        self.devices = DeviceTable()
+        self.users = UserTable()
+        self.owners = Owners()
+        self.identities = Identities(self.users.apps)
+        self.carried = Carried()
+        """Tag lists of devices and users."""
+        self.tag_numbers = Column(np.uint32)
+        """By tag id, its number within its app; 0: not met."""
+        self.routes: dict[int, Route] = {}
+        self.tenants: dict[int, Tenant] = {}
+        self.removed: set[int] = set()
+        """Apps that are gone; app ids are never reused, and images of theirs that come late are ignored."""
+
+    def tenant(self, app_id: int) -> Tenant:
+        """The sets of an app, made when it is met."""
+        tenant = self.tenants.get(app_id)
+        if tenant is None:
+            tenant = self.tenants[app_id] = Tenant()
+        return tenant
+
+    def reach_users(self, users: int) -> None:
+        """Makes room for user ids below this."""
+        if users > len(self.users.revisions.data):
+            self.users.reach(users)
+            self.identities.reach(users)
+            self.owners.reach(users, 0)
+
+    def reach_devices(self, devices: int) -> None:
+        """Makes room for device ids below this."""
+        if devices > len(self.devices.revisions.data):
+            self.devices.reach(devices)
+            self.owners.reach(0, devices)
+
+    def numbers(self, tenant: Tenant, tag_ids: Iterable[int], names: dict[int, str]) -> list[int]:
+        """The numbers, within their app, of these tags."""
+        found = []
+        for tag_id in tag_ids:
+            self.tag_numbers.reach(tag_id + 1)
+            number = self.tag_numbers.cells[tag_id]
+            if not number:
+                number = self.tag_numbers.cells[tag_id] = tenant.tags.learn(names[tag_id])
+            found.append(number)
+        return found
+
+    def numbers_of_rows(
+        self, tags: Postings, rows: NDArray[np.intp], app_ids: NDArray[np.int32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
+        """Pairs (position in `rows`, tag number) of these rows, whose apps stand beside them; ordered by position."""
+        counts = (tags.offsets[rows + 1] - tags.offsets[rows]).astype(np.intp)
+        total = int(counts.sum())
+        if not total:
+            return np.zeros(0, np.intp), np.zeros(0, np.uint32)
+        positions = np.repeat(np.arange(len(rows)), counts)
+        tag_ids = tags.ids[np.repeat(tags.offsets[rows] - (np.cumsum(counts) - counts), counts) + np.arange(total)]
+        self.tag_numbers.reach(int(tag_ids.max()) + 1)
+        numbers = self.tag_numbers.data[tag_ids]
+        unmet = np.flatnonzero(numbers == 0)
+        if len(unmet):
+            new_ids, first = np.unique(tag_ids[unmet], return_index=True)
+            for tag_id, app_id in zip(new_ids.tolist(), app_ids[positions[unmet[first]]].tolist(), strict=True):
+                self.numbers(self.tenant(app_id), (tag_id,), tags.names)
+            numbers = self.tag_numbers.data[tag_ids]
+        return positions, numbers
+
+
+def groups(keys: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
+    """Each key with where it stands, ascending; a slice of everything when there is but one."""
+    if not len(keys):
+        return
+    if (keys == keys[0]).all():
+        yield int(keys[0]), slice(None)
+        return
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(keys)]
+    for start, end in pairwise(cuts):
+        yield int(ordered[start]), order[start:end]
+
+
+Pairs = tuple[NDArray[np.intp], NDArray[np.uint32]]
+
+
+def difference(before: Pairs, after: Pairs) -> tuple[Pairs, Pairs]:
+    """The pairs that went and the pairs that came, each ordered by position."""
+    if not len(before[0]) or not len(after[0]):
+        return before, after
+    old, new = (pairs[0].astype(np.uint64) << np.uint64(32) | pairs[1] for pairs in (before, after))
+    gone, come = np.setdiff1d(old, new), np.setdiff1d(new, old)
+    return _pairs(gone), _pairs(come)
+
+
+def _pairs(keys: NDArray[np.uint64]) -> Pairs:
+    return (keys >> np.uint64(32)).astype(np.intp), keys.astype(np.uint32)
