@@ -16,7 +16,7 @@ from hpack.hpack import decode_integer
 
 from protocols.errors import RemoteProtocolError
 from protocols.http2.frames import ErrorCode
-from protocols.http2.plans import CONNECTION_SPECIFIC, NAME, VALUE_BAD
+from protocols.http2.plans import CONNECTION_SPECIFIC, NAME, is_bad_value
 from protocols.http2.settings import ConnectionSettings
 
 SIZE_UPDATES_MAX = 2
@@ -115,7 +115,7 @@ def judge(fields: list[tuple[bytes, bytes]]) -> Head:
     for name, value in fields:
         if name[:1] == b":":
             return Head([], status, None, False, "a pseudo-header out of place", size)
-        if not NAME.fullmatch(name) or VALUE_BAD.search(value):
+        if not NAME.fullmatch(name) or is_bad_value(value):
             return Head([], status, None, False, "a field with forbidden octets", size)
         if name in CONNECTION_SPECIFIC:
             return Head([], status, None, False, "a connection-specific field", size)

@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 
 from protocols.http2 import frames
 from protocols.http2.responses import STATUS_200, Responses
-from protocols.http2.runs import DONE, HEADED, OPEN
+from protocols.http2.runs import DONE, HEADED, OPEN, prefix
 from protocols.http2.windows import ReceiveWindow
 
-PROBE = 16
+PROBE = 24
 """Strides that a pattern must repeat to be worth numpy: about where its fixed cost equals that of the loop."""
+REST_FRAMES_MIN = 4
 REST_FRAMES_MAX = 256
-"""How many frames the loop steps through, at most, before a pattern is looked for again."""
+"""How many frames pass before a pattern is looked for again where none was."""
+ROWS_WORTH = 16
+"""A look at that many rows must settle at least one, or the next look waits."""
 HEADERS_WHOLE = frames.HEADERS << 8 | frames.END_HEADERS | frames.END_STREAM
 HEADERS_OPEN = frames.HEADERS << 8 | frames.END_HEADERS
 DATA_LAST = frames.DATA << 8 | frames.END_STREAM
@@ -56,36 +59,94 @@ class Pattern(NamedTuple):
     """Whether the first frame is HEADERS."""
 
 
-def settle(data: bytes, at: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow) -> int:
-    """Takes what is common from there on; where it stopped, which is where it began if nothing is."""
-    rest, end = 4, len(data)
-    while end - at >= frames.HEADER_BYTES:
-        begin = at
-        if end - at >= PROBE * frames.HEADER_BYTES:
-            at = _settle_repeated(data, at, frame_bytes_max, responses, receive_window)
-        # What does not repeat is not asked again at once, or an odd stream would cost more than a plain one.
-        rest = min(2 * rest, REST_FRAMES_MAX) if at == begin else 4
-        stop = _settle_singly(data, at, rest, frame_bytes_max, responses, receive_window)
-        if stop == begin:
-            break
-        at = stop
-    return at
+class FastPath:
+    """The fast path of one connection."""
 
+    __slots__ = ("_frame_bytes_max", "_receive_window", "_responses", "_rest", "_rest_next")
 
-def _settle_repeated(
-    data: bytes, at: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow
-) -> int:
-    """Takes what repeats from there on; where it stopped."""
-    pattern = _pattern(data, at, responses.decoder.stateless)
-    if pattern is None or pattern.longest > frame_bytes_max or not _repeats(data, at, pattern.stride):
+    def __init__(self, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self._responses = responses
+        self._receive_window = receive_window
+        self._rest = 0
+        """Frames to come before a pattern is looked for again: or octets made to disappoint would cost us dearly."""
+        self._rest_next = REST_FRAMES_MIN
+
+    def begin(self) -> None:
+        """A new read: looks for patterns at once."""
+        self._rest, self._rest_next = 0, REST_FRAMES_MIN
+
+    def settle(self, data: bytes, at: int) -> int:
+        """Takes what is common from there on; where it stopped, which is where it began if nothing is."""
+        end = len(data)
+        while end - at >= frames.HEADER_BYTES:
+            begin = at
+            if self._rest <= 0 and end - at >= PROBE * frames.HEADER_BYTES:
+                at = self._settle_repeated(data, at)
+            at = self._settle_singly(data, at, max(self._rest, REST_FRAMES_MIN))
+            if at == begin:
+                self._rest -= 1  # for the frame that the reader now takes
+                break
         return at
-    streams = _streams(data, at, pattern)
-    rows = responses.advance(streams, pattern.before, pattern.after) if len(streams) else 0
-    if rows:
-        responses.tally.received.frames += 2 * rows if pattern.second else rows
-        if pattern.flow_bytes:
-            receive_window.consume(rows * pattern.flow_bytes)
-    return at + rows * pattern.stride
+
+    def _settle_repeated(self, data: bytes, at: int) -> int:
+        """Takes what repeats from there on; where it stopped."""
+        pattern = _pattern(data, at, self._responses.decoder.stateless)
+        if pattern is None or pattern.longest > self._frame_bytes_max or not _repeats(data, at, pattern.stride):
+            self._rest, self._rest_next = self._rest_next, min(2 * self._rest_next, REST_FRAMES_MAX)
+            return at
+        count = (len(data) - at) // pattern.stride
+        streams = _streams(data, at, count, pattern)
+        rows = self._responses.advance(streams, pattern.before, pattern.after) if len(streams) else 0
+        if rows:
+            self._responses.tally.received.frames += 2 * rows if pattern.second else rows
+            if pattern.flow_bytes:
+                self._receive_window.consume(rows * pattern.flow_bytes)
+        if rows * ROWS_WORTH < count:
+            self._rest = PROBE + count // ROWS_WORTH
+        else:
+            self._rest_next = REST_FRAMES_MIN
+        return at + rows * pattern.stride
+
+    def _settle_singly(self, data: bytes, at: int, frames_max: int) -> int:
+        """Takes at most so many common frames of one run, one by one; where it stopped."""
+        responses, end = self._responses, len(data)
+        unpack, longest, stateless = FRAME_HEAD.unpack_from, self._frame_bytes_max, responses.decoder.stateless
+        run = responses.run_of(int.from_bytes(data[at + 5 : at + 9], "big"))
+        if run is None:
+            return at
+        states, first, count = run.states, run.first_stream, run.count
+        answered: list[int] = []
+        flow = taken = 0
+        while taken < frames_max and end - at >= frames.HEADER_BYTES:
+            high, low, kind, stream = unpack(data, at)
+            length = high << 16 | low
+            stop = at + frames.HEADER_BYTES + length
+            row = (stream - first) >> 1
+            if length > longest or stop > end or not stream & 1 or not 0 <= row < count:
+                break
+            if kind == DATA_LAST and states[row] == HEADED:
+                states[row] = DONE
+                answered.append(row)
+                flow += length
+            elif not stateless or not length or states[row] != OPEN or data[at + 9] != STATUS_200:
+                break
+            elif kind == HEADERS_WHOLE:
+                states[row] = DONE
+                answered.append(row)
+            elif kind == HEADERS_OPEN:
+                states[row] = HEADED
+            else:
+                break
+            taken += 1
+            at = stop
+        if taken:
+            self._rest -= taken
+            responses.tally.received.frames += taken
+            self._receive_window.consume(flow)
+        if answered:
+            responses.answered(run, answered)
+        return at
 
 
 def _pattern(data: bytes, at: int, stateless: bool) -> Pattern | None:
@@ -95,7 +156,7 @@ def _pattern(data: bytes, at: int, stateless: bool) -> Pattern | None:
     stride = frames.HEADER_BYTES + length
     if kind == DATA_LAST:
         return Pattern(stride, length, 0, HEADED, DONE, length, is_head=False)
-    if not stateless or not length:
+    if not stateless or not length or data[at + frames.HEADER_BYTES] != STATUS_200:
         return None
     if kind == HEADERS_WHOLE:
         return Pattern(stride, length, 0, OPEN, DONE, 0, is_head=True)
@@ -115,10 +176,9 @@ def _repeats(data: bytes, at: int, stride: int) -> bool:
     return last + stride <= len(data) and data[at + stride : at + stride + 5] == head == data[last : last + 5]
 
 
-def _streams(data: bytes, at: int, pattern: Pattern) -> NDArray[np.int64]:
+def _streams(data: bytes, at: int, count: int, pattern: Pattern) -> NDArray[np.int64]:
     """The stream ids of the repetitions, up to the first that differs from the one at the beginning."""
     stride = pattern.stride
-    count = (len(data) - at) // stride
     same = _heads(data, at, count, stride)
     if pattern.is_head:
         same &= np.ndarray((count,), np.uint8, data, at + frames.HEADER_BYTES, (stride,)) == STATUS_200
@@ -127,57 +187,16 @@ def _streams(data: bytes, at: int, pattern: Pattern) -> NDArray[np.int64]:
         same &= _heads(data, at + pattern.second, count, stride)
         same &= streams == _ids(data, at + pattern.second, count, stride)
     same &= (streams & 1) == 1
-    return streams if same.all() else streams[: int(same.argmin())]
+    return streams[: prefix(same)]
 
 
 def _heads(data: bytes, at: int, count: int, stride: int) -> NDArray[np.bool_]:
     """Where length, type and flags are those of the first frame."""
-    heads = np.ndarray((count,), ">u8", data, at, (stride,)).astype(np.uint64) >> np.uint64(24)
-    same: NDArray[np.bool_] = heads == heads[0]
+    heads = np.ndarray((count,), ">u8", data, at, (stride,)) >> 24
+    same: NDArray[np.bool_] = heads == int.from_bytes(data[at : at + 5], "big")
     return same
 
 
 def _ids(data: bytes, at: int, count: int, stride: int) -> NDArray[np.int64]:
     ids = np.ndarray((count,), ">u4", data, at + 5, (stride,)).astype(np.int64)
     return ids & frames.STREAM_ID_MAX
-
-
-def _settle_singly(
-    data: bytes, at: int, frames_max: int, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow
-) -> int:
-    """Takes at most so many common frames of one run, one by one; where it stopped."""
-    unpack, end, stateless = FRAME_HEAD.unpack_from, len(data), responses.decoder.stateless
-    run = responses.run_of(int.from_bytes(data[at + 5 : at + 9], "big"))
-    if run is None:
-        return at
-    states, first, count = run.states, run.first_stream, run.count
-    answered: list[int] = []
-    flow = taken = 0
-    while taken < frames_max and end - at >= frames.HEADER_BYTES:
-        high, low, kind, stream = unpack(data, at)
-        length = high << 16 | low
-        stop = at + frames.HEADER_BYTES + length
-        row = (stream - first) >> 1
-        if length > frame_bytes_max or stop > end or not stream & 1 or not 0 <= row < count:
-            break
-        if kind == DATA_LAST and states[row] == HEADED:
-            states[row] = DONE
-            answered.append(row)
-            flow += length
-        elif not stateless or not length or states[row] != OPEN or data[at + 9] != STATUS_200:
-            break
-        elif kind == HEADERS_WHOLE:
-            states[row] = DONE
-            answered.append(row)
-        elif kind == HEADERS_OPEN:
-            states[row] = HEADED
-        else:
-            break
-        taken += 1
-        at = stop
-    if taken:
-        responses.tally.received.frames += taken
-        receive_window.consume(flow)
-    if answered:
-        responses.answered(run, answered)
-    return at

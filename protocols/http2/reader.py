@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from protocols.errors import RemoteProtocolError
-from protocols.http2 import fastpath, frames
+from protocols.http2 import frames
 from protocols.http2.control import Control
+from protocols.http2.fastpath import FastPath
 from protocols.http2.frames import STREAM_ID_MAX, ErrorCode
 from protocols.http2.guard import Guard
 from protocols.http2.responses import Responses
@@ -26,6 +27,7 @@ class Reader:
         "_block_frames",
         "_block_stream",
         "_control",
+        "_fast_path",
         "_guard",
         "_kept",
         "_need",
@@ -53,6 +55,7 @@ class Reader:
         self._guard = guard
         self._windows = windows
         self.receive_window = receive_window
+        self._fast_path = FastPath(settings.frame_bytes_max, responses, receive_window)
         self._kept = bytearray()
         self._need = 0
         """Octets that `_kept` must have before it is worth looking at."""
@@ -77,14 +80,12 @@ class Reader:
     def _frames(self, data: bytes) -> int:
         """Handles whole frames; where the first unfinished one begins."""
         at, end = 0, len(data)
-        while end - at >= frames.HEADER_BYTES:
+        self._fast_path.begin()
+        while True:
             if self._may_hurry():
-                begin, at = (
-                    at,
-                    fastpath.settle(data, at, self._settings.frame_bytes_max, self._responses, self.receive_window),
-                )
-                if at > begin:
-                    continue
+                at = self._fast_path.settle(data, at)
+            if end - at < frames.HEADER_BYTES:
+                break
             length = int.from_bytes(data[at : at + 3], "big")
             kind, flags = data[at + 3], data[at + 4]
             stream = int.from_bytes(data[at + 5 : at + 9], "big") & STREAM_ID_MAX

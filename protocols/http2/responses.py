@@ -113,7 +113,9 @@ class Responses:
             self._body(run, row, payload, flow_bytes, end_stream=end_stream)
         elif state == OPEN:
             self.fail(run, row, ErrorCode.PROTOCOL_ERROR)
-        elif state == DONE:
+        elif state == DROPPED:
+            self._guard.nuisance()
+        else:
             raise RemoteProtocolError("DATA after END_STREAM", ErrorCode.STREAM_CLOSED)
 
     def advance(self, streams: NDArray[np.int64], before: int, after: int) -> int:

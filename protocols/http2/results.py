@@ -75,7 +75,9 @@ class Column:
     def extend(self, rows: NDArray[np.intp]) -> None:
         """Adds rows that were answered 200."""
         self._flush()
-        self._parts.append((rows, np.full(len(rows), 200, np.uint16)))
+        statuses = np.empty(len(rows), np.uint16)
+        statuses.fill(200)
+        self._parts.append((rows, statuses))
 
     def answers(self) -> Answers:
         """All of them as arrays."""

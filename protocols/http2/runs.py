@@ -67,6 +67,14 @@ class Run:
         return self.first_stream + 2 * row
 
 
+def prefix(flags: NDArray[np.bool_]) -> int:
+    """How many are true before the first that is not."""
+    if not len(flags):
+        return 0
+    at = int(flags.argmin())
+    return len(flags) if flags[at] else at
+
+
 class Registry:
     """The runs of a connection that still matter, and the next stream id."""
 
@@ -144,19 +152,30 @@ class Registry:
 
         Nothing if an id stands twice or if there are so many runs that one by one is faster.
         """
-        groups = self._groups(streams)
+        run, first, count = self.find(int(streams[0])), int(streams[0]), len(streams)
+        if run is None:
+            return []
+        row = (first - run.first_stream) >> 1
+        if row + count <= run.count and prefix(streams == np.arange(first, first + 2 * count, 2)) == count:
+            if run.states.count(state, row, row + count) < count:
+                count = prefix(run.view[row : row + count] == state)
+            return [(run, np.arange(row, row + count))] if count else []
+        return self._split_scattered(streams, state)
+
+    def _split_scattered(self, streams: NDArray[np.int64], state: int) -> list[tuple[Run, NDArray[np.intp]]]:
         good = np.zeros(len(streams), np.bool_)
         found = []
-        for run, mask in groups:
+        for run, mask in self._groups(streams):
             ids = streams if mask is None else streams[mask]
             rows = (ids - run.first_stream) >> 1
-            if not (rows[1:] > rows[:-1]).all() and len(np.unique(rows)) != len(rows):
+            if prefix(rows[1:] > rows[:-1]) < len(rows) - 1 and len(np.unique(rows)) != len(rows):
                 return []
-            good[mask if mask is not None else slice(None)] = run.view[rows] == state
+            good[slice(None) if mask is None else mask] = run.view[rows] == state
             found.append((run, rows))
-        if good.all():
+        whole = prefix(good)
+        if whole == len(good):
             return found
-        return self.split(streams[: int(good.argmin())], state) if good[0] else []
+        return self._split_scattered(streams[:whole], state) if whole else []
 
     def _groups(self, streams: NDArray[np.int64]) -> list[tuple[Run, NDArray[np.bool_] | None]]:
         """The remembered runs of stream ids, with the mask of each; None stands for all."""
