@@ -70,7 +70,7 @@ def test_counters_carry_their_labels():
 def test_secrets_are_redacted_wherever_they_stand(lines, secret):
     read = lines(log_format="json")
     log = structlog.get_logger()
-    log.warning(f"before {secret} after", detail=secret, nested={"deep": [secret]}, error=ValueError(secret))
+    log.warning("before %s after", secret, detail=secret, nested={"deep": [secret]}, error=ValueError(secret))
     log.error("failed", exc_info=ValueError(secret))
     logging.getLogger("aiohttp.server").error("foreign %s", secret)
     text = "\n".join(read())
