@@ -226,8 +226,10 @@ def _terms(fields: Sequence[Field]) -> Terms:
 
 
 def _malformed(fields: Sequence[Field]) -> str:
+    # What differs from push to push must not decide what is kept for all; it has checks of its own, which are narrower.
+    neutral = [(name, b"/" if name in VARIABLE else value) for name, value in fields]
     try:
-        list(validate_headers(fields, REQUEST_FLAGS))
+        list(validate_headers(neutral, REQUEST_FLAGS))
     except ProtocolError as error:
         return str(error) or type(error).__name__
     return ""

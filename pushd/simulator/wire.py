@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import h2.events
@@ -69,26 +70,30 @@ class OrderedSettings(Settings):
             initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: behaviour.streams_before_token},
         )
         self.unacknowledged: deque[dict[SettingCodes, int]] = deque()
+        self.written = 0
+        """How many of these frames the client may have seen."""
         self.acknowledged = 0
         """SETTINGS frames acknowledged so far."""
 
     def acknowledge(self) -> dict[SettingCodes | int, ChangedSetting]:
         """What the oldest frame changes, now that it is acknowledged."""
-        if not self.unacknowledged:
+        if not self.written:
             raise ProtocolError("SETTINGS ACK without SETTINGS")
         for code, value in self.unacknowledged.popleft().items():
             self[code] = value
         self.acknowledged += 1
+        self.written -= 1
         return super().acknowledge()
 
     @property
     def stream_limit(self) -> int:
         """Streams that the client may have open, given what it may know."""
         known = self.max_concurrent_streams
-        if not self.unacknowledged:
+        if not self.written:
             return known
         code = SettingCodes.MAX_CONCURRENT_STREAMS
-        return max(known, *(frame.get(code, 0) for frame in self.unacknowledged), 0)
+        on_their_way = islice(self.unacknowledged, self.written)
+        return max(known, *(frame.get(code, 0) for frame in on_their_way))
 
 
 class Peer(H2Connection):
@@ -303,7 +308,9 @@ class Wire:
             self._closed_unswept = 0
         if self._held is not None:
             self._held += data
-        elif data and not self.mute and self.transport is not None and not self.transport.is_closing():
+            return
+        self.h2.ordered.written = len(self.h2.ordered.unacknowledged)
+        if data and not self.mute and self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
 

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from hpack import NeverIndexedHeaderTuple
 
 from pushd.model.device import Environment
 from pushd.simulator.identity import Identity, ProviderKey
@@ -55,11 +56,19 @@ class Reply:
         return self.json["reason"]
 
 
+class Boundless(H2Connection):
+    """h2's client without its own stream limit: tests decide how many are too many."""
+
+    @property
+    def open_outbound_streams(self) -> int:
+        return -(2**31)
+
+
 class Client(asyncio.Protocol):
     """One connection; sends what it is told, checks little, remembers everything."""
 
     def __init__(self, authorization: str | None = None) -> None:
-        self.h2 = H2Connection(
+        self.h2 = Boundless(
             H2Configuration(
                 client_side=True,
                 header_encoding="latin-1",
@@ -164,11 +173,12 @@ class Client(asyncio.Protocol):
         fields.update({name.replace("_", "-").replace("--", ":"): value for name, value in changes.items()})
         return [(name, value) for name, value in fields.items() if value is not None]
 
-    def begin(self, fields: list[tuple[str, str]], *, end: bool = False) -> int:
+    def begin(self, fields: list[tuple[str, str]], *, end: bool = False, keep_out: bool = True) -> int:
+        if keep_out:  # A-42; h2's encoder indexes whatever it is not told to leave alone
+            fields = [NeverIndexedHeaderTuple(*f) if f[0] in (":path", "authorization") else f for f in fields]
         stream = self.next_stream
         self.next_stream += 2
         self.replies[stream] = Reply()
-        self.h2.remote_settings.max_concurrent_streams = 2**31 - 1  # the test decides how many are too many
         self.h2.send_headers(stream, fields, end_stream=end)
         return stream
 
@@ -195,6 +205,10 @@ class Client(asyncio.Protocol):
                 await self.changed.wait()
 
         await asyncio.wait_for(wait(), PATIENCE_S)
+
+    async def gone(self) -> None:
+        """The connection was closed."""
+        await asyncio.wait_for(self.closed.wait(), PATIENCE_S)
 
     async def ready(self) -> None:
         """The first push was accepted and the stream limit raised."""
