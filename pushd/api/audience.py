@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from pushd.commands import audience
 from pushd.api.operation import Operation
 from pushd.api.request import Request
+from pushd.commands import audience
 from pushd.commands.audience import Count
 from pushd.commands.context import Context
 from pushd.model.audience import Audience

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from pushd.api.operation import Listing, Operation, Page
+from pushd.api.operation import Listing, Operation, Page, Reply
 from pushd.api.request import Request
 from pushd.commands import credentials
 from pushd.commands.context import Context
@@ -29,19 +29,25 @@ class CredentialBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     environment: Environment = Environment.PRODUCTION
     """Whose devices it serves. For both environments upload the key twice."""
     name: Annotated[str, Meta(max_length=255)] = ""
-    """For people."""
+    """For people; one credential of a name for each gateway and environment."""
 
 
-async def create(context: Context, caller: Caller, request: Request[CredentialBody, None]) -> Credential:
+class NewSecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another secret for a credential."""
+
+    secret: Secret
+
+
+async def put(context: Context, caller: Caller, request: Request[CredentialBody, None]) -> Reply[Credential]:
     """POST /credentials."""
     body = request.body
-    return await credentials.create(context, caller.app, body.environment, body.name, body.secret)
+    made = await credentials.put(context, caller.app, body.environment, body.name, body.secret)
+    return Reply(made, status=201 if made.created_at == made.updated_at else 200)
 
 
-async def replace(context: Context, caller: Caller, request: Request[CredentialBody, OneCredential]) -> Credential:
+async def replace(context: Context, caller: Caller, request: Request[NewSecret, OneCredential]) -> Credential:
     """PUT /credentials/{credential_id}."""
-    body, id_ = request.body, request.params.credential_id
-    return await credentials.replace(context, caller.app, id_, body.environment, body.name, body.secret)
+    return await credentials.replace(context, caller.app, request.params.credential_id, request.body.secret)
 
 
 async def listing(context: Context, caller: Caller, request: Request[None, Page]) -> Listing[Credential]:
@@ -84,16 +90,17 @@ _EXAMPLE = {
 
 OPERATIONS = (
     Operation(
-        name="createCredential",
+        name="putCredential",
         method="POST",
         path="/credentials",
         tag="credentials",
         summary="Uploads a credential",
-        description="It is checked, encrypted, and in use at once.",
-        handler=create,
+        description="It is checked, encrypted, and in use at once. One of the same name, gateway and environment is "
+        "replaced, and resumed if it was paused.",
+        handler=put,
         body=CredentialBody,
         answer=Credential,
-        statuses=(201,),
+        statuses=(201, 200),
         example=_EXAMPLE,
     ),
     Operation(
@@ -125,9 +132,9 @@ OPERATIONS = (
         description="A credential that the gateway had refused is resumed, and the messages that waited for it go out.",
         handler=replace,
         params=OneCredential,
-        body=CredentialBody,
+        body=NewSecret,
         answer=Credential,
-        example=_EXAMPLE,
+        example={"secret": _EXAMPLE["secret"]},
     ),
     Operation(
         name="pauseCredential",

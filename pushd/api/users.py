@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from pushd.commands import users
 from pushd.api.bulk import BulkLine, BulkParams, carry_out_lines
 from pushd.api.operation import Listing, Operation, Page
 from pushd.api.request import Request
+from pushd.commands import users
 from pushd.commands.context import Context
 from pushd.model.device import Tag, Text255
 from pushd.model.user import User, UserChange

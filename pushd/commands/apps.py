@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from zoneinfo import available_timezones
 
 import msgspec
@@ -26,7 +27,7 @@ async def get(context: Context, app_id: int) -> App:
     return app
 
 
-async def list_page(context: Context, *, after: int, limit: int) -> list[App]:
+async def list_page(context: Context, *, after: int, limit: int) -> Sequence[App]:
     """Apps with ids above `after`, ascending."""
     return await context.store.apps.list(after, limit)
 
@@ -34,7 +35,7 @@ async def list_page(context: Context, *, after: int, limit: int) -> list[App]:
 async def update(context: Context, app_id: int, name: str | None, settings: Settings | None) -> App:
     """The app after the change; None leaves name or settings as they are. NotFoundError."""
     _check(name or "", settings)
-    app = await context.store.apps.update(app_id, name, settings)
+    app = await context.store.apps.update(app_id, name=name, settings=settings)
     if app is None:
         raise NotFoundError("There is no such app")
     return app

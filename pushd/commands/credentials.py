@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.credentials import secrets
@@ -12,21 +14,22 @@ from pushd.model.device import Environment, GatewayName
 PAUSED_BY_CALLER = "paused by request"
 
 
-async def create(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
-    """The new credential, in use at once; InvalidRequestError when its secret is not usable."""
+async def put(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
+    """The credential, in use at once: new, or in place of the one of that name for the same gateway and environment.
+
+    InvalidRequestError when its secret is not usable.
+    """
     check_text({"name": name})
-    return await context.whole(_put(context, app_id, None, environment, name, secret))
+    return await context.whole(_put(context, app_id, environment, name, secret))
 
 
-async def replace(
-    context: Context, app_id: int, credential_id: int, environment: Environment, name: str, secret: Secret
-) -> Credential:
+async def replace(context: Context, app_id: int, credential_id: int, secret: Secret) -> Credential:
     """The credential with another secret, resumed if it was paused; messages that waited for it go out.
 
     NotFoundError; InvalidRequestError when the secret is not usable.
     """
-    check_text({"name": name})
-    return await context.whole(_put(context, app_id, credential_id, environment, name, secret))
+    known = await get(context, app_id, credential_id)
+    return await context.whole(_put(context, app_id, known.environment, known.name, secret))
 
 
 async def get(context: Context, app_id: int, credential_id: int) -> Credential:
@@ -34,7 +37,7 @@ async def get(context: Context, app_id: int, credential_id: int) -> Credential:
     return _found(await context.store.credentials.get(app_id, credential_id))
 
 
-async def list_page(context: Context, app_id: int, *, after: int, limit: int) -> list[Credential]:
+async def list_page(context: Context, app_id: int, *, after: int, limit: int) -> Sequence[Credential]:
     """Credentials of the app with ids above `after`, ascending."""
     return await context.store.credentials.list(app_id, after, limit)
 
@@ -54,22 +57,15 @@ async def delete(context: Context, app_id: int, credential_id: int) -> None:
     await context.whole(_delete(context, app_id, credential_id))
 
 
-async def _put(
-    context: Context, app_id: int, credential_id: int | None, environment: Environment, name: str, secret: Secret
-) -> Credential:
-    summary = secrets.examine(secret, "/secret")
-    plaintext = secrets.dump(secret)
-    credential = await context.store.credentials.put(
-        app_id,
-        GatewayName.APNS,
-        environment,
-        name,
-        summary,
-        lambda id_: context.vault.seal(app_id, id_, plaintext),
-        credential_id=credential_id,
-    )
+async def _put(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
+    summary, plaintext = secrets.examine(secret, "/secret"), secrets.dump(secret)
+
+    def seal(credential_id: int) -> bytes:
+        return context.vault.seal(app_id, credential_id, plaintext)
+
+    credential = await context.store.credentials.put(app_id, GatewayName.APNS, environment, name, summary, seal)
     await _apply(context, app_id)
-    return _found(credential)
+    return credential
 
 
 async def _pause(context: Context, app_id: int, credential_id: int) -> Credential:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
@@ -20,13 +22,13 @@ async def create(context: Context, app_id: int | None, role: Role, name: str) ->
     return await context.store.keys.create(app_id, role, name)
 
 
-async def list_page(context: Context, app_id: int | None, *, after: int, limit: int) -> list[Key]:
+async def list_page(context: Context, app_id: int | None, *, after: int, limit: int) -> Sequence[Key]:
     """Keys of the app (None: the installation's own) with ids above `after`, ascending, revoked ones too."""
     return await context.store.keys.list(app_id, after, limit)
 
 
 async def revoke(context: Context, app_id: int | None, key_id: int, *, own_id: int) -> Key:
-    """The key, revoked; again is nothing. NotFoundError; ConflictError for the key that asks."""
+    """The key, revoked. NotFoundError, also when it was revoked before; ConflictError for the key that asks."""
     if key_id == own_id:
         raise ConflictError("A key cannot revoke itself: use another one")
     key = await context.store.keys.revoke(app_id, key_id)
