@@ -174,7 +174,11 @@ def test_no_machine_and_no_registry_is_named():
     banned = re.compile("|".join(["py" + r"pi\.org", "python" + "hosted", "npm" + r"js\.", "extra-" + "index-url"]))
     for path in ROOT.rglob("*"):
         hidden = any(each in {".git", ".venv", "node_modules", ".cache"} for each in path.parts)
-        if hidden or not path.is_file() or path.suffix not in {".py", ".md", ".toml", ".sh", ".json", ".txt", ".cfg", ""}:
+        if (
+            hidden
+            or not path.is_file()
+            or path.suffix not in {".py", ".md", ".toml", ".sh", ".json", ".txt", ".cfg", ""}
+        ):
             continue
         found = banned.search(path.read_text(errors="ignore"))
         assert not found, f"{relative(path)} names {found.group()}"

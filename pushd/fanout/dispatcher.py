@@ -199,6 +199,9 @@ class Dispatcher(Service):
         flight, settled = self._planner.plan(outlet, rows)
         self.lanes.turn(outlet)
         self._recorder.settle(settled, None)
+        moved, self._planner.moved = self._planner.moved, []
+        for wave in moved:
+            self.place(wave)
         if flight is not None:
             for campaign, start, end in flight.spans():
                 campaign.in_flight += end - start

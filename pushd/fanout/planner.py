@@ -67,6 +67,8 @@ class Planner:
         self._index = index
         self._clock = clock
         self._render = render
+        self.moved: list[Wave] = []
+        """Waves of devices that registered with another bundle or environment meanwhile, to be placed anew."""
 
     def plan(self, outlet: Outlet, rows_max: int) -> tuple[Flight | None, list[Settled]]:
         """The outlet's next batch of at most `rows_max` rows, and the rows that end here without being sent.
@@ -109,13 +111,24 @@ class Planner:
             return ids
         known = Devices.of(ids)
         audience = campaign.notification.send.audience
-        still = self._index.still(campaign.notification.app_id, known, audience, campaign.kinds)
-        still &= self._index.route(outlet.key.route)
-        if len(still) == len(ids):
-            return ids
-        gone = (known - still).column()
-        settled.append(Settled(campaign=campaign, gateway=gateway, code=UNREACHABLE.code, ids=gone))
-        return still.column()
+        app_id = campaign.notification.app_id
+        still = self._index.still(app_id, known, audience, campaign.kinds)
+        if len(still) < len(ids):
+            gone = (known - still).column()
+            settled.append(Settled(campaign=campaign, gateway=gateway, code=UNREACHABLE.code, ids=gone))
+        return self._on_route(outlet, wave, still)
+
+    def _on_route(self, outlet: Outlet, wave: Wave, devices: Devices) -> NDArray[np.uint32]:
+        """Those of the devices that still have the outlet's route; a new wave takes up the others."""
+        own = Devices()
+        for route, members in self._index.routes(wave.campaign.notification.app_id, devices):
+            if route == outlet.key.route:
+                own = members
+            else:
+                moved = Wave(campaign=wave.campaign, route=route, ids=members.column(), attempt=wave.attempt)
+                wave.campaign.waves.add(moved)
+                self.moved.append(moved)
+        return own.column()
 
     def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | None) -> int:
         """The code for a notification that no row of may go out any more, else 0."""

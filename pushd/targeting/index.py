@@ -31,17 +31,22 @@ class Index:
 
     def __init__(self) -> None:
         self._population = Population()
+        self.version = 0
+        """Grows with every image that is taken in: what was read at this version is still so."""
 
     def apply_devices(self, rows: DeviceRows) -> None:
         """Takes in images of devices, the newer ones."""
+        self.version += 1
         device_images.apply_devices(self._population, rows)
 
     def apply_users(self, rows: UserRows) -> None:
         """Takes in images of users, the newer ones."""
+        self.version += 1
         user_images.apply_users(self._population, rows)
 
     def remove_app(self, app_id: int) -> None:
         """Forgets everything of an app for good: images of it that come later are ignored."""
+        self.version += 1
         population = self._population
         population.removed.add(app_id)
         tenant = population.tenants.pop(app_id, None)

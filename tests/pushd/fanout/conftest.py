@@ -18,7 +18,7 @@ from pushd.model.audience import Broadcast
 from pushd.model.device import Environment, GatewayName, Kind, Route
 from pushd.model.message import Message
 from pushd.model.notification import Notification, Send
-from pushd.model.rows import DeviceFlag, DeviceRows, Postings
+from pushd.model.rows import DeviceFlag, DeviceRows, Postings, UserRows
 from pushd.targeting.index import Index
 from tests.pushd.fanout.doubles import MemorySettlements, OneCredential, ScriptedGateway
 
@@ -41,6 +41,19 @@ def rows(ids, *, app_id=1, revision=1, flags=LIVE, user_ids=None, route_id=None)
         tokens=np.array([f"{each:064x}".encode() for each in ids.tolist()], "S64"),
         tags=Postings(offsets=np.zeros(count + 1, np.int32), ids=np.zeros(0, np.int32), names={}),
         routes={number: route},
+    )
+
+
+def people(ids, *, app_id=1):
+    """Images of users."""
+    count = len(ids)
+    return UserRows(
+        ids=np.asarray(ids, np.uint32),
+        revisions=np.ones(count, np.int32),
+        app_ids=np.full(count, app_id, np.int32),
+        external_ids=[f"user-{each}" for each in ids],
+        deleted=np.zeros(count, np.bool_),
+        tags=Postings(offsets=np.zeros(count + 1, np.int32), ids=np.zeros(0, np.int32), names={}),
     )
 
 
