@@ -137,7 +137,10 @@ def valid_tokens(tokens: NDArray[np.bytes_]) -> NDArray[np.bool_]:
     if width == 0 or len(tokens) == 0:
         return np.zeros(len(tokens), np.bool_)
     octets = np.ascontiguousarray(tokens).view(np.uint8).reshape(len(tokens), width)
-    digits = _IS_HEX[octets]
+    # Octets wrap around, so each comparison is a range: 0-9, and a-f with the bit of lower case set.
+    digits = ((octets - 0x30) < 10) | (((octets | 0x20) - 0x61) < 6)
+    if digits.all():  # tokens of one length, as nearly always: a tenth of the time of what follows
+        return np.full(len(tokens), width % 2 == 0 and width <= TOKEN_CHARS_MAX)
     lengths = np.count_nonzero(digits, axis=1)
     # Every octet is a digit or padding, and no padding stands before a digit.
     whole = np.count_nonzero(octets, axis=1) == lengths
@@ -252,4 +255,3 @@ def _hex(numbers: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
 
 
 _HEX_PAIRS = np.frombuffer("".join(f"{octet:02x}" for octet in range(256)).encode(), np.uint16)
-_IS_HEX = np.isin(np.arange(256), np.frombuffer(string.hexdigits.encode(), np.uint8))

@@ -191,6 +191,6 @@ def outlives(registered_ms: int, invalid_since_ms: int, skew_ms: int = 1_000) ->
 
 
 def _milliseconds(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
         return None
     return int(value * 1000) if value < _MILLISECONDS_FROM else int(value)

@@ -88,15 +88,16 @@ class TokenMint:
         """Whether the wall clock moved under a token: drain its connection, for a change there may be too early."""
         return abs(self._drift_s(pinned)) > CLOCK_JUMP_S
 
-    def refuse(self, pinned: Pinned) -> bool:
+    def refuse(self, pinned: Pinned, *, told: bool = True) -> bool:
         """Whether `pin` now has another token, after Apple called this one expired (A-16).
 
         False: it is so young that signing again cannot help; the clock or the key is wrong, so hold the credential.
+        `told` is False where silence made us guess it: the token is replaced by the same rule, but nobody is alerted.
         """
         age_s = self._age_s(pinned)
-        if age_s < SKEW_BELOW_S and self._refused is not pinned:
+        if told and age_s < SKEW_BELOW_S and self._refused is not pinned:
             log.error("apns_token_refused_early", team=self._team_id, key=self._header["kid"], age_s=round(age_s))
-        self._refused = pinned
+            self._refused = pinned
         newest = self._minted[-1] if self._minted else pinned
         if newest is pinned and age_s <= RENEW_AFTER_S and not self.displaced(pinned):
             return False

@@ -172,6 +172,7 @@ def test_g08_no_json_raises(reason, timestamp):
         (1_700_000_000, 1_700_000_000_000),
         (1_700_000_000.5, 1_700_000_000_500),
         (0, None),
+        (1e-97, None),
         (-5, None),
         (True, None),
         (None, None),

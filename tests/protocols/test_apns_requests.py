@@ -65,6 +65,9 @@ def test_a30_columns_of_tokens():
     assert apns.valid_tokens(np.array(tokens, "S8")).tolist() == expected
     assert apns.valid_tokens(np.array([], "S8")).tolist() == []
     assert apns.valid_tokens(np.array([b"", b""], "S1")).tolist() == [False, False]
+    assert apns.valid_tokens(np.array([b"aB09", b"09fF"], "S4")).tolist() == [True, True]
+    assert apns.valid_tokens(np.array([b"abc", b"123"], "S3")).tolist() == [False, False]
+    assert apns.valid_tokens(np.array([b"ab" * 513], "S1026")).tolist() == [False]
     strided = np.array(tokens * 2, "S8")[::2]
     assert apns.valid_tokens(strided).tolist() == (expected * 2)[::2]
 

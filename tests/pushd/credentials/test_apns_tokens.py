@@ -139,6 +139,16 @@ def test_a16_a_young_token_is_not_signed_again_but_told_of_once(mint, clock):
     assert mint.pin() is first
 
 
+def test_a16_silence_replaces_an_old_token_and_alerts_nobody(mint, clock):
+    first = mint.pin()
+    with capture_logs() as logs:
+        assert not mint.refuse(first, told=False)
+        clock.advance(25 * MINUTE)
+        assert mint.refuse(first, told=False)
+        assert mint.pin() is not first
+    assert events(logs) == []
+
+
 def test_a16_a_token_that_is_old_indeed_needs_no_alert(mint, clock):
     first = mint.pin()
     clock.advance(56 * MINUTE)
