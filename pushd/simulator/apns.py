@@ -102,6 +102,7 @@ class ApnsConnection(Connection):
             case Block():
                 self._note(request, 200, "block")
                 self.wire.block(request.stream_id, bytes.fromhex(action.hex))
+                del self.requests[request.stream_id]
             case _:
                 self._strike_connection(request, action)
 

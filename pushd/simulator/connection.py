@@ -187,7 +187,8 @@ class Connection(asyncio.Protocol, ABC):
     def _on_tick(self, tick: int) -> None:
         self._ticks.pop(tick, None)
         for stream_id, parts in self._due.pop(tick):
-            if stream_id in self.requests and not self._ending and self.wire.say(stream_id, parts):
+            alive = stream_id in self.requests and stream_id <= self.last_stream and not self._ending
+            if alive and self.wire.say(stream_id, parts):
                 self._said(stream_id)
         if not self._ending:
             self.flush()

@@ -81,7 +81,8 @@ class Goaway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     """GOAWAY; streams above its last id are dropped unanswered, the others are still answered."""
 
     last: Uint31 | Literal["max", "seen", "before", "none"] = "seen"
-    """Last stream id: 2^31-1, the highest seen, the one before the request that was struck, or 0."""
+    """Last stream id: 2^31-1, the highest seen, the one before the request that was struck, or 0. Requests above it
+    that were taken before stay on record, though their answers are dropped: only a lying server says so."""
     code: Code = 0
     debug: Literal["json", "text", "empty", "binary", "large"] = "empty"
     """Debug data: `{"reason": …}`, the reason alone, nothing, bytes that are no text, or 16 KB."""
@@ -310,5 +311,7 @@ def check(fault: Fault) -> None:
     if fault.tokens and fault.token_prefix is not None:
         raise InvalidRequestError("name tokens or a prefix, not both")
     action = fault.action
+    if isinstance(action, Window) and (action.initial_window_size or 0) + action.stream_credit >= 2**31:
+        raise InvalidRequestError("a window of 2^31 bytes is beyond HTTP/2")
     if isinstance(action, Answer) and action.status is None and action.reason not in (None, *STATUSES):
         raise InvalidRequestError("a reason that Apple does not document needs a status")

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -151,7 +152,7 @@ class Identity:
             if _names(served) >= set(names) and served.issuer == ca.subject and not _ends_soon(served):
                 try:
                     served.verify_directly_issued_by(ca)
-                except (ValueError, TypeError, x509.InvalidVersion):
+                except (InvalidSignature, ValueError, TypeError):
                     pass
                 else:
                     return

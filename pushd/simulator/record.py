@@ -124,6 +124,7 @@ class Record:
     violations: deque[Violation] = field(init=False)
     connections: deque[Link] = field(init=False)
     connections_total: int = 0
+    _last_link: int = 0
     _chunks: deque[_Chunk] = field(default_factory=deque)
     _newest: deque[tuple[int, list[Field], bytes]] = field(init=False)
     _codes: dict[str, int] = field(default_factory=dict)
@@ -184,7 +185,8 @@ class Record:
     def connect(self, environment: Environment, at_ms: int) -> Link:
         """The record of a new connection."""
         self.connections_total += 1
-        link = Link(self.connections_total, environment, at_ms)
+        self._last_link += 1
+        link = Link(self._last_link, environment, at_ms)
         self.connections.append(link)
         return link
 

@@ -246,6 +246,8 @@ class Wire:
         frame.flags.add("END_HEADERS")
         frame.flags.add("END_STREAM")
         self.raw(frame)
+        self.h2.finish(stream_id)
+        self.closed_unflushed += 1
 
     def closed(self) -> None:
         """Counts a stream as closed, which the client learns with the next flush."""

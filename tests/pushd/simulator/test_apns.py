@@ -4,6 +4,7 @@ import time
 import uuid
 
 import pytest
+
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, Fault
 from pushd.simulator.reasons import STATUSES
@@ -233,8 +234,19 @@ async def test_the_request_line_is_judged_before_the_provider_token_and_that_bef
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "reason",
-    ["BadCertificate", "BadCertificateEnvironment", "Forbidden", "IdleTimeout", "TooManyRequests", "Unregistered"]
-    + ["ExpiredToken", "InternalServerError", "ServiceUnavailable", "Shutdown", "DeviceTokenNotForTopic"],
+    [
+        "BadCertificate",
+        "BadCertificateEnvironment",
+        "DeviceTokenNotForTopic",
+        "ExpiredToken",
+        "Forbidden",
+        "IdleTimeout",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "Shutdown",
+        "TooManyRequests",
+        "Unregistered",
+    ],
 )
 async def test_reasons_that_only_a_fault_gives(simulator, connect, reason):
     simulator.faults.add(Fault(tokens=[TOKEN], action=Answer(reason=reason, timestamp="missing")))
