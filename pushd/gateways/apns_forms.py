@@ -26,7 +26,7 @@ class Shape(NamedTuple):
     fields: tuple[tuple[str, str], ...]
     """Constant headers, apns-topic first."""
     collapses: bool
-    """Whether each has an apns-collapse-id."""
+    """Whether each has an apns-collapse-id of its own."""
 
     def plan(self, authority: bytes, authorization: bytes) -> HeaderPlan:
         """The header plan on a connection that pinned this authorization, indexed as Apple asks (A-42)."""
@@ -40,7 +40,12 @@ class Shape(NamedTuple):
                 Variable(b":path", Indexing.WITHOUT, PATH_PREFIX),
                 Field(b":authority", authority),
                 Field(b"authorization", authorization, Indexing.WITHOUT),
-                *(Field(name.encode(), value.encode()) for name, value in self.fields),
+                *(
+                    Field(
+                        name.encode(), value.encode(), Indexing.WITHOUT if name == COLLAPSE_ID else Indexing.INCREMENTAL
+                    )
+                    for name, value in self.fields
+                ),
                 *varying,
             )
         )
@@ -138,7 +143,8 @@ def _mixed(sending: Sending, payloads: Sequence[Rendered], rows: NDArray[np.intp
 def _shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
     """What the requests of one message share, and its collapse id."""
     headers = dict(rendered.headers)
-    collapse = headers.pop(COLLAPSE_ID, None)
+    # Columns are for values without spaces; a collapse id that has one is rare enough to be a plan of its own.
+    collapse = headers.pop(COLLAPSE_ID, None) if " " not in headers.get(COLLAPSE_ID, "") else None
     topic = apns.topic(batch.route.bundle, headers.get(PUSH_TYPE, "alert"))
     fields = (("apns-topic", topic), *headers.items())
     return Shape(fields, collapse is not None), None if collapse is None else collapse.encode()

@@ -112,7 +112,7 @@ class Flights:
             flight.settle(rows, codes)
 
     def _settle(self, run: Run, rows: NDArray[np.intp], code: int) -> None:
-        flight = self._by_run.get(run)
-        if flight is not None:
-            flight.settle(rows, code)
-            self.landed(run)
+        flight = run.tag
+        assert isinstance(flight, Flight)
+        flight.settle(rows, code)
+        self.landed(run)

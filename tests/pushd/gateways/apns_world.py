@@ -20,9 +20,7 @@ from pushd.simulator.simulator import Simulator
 
 TOPIC = "com.example.app"
 ROUTE = Route(1, Kind.APNS, Environment.PRODUCTION, TOPIC)
-PAYLOAD = Rendered(
-    payload=b'{"aps":{"alert":"hello"}}', headers=(("apns-push-type", "alert"), ("apns-priority", "10"))
-)
+PAYLOAD = Rendered(payload=b'{"aps":{"alert":"hello"}}', headers=(("apns-push-type", "alert"), ("apns-priority", "10")))
 QUICK = TransportConfig(
     resolve_timeout_s=0.5,
     connect_timeout_s=1.5,
