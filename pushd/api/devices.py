@@ -11,9 +11,10 @@ from msgspec import Meta, Struct
 from pushd.api.bulk import BulkLine, BulkParams, carry_out_lines
 from pushd.api.operation import EVERYONE, Listing, Operation, Page
 from pushd.api.request import Request
-from pushd.commands import devices
+from pushd.commands import devices, progress
 from pushd.commands.context import Context
-from pushd.commands.devices import DeviceChange, Sending
+from pushd.commands.devices import DeviceChange
+from pushd.commands.progress import Sending
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.app import Role
 from pushd.model.device import Device, DeviceId, Registration, Text255
@@ -94,7 +95,7 @@ async def delete(context: Context, caller: Caller, request: Request[None, OneDev
 async def history(context: Context, caller: Caller, request: Request[None, HistoryParams]) -> History:
     """GET /devices/{device_id}/history."""
     params = request.params
-    return History(items=await devices.history(context, caller.app, params.device_id, limit=params.limit))
+    return History(items=await progress.history(context, caller.app, params.device_id, limit=params.limit))
 
 
 def _install(caller: Caller, params: OneDevice) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -11,9 +11,7 @@ from pushd.commands.text import check_text
 from pushd.content.kinds import kinds
 from pushd.model.audience import Audience
 from pushd.model.message import PushType
-
-if TYPE_CHECKING:
-    from pushd.targeting.index import Resolution
+from pushd.targeting.index import Resolution
 
 
 class Named(Struct, frozen=True, omit_defaults=True):
@@ -31,6 +29,8 @@ class TargetErrors(Struct, frozen=True, omit_defaults=True):
     """There is no such device or user."""
     unsubscribed: Named | None = None
     """It is there, and has no address now that this message could go to."""
+    count: int = 0
+    """How many they are; each list holds its first 1,000."""
 
 
 class Count(Struct, frozen=True, kw_only=True):
@@ -58,23 +58,18 @@ async def count(context: Context, app_id: int, audience: Audience, push_type: Pu
         devices=len(found.devices),
         kinds=by_kind,
         environments=by_environment,
-        skipped={reason: rows for reason, rows in found.skipped.items() if rows},
+        skipped=found.skipped,
         errors=target_errors(found),
     )
 
 
 def target_errors(found: Resolution) -> TargetErrors | None:
     """What was named and cannot be reached; None when all can."""
-    unknown, unsubscribed = _named(found.unknown), _named(found.unsubscribed)
-    return TargetErrors(unknown=unknown, unsubscribed=unsubscribed) if unknown or unsubscribed else None
+    if not found.missing:
+        return None
+    return TargetErrors(unknown=_named(found.unknown), unsubscribed=_named(found.unsubscribed), count=found.missing)
 
 
-def nobody_named(found: Resolution) -> bool:
-    """Whether targets were named and every one of them is unknown or unsubscribed."""
-    missing = sum(len(ids) for group in (found.unknown, found.unsubscribed) for ids in group.values())
-    return found.named > 0 and missing >= found.named and not found.devices
-
-
-def _named(groups: dict[str, list[int] | list[str]]) -> Named | None:
+def _named(groups: Mapping[str, list[int] | list[str]]) -> Named | None:
     given = {name: ids for name, ids in groups.items() if ids}
     return Named(**given) if given else None  # type: ignore[arg-type]  # each group has the type of its field

@@ -38,7 +38,7 @@ async def get(context: Context, app_id: int, external_id: str) -> User:
 
 async def list_page(context: Context, app_id: int, *, after: int, limit: int) -> list[User]:
     """Users with numeric ids above `after`, ascending."""
-    return await context.store.users.list(app_id, after, limit)
+    return [*await context.store.users.list(app_id, after, limit)]
 
 
 async def delete(context: Context, app_id: int, external_id: str) -> None:
@@ -53,7 +53,8 @@ async def _put(context: Context, app_id: int, changes: list[UserChange]) -> list
 
 
 async def _delete(context: Context, app_id: int, external_id: str) -> None:
-    rows = await context.store.users.delete(app_id, external_id)
-    if rows is None:
+    gone = await context.store.users.delete(app_id, external_id)
+    if gone is None:
         raise NotFoundError("There is no such user")
-    context.index.apply_users(rows)
+    context.index.apply_users(gone.users)
+    context.index.apply_devices(gone.devices)

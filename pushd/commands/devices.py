@@ -1,0 +1,92 @@
+"""Devices: registered singly and in bulk, read, listed, changed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from pushd.commands.context import Context
+from pushd.commands.registration import check, check_attributes
+from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.model.device import Device, Platform, Registration, Tag, Text255
+
+
+class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What may change of a device without a registration: absent fields stay, `null` clears."""
+
+    push_enabled: bool | UnsetType = UNSET
+    in_app_consent: bool | UnsetType = UNSET
+    user_id: Text255 | UnsetType | None = UNSET
+    tags: Annotated[list[Tag], Meta(max_length=1000)] | UnsetType = UNSET
+    platform: Platform | UnsetType | None = UNSET
+    locale: Annotated[str, Meta(max_length=35)] | UnsetType | None = UNSET
+    time_zone: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
+    app_version: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
+
+
+async def register(context: Context, app_id: int, registration: Registration) -> Device:
+    """The device of this address; created when new. InvalidRequestError."""
+    good, bad = check([registration])
+    if bad:
+        raise InvalidRequestError("The registration is not valid", faults=bad[0])
+    (device_id,) = await context.whole(_register(context, app_id, good))
+    return await get(context, app_id, device_id)
+
+
+async def register_many(
+    context: Context, app_id: int, registrations: Sequence[Registration]
+) -> tuple[list[int], dict[int, list[Fault]]]:
+    """Ids of the devices that were registered, in order; and the faults of those that were not, by position."""
+    checked, bad = check(registrations)
+    good = [each for row, each in enumerate(checked) if row not in bad] if bad else checked
+    return (await context.whole(_register(context, app_id, good)) if good else []), bad
+
+
+async def get(context: Context, app_id: int, device_id: int, *, install_id: str | None = None) -> Device:
+    """The device; NotFoundError, also when it is not of the install that the caller had to name."""
+    device = await context.store.devices.get(app_id, device_id)
+    if device is None or install_id not in (None, device.install_id):
+        raise NotFoundError("There is no such device")
+    return device
+
+
+async def list_page(
+    context: Context, app_id: int, *, after: int, limit: int, install_id: str | None = None, user_id: str | None = None
+) -> list[Device]:
+    """Devices with ids above `after`, ascending; of one install or one user where these are named."""
+    return [*await context.store.devices.list(app_id, after, limit, install_id=install_id, user_id=user_id)]
+
+
+async def change(
+    context: Context, app_id: int, device_id: int, wanted: DeviceChange, *, install_id: str | None = None
+) -> Device:
+    """The device after the change; all but its address is its install's. NotFoundError, InvalidRequestError."""
+    device = await get(context, app_id, device_id, install_id=install_id)
+    fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
+    registration = Registration(
+        install_id=device.install_id, kind=device.kind, environment=device.environment, **fields
+    )
+    if faults := check_attributes(registration):
+        raise InvalidRequestError("The change is not valid", faults=faults)
+    await context.whole(_register(context, app_id, [registration]))
+    return await get(context, app_id, device_id, install_id=install_id)
+
+
+async def delete(context: Context, app_id: int, device_id: int, *, install_id: str | None = None) -> None:
+    """Nothing, once the device is gone; its id is never used again. NotFoundError."""
+    await get(context, app_id, device_id, install_id=install_id)
+    await context.whole(_delete(context, app_id, device_id))
+
+
+async def _register(context: Context, app_id: int, registrations: list[Registration]) -> list[int]:
+    done = await context.store.devices.register_many(app_id, registrations, context.clock.now())
+    if done.users is not None:
+        context.index.apply_users(done.users)
+    context.index.apply_devices(done.rows)
+    return [int(each) for each in done.ids]
+
+
+async def _delete(context: Context, app_id: int, device_id: int) -> None:
+    context.index.apply_devices(await context.store.devices.delete_many(app_id, [device_id], context.clock.now()))

@@ -1,0 +1,141 @@
+"""Notifications: sent, renamed and cancelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Struct
+
+from pushd.bitset import Devices
+from pushd.commands.audience import TargetErrors, target_errors
+from pushd.commands.context import Context
+from pushd.commands.text import check_text
+from pushd.content.check import validate
+from pushd.content.kinds import kinds
+from pushd.content.life import expires_at
+from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
+from pushd.model.app import App
+from pushd.model.device import Kind
+from pushd.model.notification import Send, State
+from pushd.store.notifications import Accept, Accepted, Idempotency
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Sent(Struct, frozen=True, omit_defaults=True):
+    """The answer to a send: accepted, and kept through any crash from now on."""
+
+    id: int
+    targeted: int
+    """Devices that it goes to."""
+    errors: TargetErrors | None = None
+    """Named targets that it cannot go to; absent when all can be reached."""
+
+
+class _Told(Struct, frozen=True, omit_defaults=True):
+    """What is kept of an answer beside the id: `Sent` without it."""
+
+    targeted: int
+    errors: TargetErrors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The JSON of a `Sent`, and whether an earlier request with the same Idempotency-Key was answered with it."""
+
+    body: bytes
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A send that may be accepted: checked, and with its devices found."""
+
+    app: App
+    send: Send
+    devices: Devices
+    kinds: frozenset[Kind]
+    errors: TargetErrors | None
+
+
+async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[str, bytes] | None = None) -> Answer:
+    """The answer to a send, once it is committed; sending starts at once.
+
+    `idempotency` is the caller's key and SHA-256 of the request. InvalidRequestError, UnknownTargetsError,
+    IdempotencyMismatchError, UnavailableError.
+    """
+    # Asked before anything else: a repetition is told what the first was told, whatever has become of its targets.
+    if idempotency is not None and (told := await context.store.idempotency.find(app_id, *idempotency)) is not None:
+        return _answer(told.notification_id, told.answer, replayed=True)
+    app = await context.store.apps.get(app_id)
+    if app is None:
+        raise NotFoundError("There is no such app")
+    plan = prepare(context, app, wanted)
+    context.fanout.check_room(len(plan.devices))
+    accepted = await context.whole(_accept(context, plan, Idempotency(*idempotency) if idempotency else None))
+    return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
+
+
+def prepare(context: Context, app: App, wanted: Send) -> Plan:
+    """The send with its devices as of now; InvalidRequestError, UnknownTargetsError."""
+    check_text(wanted)
+    validate(wanted, app.settings)
+    reach = kinds(wanted.message.push_type)
+    found = context.index.resolve(app.id, wanted.audience, reach)
+    errors = target_errors(found)
+    if errors is not None and found.missing >= found.named and not found.devices:
+        told = msgspec.to_builtins(errors)
+        raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
+    return Plan(app=app, send=wanted, devices=found.devices, kinds=reach, errors=errors)
+
+
+async def rename(context: Context, app_id: int, notification_id: int, name: str | None) -> None:
+    """Nothing, once the notification has this name. NotFoundError."""
+    check_text({"name": name})
+    if not await context.store.notifications.rename(app_id, notification_id, name):
+        raise NotFoundError("There is no such notification")
+
+
+async def cancel(context: Context, app_id: int, notification_id: int) -> None:
+    """Nothing, once no more of it goes out, not even after a crash. NotFoundError; ConflictError when it is done."""
+    await context.whole(_cancel(context, app_id, notification_id))
+
+
+async def _accept(context: Context, plan: Plan, key: Idempotency | None) -> Accepted:
+    now = context.clock.now()
+    end = expires_at(plan.send, now)
+    # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
+    wanted = plan.send if end or plan.send.ttl_s is not None else msgspec.structs.replace(plan.send, ttl_s=0)
+    accepted = await context.store.notifications.accept(
+        Accept(
+            app_id=plan.app.id,
+            send=wanted,
+            targeted=plan.devices,
+            node_id=context.node_id,
+            created_at=now,
+            released_at=now,
+            expires_at=float(end) if end else now,
+            kinds=plan.kinds,
+            idempotency=key,
+            answer=_encode(_Told(targeted=len(plan.devices), errors=plan.errors)),
+        )
+    )
+    if accepted.notification is not None:
+        context.fanout.release(accepted.notification, plan.app.settings, plan.devices)
+    return accepted
+
+
+async def _cancel(context: Context, app_id: int, notification_id: int) -> None:
+    if await context.store.notifications.cancel(app_id, notification_id) is not None:
+        context.fanout.cancel(notification_id)
+        return
+    stored = await context.store.notifications.get(app_id, notification_id)
+    if stored is None:
+        raise NotFoundError("There is no such notification")
+    if stored.notification.state is not State.CANCELLED:
+        raise ConflictError("The notification is done: nothing is left to cancel")
+
+
+def _answer(notification_id: int, told: bytes, *, replayed: bool) -> Answer:
+    return Answer(b'{"id":%d,' % notification_id + told[1:], replayed)
