@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -23,10 +23,12 @@ DUPLICATES_BYTES_MAX = 256 * 1024
 """Up to this size a body is searched for repeated keys, which takes a second parse (RFC 8259 section 4 leaves their
 meaning open, and people's typos are short); above, where machines write, the last one counts."""
 QUERY_FIELDS_MAX = 100
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _FIELD = re.compile(r"Object (?P<kind>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -49,13 +51,16 @@ class JsonBody(Generic[T]):
         """As `decode`, for a line of a stream, where nobody types: repeated keys are not looked for."""
         _check_depth(raw)
         try:
-            return self._decoder.decode(raw)
+            value = self._decoder.decode(raw)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(faults=[fault(str(error))]) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequestError(f"This is not JSON: {error}", faults=[Fault("", str(error))]) from None
         except RecursionError:
             raise _too_deep() from None
+        if _LONG_NUMBER.search(raw):
+            _check_numbers(raw)
+        return value
 
 
 class Parameters(Generic[P]):
@@ -171,6 +176,22 @@ def _check_depth(raw: bytes) -> None:
     steps = ((marks == ord("{")) | (marks == ord("["))).astype(np.int8) - ((marks == ord("}")) | (marks == ord("]")))
     if int(np.cumsum(steps, dtype=np.int64).max(initial=0)) > DEPTH_MAX:
         raise _too_deep()
+
+
+def _check_numbers(raw: bytes) -> None:
+    """Integers of free-form JSON fit into 64 bits, or what encodes and reads them later disagrees on their value."""
+    for pointer, value in _leaves(msgspec.json.decode(raw), ""):
+        if isinstance(value, int) and not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise InvalidRequestError(faults=[Fault(pointer, "is an integer of more than 64 bits")])
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inner is None:
+        yield pointer, value
+        return
+    for key, one in inner:
+        yield from _leaves(one, f"{pointer}/{_escape(str(key))}")
 
 
 def _check_repeats(raw: bytes) -> None:

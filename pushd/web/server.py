@@ -28,6 +28,8 @@ log = structlog.get_logger("pushd.web")
 BACKLOG = 1024
 """Connections that the kernel holds until we accept them."""
 HEADERS_MAX = 100
+GONE = 499
+"""Status in the log of a request that was not answered: the client left, or it failed (a line of its own says how)."""
 
 
 class HttpServer(Service):
@@ -104,30 +106,32 @@ class HttpServer(Service):
 
     async def _answer(self, incoming: Incoming) -> Answer | web.StreamResponse:
         started = monotonic()
-        code = None
+        status, code = GONE, None
         try:
             if sum(map(len, chain.from_iterable(incoming.raw_headers))) > self._config.header_bytes_max:
                 raise HeadersTooLargeError  # the check belongs with what renders it
             route = self._router.find(incoming.method, incoming.raw_path)
             incoming.route, incoming.path_values = route.template, route.values
             response = await route.endpoint(incoming)
+            status = response.status
         except PushdError as error:
             response = problem.render(error, incoming.id)
-            code = error.code
-            if error.status >= 500:
-                log.warning("request_error", id=incoming.id, code=error.code, detail=error.detail)
-        log_request(
-            {
-                "id": incoming.id,
-                "method": incoming.method,
-                "route": incoming.route,
-                "status": response.status,
-                "code": code,
-                "ms": round((monotonic() - started) * 1000, 2),
-                "address": incoming.client.address,
-                "key": incoming.caller,
-            }
-        )
+            status, code = error.status, error.code
+            if status >= 500:
+                log.warning("request_error", id=incoming.id, code=code, detail=error.detail)
+        finally:
+            log_request(
+                {
+                    "id": incoming.id,
+                    "method": incoming.method,
+                    "route": incoming.route,
+                    "status": status,
+                    "code": code,
+                    "ms": round((monotonic() - started) * 1000, 2),
+                    "address": incoming.client.address,
+                    "key": incoming.caller,
+                }
+            )
         return response
 
 

@@ -45,6 +45,10 @@ def send(audience='{"type": "broadcast"}', message="{}", more=""):
         (send(message='{"title": "a", "title": "b"}'), "/message/title", "twice"),
         (send(message='{"data": {"list": [1, {"k": 1, "k": 2}]}}'), "/message/data/list/1/k", "twice"),
         (send(message='{"data": {"\\u0061": 1, "a": 2}}'), "/message/data/a", "twice"),
+        (send(message='{"data": {"a": [1, 18446744073709551616]}}'), "/message/data/a/1", "64 bits"),
+        (send(message='{"data": {"a": -9223372036854775809}}'), "/message/data/a", "64 bits"),
+        (send(message='{"data": {"a": 1e999}}'), "/message/data", "out of range"),
+        (send(message='{"title": "\\ud800"}'), "", "truncated"),
         (b"[]", "", "Expected `object`"),
         (b"", "", "truncated"),
         (b"{", "", "truncated"),
@@ -85,6 +89,11 @@ def test_depth_is_bounded(raw):
 def test_brackets_in_strings_and_many_flat_ones_are_no_depth():
     data = json.dumps({"text": "[" * 500 + '\\"{', "flat": [[]] * 500})
     assert BODY.decode(send(message=f'{{"data": {data}}}')).message.data["text"] == "[" * 500 + '\\"{'
+
+
+def test_long_digits_that_are_no_long_integer_stay():
+    data = '{"text": "99999999999999999999999", "most": 18446744073709551615, "real": 0.12345678901234567890123}'
+    assert BODY.decode(send(message=f'{{"data": {data}}}')).message.data["most"] == 2**64 - 1
 
 
 def test_repeats_are_not_looked_for_in_what_machines_write(monkeypatch):

@@ -260,6 +260,7 @@ async def test_a_client_that_leaves_is_no_error(serve, connect):
             async with asyncio.timeout(2):
                 await ended.wait()
     assert not [line for line in logs if line["log_level"] == "error"]
+    assert [line["status"] for line in logs if line["event"] == "request"] == [499]
 
 
 async def test_every_request_has_one_line(serve, connect):
