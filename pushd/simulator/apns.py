@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
@@ -24,6 +26,7 @@ from pushd.simulator.provider import Session
 from pushd.simulator.reasons import Rejection
 from pushd.simulator.record import UNANSWERED
 from pushd.simulator.rules import Request, check_fields, check_line
+from pushd.simulator.wire import Headers
 from pushd.simulator.world import World
 
 BODY_READ_MAX = 16_384
@@ -124,7 +127,7 @@ class ApnsConnection(Connection):
         else:
             self._note(request, UNANSWERED, "reset")
         if action.status is not None:
-            self.wire.h2.send_headers(stream_id, [(b":status", b"%d" % action.status)])
+            self.wire.say(stream_id, deque((Headers([(b":status", b"%d" % action.status)]),)))
         self.wire.reset(stream_id, action.code)
         if action.twice:
             self.wire.reset_again(stream_id, ErrorCodes.STREAM_CLOSED)

@@ -309,4 +309,4 @@ class Connection(asyncio.Protocol, ABC):
     def _credit(self, stream_id: int, size: int) -> None:
         request = self.requests.get(stream_id)
         if request is not None and not request.ended and size:
-            self.wire.h2.increment_flow_control_window(size, stream_id)
+            self.wire.credit(stream_id, size)

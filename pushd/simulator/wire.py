@@ -129,6 +129,11 @@ class Peer(H2Connection):
         del self.streams[stream_id]
         self._closed_streams[stream_id] = StreamClosedBy.SEND_END_STREAM
 
+    def takes(self, stream_id: int) -> bool:
+        """Whether more can be said on a stream: h2 has read on, and may know that the client has reset it since."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.open
+
     def _receive_goaway_frame(self, _frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
         return [], [h2.events.ConnectionTerminated()]
 
@@ -225,16 +230,18 @@ class Wire:
         encoder = self.h2.encoder
         if encoder.header_table_size or encoder.table_size_changes or len(apns_id) != len(ID_MOULD):
             return False
-        self.raw_bytes(ACCEPTED_HEAD + stream_id.to_bytes(4, "big") + ACCEPTED_BLOCK + apns_id)
-        self.h2.finish(stream_id)
-        self.closed_unflushed += 1
+        if self.h2.takes(stream_id):
+            self.raw_bytes(ACCEPTED_HEAD + stream_id.to_bytes(4, "big") + ACCEPTED_BLOCK + apns_id)
+            self.h2.finish(stream_id)
+            self.closed_unflushed += 1
         return True
 
     def reset(self, stream_id: int, code: int) -> None:
         """Queues a RST_STREAM; the stream is closed."""
         self._blocked.pop(stream_id, None)
-        self.h2.reset_stream(stream_id, _error_code(code))
-        self.closed()
+        if self.h2.takes(stream_id):
+            self.h2.reset_stream(stream_id, _error_code(code))
+            self.closed()
 
     def reset_again(self, stream_id: int, code: int) -> None:
         """Queues a second RST_STREAM for a stream that was reset."""
@@ -242,6 +249,8 @@ class Wire:
 
     def block(self, stream_id: int, block: bytes) -> None:
         """Queues a HEADERS frame with exactly these bytes as its header block, which ends the stream."""
+        if not self.h2.takes(stream_id):
+            return
         frame = HeadersFrame(stream_id, data=block)
         frame.flags.add("END_HEADERS")
         frame.flags.add("END_STREAM")
@@ -259,6 +268,11 @@ class Wire:
         self._closed_unswept += 1
         self._blocked.pop(stream_id, None)
 
+    def credit(self, stream_id: int, size: int) -> None:
+        """Queues credit for a stream's body."""
+        if self.h2.takes(stream_id):
+            self.h2.increment_flow_control_window(size, stream_id)
+
     def consume(self, size: int) -> None:
         """Counts flow-controlled bytes that the client will get credit for."""
         self._owed += size
@@ -266,6 +280,8 @@ class Wire:
     def say(self, stream_id: int, parts: deque[Part]) -> bool:
         """Whether the whole of it is queued; the rest waits for credit and `resume`."""
         connection = self.h2
+        if not connection.takes(stream_id):
+            return True
         while parts:
             part = parts[0]
             if isinstance(part, Headers):

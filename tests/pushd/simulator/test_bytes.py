@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from itertools import pairwise
 
 import jwt
 import pytest
@@ -116,7 +117,7 @@ def answers(client, data):
 def test_cut_anywhere_it_says_the_same(who, cuts):
     client, data = client_bytes(who)
     ends = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    pieces = [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(ends)]
     transport, this = asyncio.run(feed(who, pieces))
     assert answers(client, transport.data) == {
         1: [200, b""],

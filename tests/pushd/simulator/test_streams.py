@@ -8,7 +8,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import PriorityFrame
 
 from pushd.simulator.behaviour import Behaviour
-from pushd.simulator.faults import Fault, LateSettings, Settings, Slow, Step, Window
+from pushd.simulator.faults import Block, Fault, LateSettings, Reset, Settings, Slow, Step, Window
 
 LIMIT = int(SettingCodes.MAX_CONCURRENT_STREAMS)
 WINDOW = int(SettingCodes.INITIAL_WINDOW_SIZE)
@@ -399,3 +399,18 @@ async def test_hpack_a_client_without_a_header_table_gets_the_same_answers(simul
         assert (await client.push()).status == 200
         assert (await client.push("xyz", apns_id=ids[0])).reason == "BadDeviceToken"
         assert (await client.push(apns_id=ids[0])).headers == {":status": "200", "apns-id": ids[0]}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("action", [None, Slow(latency_ms=1), Reset(), Reset(code=2, status=200), Block(hex="88")])
+async def test_x17_a_request_and_its_cancellation_in_one_read(simulator, connect, action):
+    if action is not None:
+        simulator.faults.add(Fault(tokens=[TOKENS[0]], action=action))
+    async with connect(simulator) as client:
+        await client.ready()
+        stream = client.post(TOKENS[0], apns_id="123e4567-e89b-82d3-a456-426614174000")
+        client.h2.reset_stream(stream, 8)
+        client.flush()
+        assert (await client.push()).status == 200
+        assert not client.replies[stream].frames
+        assert simulator.record.connections[-1].open_streams == 0
