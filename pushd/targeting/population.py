@@ -38,6 +38,9 @@ class Population:
         self.tenants: dict[int, Tenant] = {}
         self.removed: set[int] = set()
         """Apps that are gone; app ids are never reused, and images of theirs that come late are ignored."""
+        # Row 0, which is nobody: what is out of reach is looked up there.
+        self.reach_devices(1)
+        self.reach_users(1)
 
     def tenant(self, app_id: int) -> Tenant:
         """The sets of an app, made when it is met."""
