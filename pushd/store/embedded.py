@@ -13,7 +13,6 @@ import asyncio
 import fcntl
 import getpass
 import os
-import pwd
 import shutil
 import signal
 import sys
@@ -160,7 +159,7 @@ class EmbeddedServer:
     async def _initialise(self, found: Programs, cluster: Path) -> None:
         """Makes the cluster beside its place and moves it there whole, so that a crash leaves no half of one."""
         fresh = cluster.with_name("data.new")
-        await asyncio.to_thread(shutil.rmtree, fresh, True)  # noqa: FBT003  # to_thread takes no keyword of rmtree
+        await asyncio.to_thread(shutil.rmtree, fresh, True)  # to_thread takes no keyword of rmtree
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if found.major >= 17 else ["--locale=C.UTF-8"]
         command = [
             str(found.initdb),
@@ -253,7 +252,8 @@ class EmbeddedServer:
 
     async def _spawn(self, command: list[str], stderr: int) -> asyncio.subprocess.Process:
         """A child under the server's account that ends with this process; in a session of its own, so that Ctrl-C asks
-        only us to stop."""
+        only us to stop.
+        """
         launcher = Path(__file__).with_name("launch.py")
         account = self._account
         return await asyncio.create_subprocess_exec(

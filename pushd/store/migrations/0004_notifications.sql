@@ -312,3 +312,63 @@ BEGIN
         room := room - taken;
     END LOOP;
 END $$;
+
+-- Makes an app vanish for everyone: its keys and credentials at once, what it sends is cancelled, its rows are purged later.
+CREATE FUNCTION delete_app(p_app int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7001, p_app);
+    UPDATE apps SET deleted_at = now() WHERE id = p_app AND deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE api_keys SET revoked_at = now() WHERE app_id = p_app AND revoked_at IS NULL;
+    DELETE FROM credentials WHERE app_id = p_app;
+    UPDATE runs SET cancelled_at = now() WHERE app_id = p_app AND cancelled_at IS NULL;
+    PERFORM note_change(3::smallint, p_app, '{}');
+    PERFORM note_change(4::smallint, p_app, '{}');
+    PERFORM note_change(5::smallint, p_app, ARRAY[p_app]);
+    RETURN true;
+END $$;
+
+-- Deletes rows of apps that are gone, at most so many of each table, and short-lived rows that are past their time.
+-- False when nothing is left to do.
+CREATE FUNCTION purge(p_feed timestamptz, p_idempotency timestamptz, p_rows int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    gone int[];
+    deleted int;
+    most int := 0;
+BEGIN
+    SELECT coalesce(array_agg(id), '{}') INTO gone FROM apps WHERE deleted_at < p_feed;
+    IF cardinality(gone) > 0 THEN
+        WITH chunk AS (SELECT d.id FROM id_blocks b JOIN devices d ON d.id >= b.start AND d.id < b.next
+            WHERE b.space = 1 AND b.app_id = ANY (gone) LIMIT p_rows)
+            DELETE FROM devices d USING chunk WHERE d.id = chunk.id;
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        WITH chunk AS (SELECT u.id FROM id_blocks b JOIN users u ON u.id >= b.start AND u.id < b.next
+            WHERE b.space = 2 AND b.app_id = ANY (gone) LIMIT p_rows)
+            DELETE FROM users u USING chunk WHERE u.id = chunk.id;
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        DELETE FROM installs WHERE id IN (SELECT id FROM installs WHERE app_id = ANY (gone) LIMIT p_rows);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        DELETE FROM tags WHERE id IN (SELECT id FROM tags WHERE app_id = ANY (gone) LIMIT p_rows);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+    END IF;
+    DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE deleted_at < p_feed LIMIT p_rows);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    most := greatest(most, deleted);
+    DELETE FROM users WHERE id IN (SELECT id FROM users WHERE deleted_at < p_feed LIMIT p_rows);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    most := greatest(most, deleted);
+    DELETE FROM changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM changes WHERE at < p_feed LIMIT p_rows));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    most := greatest(most, deleted);
+    DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE created_at < p_idempotency LIMIT p_rows));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    most := greatest(most, deleted);
+    DELETE FROM nodes n WHERE n.fenced_at < p_feed AND NOT EXISTS (SELECT FROM runs r WHERE r.node_id = n.id);
+    RETURN most = p_rows;
+END $$;

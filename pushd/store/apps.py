@@ -1,0 +1,68 @@
+"""Apps in the store: created, read, listed, changed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from pushd.model.app import App, Settings
+from pushd.store.database import Database, first
+from pushd.store.times import seconds
+
+_COLUMNS = "id, name, settings, created_at"
+_CREATE = f"""
+WITH made AS (INSERT INTO apps (name, settings) VALUES ($1, $2) RETURNING *)
+SELECT {_COLUMNS}, note_change(5::smallint, id, ARRAY[id]) FROM made
+"""  # noqa: S608  # constants
+_UPDATE = f"""
+WITH changed AS (
+    UPDATE apps SET name = coalesce($2, name), settings = coalesce($3, settings) WHERE id = $1 AND deleted_at IS NULL
+    RETURNING *
+)
+SELECT {_COLUMNS}, note_change(5::smallint, id, ARRAY[id]) FROM changed
+"""  # noqa: S608  # constants
+_GET = f"SELECT {_COLUMNS} FROM apps WHERE id = $1 AND deleted_at IS NULL"  # noqa: S608  # constants
+_LIST = f"SELECT {_COLUMNS} FROM apps WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"  # noqa: S608  # constants
+
+
+class AppStore:
+    """Every app."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, name: str, settings: Settings) -> App:
+        """The new app."""
+        return _app(await self._database.fetchrow(_CREATE, name, msgspec.json.encode(settings).decode()))
+
+    async def get(self, app_id: int) -> App | None:
+        """The app; None when there is no such one."""
+        row = await self._database.fetchrow(_GET, app_id)
+        return None if row is None else _app(row)
+
+    async def list(self, after: int = 0, limit: int = 1000) -> Sequence[App]:
+        """Apps with ids above `after`, ascending."""
+        return [_app(row) for row in await self._database.fetch(_LIST, after, limit)]
+
+    async def update(self, app_id: int, name: str | None = None, settings: Settings | None = None) -> App | None:
+        """The changed app; None when there is no such one."""
+        text = None if settings is None else msgspec.json.encode(settings).decode()
+        row = first(await self._database.fetch(_UPDATE, app_id, name, text))
+        return None if row is None else _app(row)
+
+    async def delete(self, app_id: int) -> bool:
+        """Whether there was such an app. It is gone at once, with keys and credentials; its sends in progress are cancelled,
+        and its rows are purged in the background.
+        """
+        return bool(await self._database.fetchval("SELECT delete_app($1)", app_id))
+
+
+def _app(row: Any) -> App:
+    return App(
+        id=row["id"],
+        name=row["name"],
+        settings=msgspec.json.decode(row["settings"], type=Settings),
+        created_at=seconds(row["created_at"]),
+    )

@@ -1,0 +1,219 @@
+"""The change feed: what other nodes wrote, read below pg_snapshot_xmin and handed to who keeps a projection in memory.
+
+Rules. A change is a row of the transaction that made it. Readers take rows by transaction id, only those below the oldest
+transaction still running: none can appear there later, however late it commits. NOTIFY only wakes. Reading a change
+twice, or our own, does no harm: images are applied only when they are newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import asyncpg
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pushd.errors import UnavailableError
+from pushd.model.rows import DeviceRows, UserRows
+from pushd.service import Service
+from pushd.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "pushd_changes"
+PAGE_ROWS = 500
+"""Changes read at once; each may name thousands of ids."""
+IMAGES_MAX = 20_000
+"""Images fetched at once."""
+LATE_POLL_S = 0.05
+"""Between reads while something newer waits for an older transaction."""
+
+_READ = f"""
+WITH bound AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin)
+SELECT c.xid::text::bigint AS xid, c.aggregate, c.app_id, c.ids, c.revisions, bound.xmin::text::bigint AS xmin
+FROM bound LEFT JOIN LATERAL (
+    SELECT * FROM changes WHERE xid >= $1::text::xid8 AND xid < bound.xmin ORDER BY xid LIMIT {PAGE_ROWS} + 1
+) c ON true
+"""  # noqa: S608  # a constant
+_REST = "SELECT aggregate, app_id, ids, revisions FROM changes WHERE xid = $1::text::xid8"
+_LATER = "SELECT 1 FROM changes WHERE xid >= $1::text::xid8 LIMIT 1"
+_OLDEST = "SELECT min(xid::text::bigint) FROM changes"
+_POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+
+
+class Aggregate(IntEnum):
+    """What a change is of; stored."""
+
+    DEVICES = 1
+    USERS = 2
+    KEYS = 3
+    CREDENTIALS = 4
+    APPS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One committed change."""
+
+    aggregate: Aggregate
+    app_id: int | None
+    ids: Sequence[int]
+    revisions: Sequence[int] | None
+
+
+class ChangeStore:
+    """The feed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def position(self) -> int:
+        """Where the feed stands: everything below is visible to whoever looks from now on."""
+        return int(await self._database.fetchval(_POSITION))
+
+    async def read(self, position: int) -> tuple[list[Event], int]:
+        """The next changes from a position on, and the position after them: each is read once, and none is missed."""
+        rows = await self._database.fetch(_READ, str(position))
+        xmin = max(rows[0]["xmin"], position)
+        if rows[0]["xid"] is None:
+            return [], xmin
+        if len(rows) <= PAGE_ROWS:
+            return [_event(row) for row in rows], xmin
+        # A page ends between two transactions; one that is larger than a page is read whole.
+        last = rows[-1]["xid"]
+        whole = [row for row in rows if row["xid"] < last]
+        if whole:
+            return [_event(row) for row in whole], last
+        return [_event(row) for row in await self._database.fetch(_REST, str(last))], last + 1
+
+    async def waiting(self, position: int) -> bool:
+        """Whether a change from this position on is committed, but may not be read yet."""
+        return bool(await self._database.fetchval(_LATER, str(position)))
+
+
+def _event(row: Any) -> Event:
+    return Event(Aggregate(row["aggregate"]), row["app_id"], row["ids"], row["revisions"])
+
+
+Known = Callable[[NDArray[np.uint32], NDArray[np.int32]], NDArray[np.bool_]]
+"""Which of these (id, revision) pairs are known already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Who is told of changes."""
+
+    on_devices: Callable[[DeviceRows], None] | None = None
+    on_users: Callable[[UserRows], None] | None = None
+    on_keys: Callable[[], None] | None = None
+    on_credentials: Callable[[], Awaitable[None]] | None = None
+    on_apps: Callable[[Sequence[int]], Awaitable[None]] | None = None
+    """Ids of apps that were made, changed or deleted."""
+    known_devices: Known | None = None
+    """Saves fetching images that are known already, such as those of our own writes."""
+
+
+Images = Callable[[NDArray[np.uint32]], Awaitable[Any]]
+
+
+class Follower(Service):
+    """Reads the feed for as long as it runs; while PostgreSQL is away it waits, and goes on where it was."""
+
+    def __init__(
+        self,
+        changes: ChangeStore,
+        database: Database,
+        listeners: Listeners,
+        device_images: Images,
+        user_images: Images,
+        position: Callable[[], int],
+    ) -> None:
+        super().__init__()
+        self._changes = changes
+        self._database = database
+        self._listeners = listeners
+        self._device_images = device_images
+        self._user_images = user_images
+        self._begin = position
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begins to follow."""
+        self.spawn(self._follow(self._begin()), "change-feed")
+        self.spawn(self._listen(), "change-feed-wake")
+
+    async def _follow(self, position: int) -> None:
+        poll_s = self._database.config.feed_poll_ms / 1000
+        while True:
+            pause = poll_s
+            try:
+                events, following = await self._changes.read(position)
+                if events:
+                    await self._apply(events)
+                position = following
+                if events:
+                    continue
+                if self._wake.is_set() and await self._changes.waiting(position):
+                    pause = LATE_POLL_S
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                log.warning("change_feed_waits", error=str(error))
+                pause = self._database.config.retry_after_s
+            if pause == poll_s:
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), poll_s)
+                except TimeoutError:
+                    continue
+            else:
+                await asyncio.sleep(pause)
+
+    async def _apply(self, events: Sequence[Event]) -> None:
+        listeners = self._listeners
+        apps = [each for event in events if event.aggregate is Aggregate.APPS for each in event.ids]
+        if apps and listeners.on_apps is not None:
+            await listeners.on_apps(apps)
+        users = _unique(events, Aggregate.USERS, None)
+        for at in range(0, len(users), IMAGES_MAX) if listeners.on_users is not None else ():
+            listeners.on_users(await self._user_images(users[at : at + IMAGES_MAX]))  # type: ignore[misc]  # not None
+        devices = _unique(events, Aggregate.DEVICES, listeners.known_devices)
+        for at in range(0, len(devices), IMAGES_MAX) if listeners.on_devices is not None else ():
+            listeners.on_devices(await self._device_images(devices[at : at + IMAGES_MAX]))  # type: ignore[misc]  # not None
+        kinds = {event.aggregate for event in events}
+        if Aggregate.KEYS in kinds and listeners.on_keys is not None:
+            listeners.on_keys()
+        if Aggregate.CREDENTIALS in kinds and listeners.on_credentials is not None:
+            await listeners.on_credentials()
+
+    async def _listen(self) -> None:
+        """Holds a connection that hears NOTIFY; without it the feed is polled."""
+        while True:
+            lost = asyncio.Event()
+            try:
+                connection = await self._database.connect()
+                try:
+                    connection.add_termination_listener(lambda _: lost.set())
+                    await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+                    self._wake.set()
+                    await lost.wait()
+                finally:
+                    connection.terminate()
+            except (UnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                log.info("change_feed_polls")
+            await asyncio.sleep(self._database.config.retry_after_s)
+
+
+def _unique(events: Sequence[Event], aggregate: Aggregate, known: Known | None) -> NDArray[np.uint32]:
+    """The ids that events of one aggregate name, once each, without those that are known in that revision."""
+    chosen = [event for event in events if event.aggregate is aggregate]
+    if not chosen:
+        return np.empty(0, np.uint32)
+    ids = np.concatenate([np.array(event.ids, np.uint32) for event in chosen])
+    if known is not None and all(event.revisions is not None for event in chosen):
+        revisions = np.concatenate([np.array(event.revisions, np.int32) for event in chosen])
+        ids = ids[~known(ids, revisions)]
+    return np.unique(ids)

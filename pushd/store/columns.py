@@ -1,0 +1,169 @@
+"""Images of devices and users as the server packs them, unpacked into columns without an object per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.rows import DeviceRows, Postings, UserRows
+
+INT4 = np.dtype(">i4")
+INT2 = np.dtype(">i2")
+INT8 = np.dtype(">i8")
+
+DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d.revision), '') AS revisions,
+    string_agg(int4send(d.route_id), '') AS routes, string_agg(int4send(coalesce(d.user_id, 0)), '') AS users,
+    string_agg(int2send(d.flags), '') AS flags, string_agg(int2send(coalesce(length(d.token), 0)::int2), '') AS token_bytes,
+    string_agg(d.token, '') AS tokens, string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), '') AS tag_counts,
+    string_agg(array_send(d.tags), '') AS tags"""
+"""What `unpack_devices` reads, aggregated over rows `d` of devices; the function device_images says the same."""
+
+USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.revision), '') AS revisions,
+    string_agg(int4send(u.app_id), '') AS apps, string_agg(boolsend(u.deleted_at IS NOT NULL), '') AS deleted,
+    array_agg(u.external_id) AS external_ids, string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts,
+    string_agg(array_send(u.tags), '') AS tags"""
+"""What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
+
+_ARRAY_HEADER_BYTES = 20
+"""Of an int4[] on the wire: dimensions, flags, type, length, lower bound; then 4 bytes of length before each element."""
+
+
+def int4s(packed: bytes | None) -> NDArray[np.int32]:
+    """A column of four-byte integers."""
+    return np.frombuffer(packed or b"", INT4).astype(np.int32)
+
+
+def int2s(packed: bytes | None) -> NDArray[np.int16]:
+    """A column of two-byte integers."""
+    return np.frombuffer(packed or b"", INT2).astype(np.int16)
+
+
+def unpack_devices(packed: Any) -> DeviceRows:
+    """Device images, without the names of their tags and the routes behind their route ids."""
+    return DeviceRows(
+        ids=int4s(packed["ids"]).astype(np.uint32),
+        revisions=int4s(packed["revisions"]),
+        route_ids=int4s(packed["routes"]),
+        user_ids=int4s(packed["users"]).astype(np.uint32),
+        flags=int2s(packed["flags"]).astype(np.uint8),
+        tokens=_tokens(int2s(packed["token_bytes"]), packed["tokens"] or b""),
+        tags=_postings(int2s(packed["tag_counts"]), packed["tags"] or b""),
+    )
+
+
+def unpack_users(packed: Any) -> UserRows:
+    """User images, without the names of their tags."""
+    return UserRows(
+        ids=int4s(packed["ids"]).astype(np.uint32),
+        revisions=int4s(packed["revisions"]),
+        app_ids=int4s(packed["apps"]),
+        external_ids=packed["external_ids"] or [],
+        deleted=np.frombuffer(packed["deleted"] or b"", np.bool_).copy(),
+        tags=_postings(int2s(packed["tag_counts"]), packed["tags"] or b""),
+    )
+
+
+def join_devices(rows: Sequence[DeviceRows]) -> DeviceRows:
+    """Several images one after another as one."""
+    if len(rows) == 1:
+        return rows[0]
+    width = max((each.tokens.dtype.itemsize for each in rows), default=1)
+    return DeviceRows(
+        ids=_join([each.ids for each in rows], np.uint32),
+        revisions=_join([each.revisions for each in rows], np.int32),
+        route_ids=_join([each.route_ids for each in rows], np.int32),
+        user_ids=_join([each.user_ids for each in rows], np.uint32),
+        flags=_join([each.flags for each in rows], np.uint8),
+        tokens=_join([each.tokens.astype(f"S{width}") for each in rows], f"S{width}"),
+        tags=_join_postings([each.tags for each in rows]),
+        routes={key: route for each in rows for key, route in each.routes.items()},
+    )
+
+
+def join_users(rows: Sequence[UserRows]) -> UserRows:
+    """Several images one after another as one."""
+    if len(rows) == 1:
+        return rows[0]
+    return UserRows(
+        ids=_join([each.ids for each in rows], np.uint32),
+        revisions=_join([each.revisions for each in rows], np.int32),
+        app_ids=_join([each.app_ids for each in rows], np.int32),
+        external_ids=[name for each in rows for name in each.external_ids],
+        deleted=_join([each.deleted for each in rows], np.bool_),
+        tags=_join_postings([each.tags for each in rows]),
+    )
+
+
+def split_by_width(rows: DeviceRows, widths: Sequence[int] = (128, 512)) -> list[DeviceRows]:
+    """The rows in groups of like token length, so that one long token does not pad thousands of short ones."""
+    if rows.tokens.dtype.itemsize <= widths[0]:
+        return [rows]
+    lengths = np.char.str_len(rows.tokens)
+    bounds = [-1, *widths, rows.tokens.dtype.itemsize]
+    groups = []
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        chosen = np.flatnonzero((lengths > low) & (lengths <= high))
+        if len(chosen):
+            groups.append(_choose(rows, chosen, int(lengths[chosen].max(initial=1)) or 1))
+    return groups
+
+
+def _choose(rows: DeviceRows, chosen: NDArray[np.intp], width: int) -> DeviceRows:
+    counts = np.diff(rows.tags.offsets)[chosen]
+    offsets = np.zeros(len(chosen) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    places = np.repeat(rows.tags.offsets[:-1][chosen] - offsets[:-1], counts) + np.arange(offsets[-1])
+    return DeviceRows(
+        ids=rows.ids[chosen],
+        revisions=rows.revisions[chosen],
+        route_ids=rows.route_ids[chosen],
+        user_ids=rows.user_ids[chosen],
+        flags=rows.flags[chosen],
+        tokens=rows.tokens[chosen].astype(f"S{width}"),
+        tags=Postings(offsets=offsets, ids=rows.tags.ids[places], names=rows.tags.names),
+        routes=rows.routes,
+    )
+
+
+def _tokens(lengths: NDArray[np.int16], packed: bytes) -> NDArray[np.bytes_]:
+    """Concatenated tokens as fixed-width rows."""
+    width = max(1, int(lengths.max(initial=0)))
+    if len(lengths) and int(lengths.min()) == width:
+        return np.frombuffer(packed, f"S{width}").copy()
+    matrix = np.zeros((len(lengths), width), np.uint8)
+    if len(packed) == width * int(np.count_nonzero(lengths)):
+        matrix[lengths > 0] = np.frombuffer(packed, np.uint8).reshape(-1, width)
+    else:
+        matrix[np.arange(width) < lengths[:, None]] = np.frombuffer(packed, np.uint8)
+    return matrix.reshape(-1).view(f"S{width}")
+
+
+def _postings(counts: NDArray[np.int16], packed: bytes) -> Postings:
+    """Concatenated wire images of int4[], absent where the count is 0, as compressed sparse rows."""
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    total = int(offsets[-1])
+    if not total:
+        return Postings(offsets=offsets, ids=np.empty(0, np.int32), names={})
+    # In words of four bytes: each array has five of header, then a length and a value per element.
+    words = np.frombuffer(packed, INT4)
+    filled = counts[counts > 0].astype(np.int64)
+    begins = np.cumsum(filled * 2 + _ARRAY_HEADER_BYTES // 4) - filled * 2
+    firsts = np.cumsum(filled) - filled
+    places = np.repeat(begins - 2 * firsts, filled) + 2 * np.arange(total) + 1
+    return Postings(offsets=offsets, ids=words[places].astype(np.int32), names={})
+
+
+def _join_postings(parts: Sequence[Postings]) -> Postings:
+    counts = _join([np.diff(each.offsets) for each in parts], np.int32)
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    names = {key: name for each in parts for key, name in each.names.items()}
+    return Postings(offsets=offsets, ids=_join([each.ids for each in parts], np.int32), names=names)
+
+
+def _join(columns: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate(columns) if columns else np.empty(0, dtype)

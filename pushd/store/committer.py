@@ -1,0 +1,181 @@
+"""Group commit: concurrent small writes share a transaction, and each caller is answered after its own commit.
+
+Rules. Items are written in the order they came; a writer folds repeats of a key in that order. An error in the data splits
+the group until the bad item stands alone, so that it harms nobody else. Trouble with the server fails the group. Where the
+outcome is unknown, `resolve` is asked what became of it; callers wait for that only so long, and what turns out to be
+committed for a caller that is gone is abandoned: nothing is kept that nobody was promised. The queue is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import asyncpg
+import structlog
+
+from pushd.config import StoreConfig
+from pushd.errors import InternalError, InvalidRequestError, NotFoundError, PushdError, UnavailableError
+from pushd.service import Service
+from pushd.store.database import OutcomeUnknownError
+
+log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
+
+Group = Sequence[tuple[Item, "asyncio.Future[Result]"]]
+
+Write = Callable[[Sequence[Item]], Awaitable[Sequence["Result | PushdError"]]]
+"""Commits a group in one transaction; a result, or an error of its own, per item."""
+Resolve = Callable[[Sequence[Item]], Awaitable[Sequence["Result | None"]]]
+"""What a group whose COMMIT was lost came to; None for items that are not and will never be there."""
+Abandon = Callable[[Sequence["Result"]], Awaitable[None]]
+"""Undoes what was committed for callers that had been told otherwise, or gave up before."""
+
+
+class Committer(Service, Generic[Item, Result]):
+    """The committer of one aggregate."""
+
+    def __init__(
+        self,
+        name: str,
+        config: StoreConfig,
+        write: Write[Item, Result],
+        resolve: Resolve[Item, Result] | None = None,
+        abandon: Abandon[Result] | None = None,
+        lanes: int = 1,
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self._config = config
+        self._write = write
+        self._resolve = resolve
+        self._abandon = abandon
+        self._lanes = lanes
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begins to commit; each lane has one transaction under way at most."""
+        for lane in range(self._lanes):
+            self.spawn(self._run(), f"{self._name}-committer-{lane}")
+
+    async def stop(self) -> None:
+        """Ends the lanes; whoever still waits is told to come again."""
+        await super().stop()
+        while self._queue:
+            _answer(self._queue.popleft()[1], UnavailableError("The daemon stops", retry_after_s=1))
+
+    @property
+    def waiting(self) -> int:
+        """Items that no transaction has taken yet."""
+        return len(self._queue)
+
+    async def submit(self, item: Item) -> Result:
+        """The item's result, after its commit. UnavailableError when too many wait, or PostgreSQL is in trouble."""
+        if len(self._queue) >= self._config.group_queue_max:
+            raise UnavailableError("Too many writes wait", retry_after_s=self._config.retry_after_s)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        self._wake.set()
+        try:
+            return await asyncio.wait_for(future, self._config.acquire_timeout_s + self._config.write_timeout_s)
+        except TimeoutError:
+            raise UnavailableError("PostgreSQL is too slow now", retry_after_s=self._config.retry_after_s) from None
+
+    async def _run(self) -> None:
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            taken = (self._queue.popleft() for _ in range(min(len(self._queue), self._config.group_rows_max)))
+            group = [each for each in taken if not each[1].done()]
+            try:
+                await self._commit(group)
+            finally:
+                for _, future in group:
+                    _answer(future, UnavailableError("The daemon stops", retry_after_s=1))
+
+    async def _commit(self, group: Group[Item, Result]) -> None:
+        """Writes a group and answers it; on an error of the data its halves, one after the other."""
+        pending = [group]
+        while pending:
+            part = pending.pop()
+            try:
+                results: Sequence[Result | PushdError] = await self._write([item for item, _ in part])
+            except OutcomeUnknownError as error:
+                results = await self._look_up(part, error)
+            except PushdError as error:
+                results = [error] * len(part)
+            except asyncpg.PostgresError as error:
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    pending += [part[middle:], part[:middle]]
+                    continue
+                log.error("write_refused", committer=self._name, sqlstate=error.sqlstate)
+                results = [refusal(error)]
+            await self._answer_all(part, results)
+
+    async def _look_up(self, part: Group[Item, Result], error: UnavailableError) -> Sequence[Result | PushdError]:
+        """What became of a group whose COMMIT may be lost. It holds the lane until PostgreSQL says; callers wait less."""
+        if self._resolve is None:
+            return [error] * len(part)
+        found = await self._until_available(self._resolve, [item for item, _ in part], part, error)
+        return [error if each is None else each for each in found]
+
+    async def _answer_all(self, part: Group[Item, Result], results: Sequence[Result | PushdError]) -> None:
+        stray: list[Result] = []
+        for (_, future), result in zip(part, results, strict=True):
+            if not _answer(future, result) and not isinstance(result, PushdError):
+                stray.append(result)
+        if stray and self._abandon is not None:
+            log.warning("commits_abandoned", committer=self._name, count=len(stray))
+            await self._until_available(self._abandon, stray)
+
+    async def _until_available(
+        self,
+        call: Callable[[Sequence[Argument]], Awaitable[Answer]],
+        argument: Sequence[Argument],
+        waiting: Group[Item, Result] = (),
+        error: UnavailableError | None = None,
+    ) -> Answer:
+        """What a call answers once PostgreSQL is there; who waits for it meanwhile is told after a while."""
+        pause = 0.05
+        patience = self._config.retry_after_s
+        while True:
+            try:
+                return await call(argument)
+            except UnavailableError as trouble:
+                if patience <= 0:
+                    for _, future in waiting:
+                        _answer(future, error or trouble)
+                await asyncio.sleep(pause)
+                patience -= pause
+                pause = min(pause * 2, 1.0)
+
+
+def refusal(error: asyncpg.PostgresError) -> PushdError:
+    """What the caller is told of a statement that PostgreSQL refused."""
+    if error.sqlstate == "PD404":
+        return NotFoundError("There is no such app")
+    if error.sqlstate == "PD503":
+        return UnavailableError("This node may not write now", retry_after_s=1)
+    if isinstance(error, asyncpg.DataError):
+        return InvalidRequestError("PostgreSQL does not take a value of this request")
+    return InternalError()
+
+
+def _answer(future: asyncio.Future[Result], result: Result | PushdError) -> bool:
+    """Whether somebody was still waiting for it."""
+    if future.done():
+        return False
+    if isinstance(result, PushdError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+    return True

@@ -1,0 +1,184 @@
+"""Devices in the store: registered, read, listed, deleted, revived, and loaded whole for the index."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.clock import Clock
+from pushd.model.device import Device, Platform, Registration
+from pushd.model.rows import DeviceFlag, DeviceRows
+from pushd.service import Service
+from pushd.store.columns import DEVICE_COLUMNS, join_devices, join_users, split_by_width, unpack_devices
+from pushd.store.database import Database, first
+from pushd.store.loading import DEVICE_SPACE, Snapshot, chunks
+from pushd.store.names import KINDS, Names, environment_of
+from pushd.store.registration import Registered, Registrar
+from pushd.store.times import moment, seconds, seconds_or_none
+
+_SELECT = """
+SELECT d.id, d.kind, d.flags, d.token, d.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
+    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, i.last_seen_at, u.external_id
+FROM {devices} d JOIN installs i ON i.id = d.install JOIN routes r ON r.id = d.route_id
+    LEFT JOIN users u ON u.id = d.user_id
+ORDER BY d.id
+"""
+_GET = _SELECT.format(
+    devices="(SELECT * FROM devices WHERE id = $2 AND app_id = $1 AND deleted_at IS NULL)",
+)
+# An app's ids lie in its blocks: they order the listing without an index of their own.
+_LIST = _SELECT.format(
+    devices="""(
+    SELECT d.* FROM id_blocks b CROSS JOIN LATERAL (
+        SELECT * FROM devices WHERE id >= b.start AND id < b.next AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3
+    ) d WHERE b.space = 1 AND b.app_id = $1 AND b.next > $2 ORDER BY b.start, d.id LIMIT $3)""",
+)
+_LIST_OF = _SELECT.format(
+    devices="""(
+    SELECT d.* FROM installs i JOIN devices d ON d.install = i.id
+    WHERE i.app_id = $1 AND d.id > $2 AND d.deleted_at IS NULL AND ($4::text IS NULL OR i.name = $4) AND ($5::text IS NULL
+        OR i.user_id = (SELECT id FROM users WHERE app_id = $1 AND external_id = $5 AND deleted_at IS NULL))
+    ORDER BY d.id LIMIT $3)""",
+)
+_REVIVE_ROWS = 10_000
+"""Devices revived in one transaction."""
+
+
+class Revived(NamedTuple):
+    """What a revival came to: how many devices, and their images."""
+
+    count: int
+    rows: DeviceRows
+
+
+class DeviceStore(Service):
+    """Devices of every app."""
+
+    def __init__(self, database: Database, names: Names, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._names = names
+        self._clock = clock
+        self._registrar = Registrar(database, names)
+
+    async def start(self) -> None:
+        """Begins to take registrations."""
+        self._registrar.committer.fatal = self.fatal
+        await self._registrar.committer.start()
+
+    async def stop(self) -> None:
+        """Takes no more registrations."""
+        await self._registrar.committer.stop()
+        await super().stop()
+
+    async def register_many(self, app_id: int, registrations: Sequence[Registration], now: float) -> Registered:
+        """What the registrations came to, committed: in one transaction up to `bulk_rows_max` of them, else in several.
+
+        The newest registration of an address wins, its user included; a user that is not known is created.
+        """
+        size = self._database.config.bulk_rows_max
+        if 0 < len(registrations) <= size:
+            return await self._registrar.register(app_id, registrations, now)
+        parts = [
+            await self._registrar.register(app_id, registrations[at : at + size], now)
+            for at in range(0, len(registrations), size)
+        ]
+        ids = np.concatenate([part.ids for part in parts]) if parts else np.empty(0, np.uint32)
+        users = [part.users for part in parts if part.users is not None]
+        return Registered(ids, join_devices([part.rows for part in parts]), join_users(users) if users else None)
+
+    async def get(self, app_id: int, device_id: int) -> Device | None:
+        """The device; None when the app has no such one."""
+        return first(await self._devices(_GET, app_id, device_id))
+
+    async def list(
+        self, app_id: int, after: int, limit: int, *, install_id: str | None = None, user_id: str | None = None
+    ) -> Sequence[Device]:
+        """Devices with ids above `after`, ascending; of one install or one user when named."""
+        if install_id is None and user_id is None:
+            return await self._devices(_LIST, app_id, after, limit)
+        return await self._devices(_LIST_OF, app_id, after, limit, install_id, user_id)
+
+    async def delete_many(self, app_id: int, ids: Sequence[int], now: float) -> DeviceRows:
+        """Tombstones of the devices that existed and are gone now."""
+        row = await self._database.fetchrow(
+            "SELECT * FROM delete_devices($1, $2, $3)", moment(now), app_id, [int(each) for each in ids]
+        )
+        return await self._named(row)
+
+    async def revive(
+        self,
+        app_id: int,
+        retired_since: float,
+        *,
+        reason: str | None = None,
+        credential_id: int | None = None,
+        until: float | None = None,
+    ) -> Revived:
+        """Devices retired since a time that are taken to be alive again; by reason or credential when named."""
+        until_at = moment(until if until is not None else 2**33)
+        count, parts = 0, []
+        while True:
+            row = await self._database.fetchrow(
+                "SELECT r.count, (r.images).* FROM revive_devices($1, $2, $3, $4, $5, $6) AS r",
+                *(app_id, moment(retired_since), until_at, reason, credential_id, _REVIVE_ROWS),
+            )
+            count += row["count"]
+            parts.append(await self._named(row))
+            if row["count"] < _REVIVE_ROWS:
+                return Revived(count, join_devices(parts))
+
+    async def touch(self, ids: NDArray[np.uint32]) -> None:
+        """Notes that the installs of these devices were seen; no image changes."""
+        await self._database.execute(
+            "UPDATE installs i SET last_seen_at = $2 FROM devices d WHERE d.id = ANY($1) AND i.id = d.install",
+            *(ids.tolist(), moment(self._clock.now())),
+        )
+
+    async def images(self, ids: NDArray[np.uint32]) -> DeviceRows:
+        """Current images of devices, tombstones too; nothing for ids that are not there any more."""
+        return await self._named(await self._database.fetchrow("SELECT * FROM device_images($1)", ids.tolist()))
+
+    async def load(self, snapshot: Snapshot | None = None) -> AsyncIterator[DeviceRows]:
+        """Every device, as of one moment, in chunks; long tokens come in chunks of their own."""
+        query = f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.id >= $1 AND d.id < $2 AND d.deleted_at IS NULL"  # noqa: S608  # a constant
+        async for packed in chunks(self._database, snapshot, query, DEVICE_SPACE):
+            for rows in split_by_width(unpack_devices(packed)):
+                yield await self._names.name_devices(rows)
+
+    async def _named(self, packed: Any) -> DeviceRows:
+        return await self._names.name_devices(unpack_devices(packed))
+
+    async def _devices(self, query: str, *args: Any) -> Sequence[Device]:
+        rows = await self._database.fetch(query, *args)
+        names = await self._names.tag_names([tag for row in rows for tag in row["tags"] or ()])
+        return [_device(row, names) for row in rows]
+
+
+def _device(row: Any, names: dict[int, str]) -> Device:
+    flags = DeviceFlag(row["flags"])
+    token = row["token"]
+    return Device(
+        id=row["id"],
+        install_id=row["name"],
+        kind=KINDS[row["kind"]],
+        environment=environment_of(row["environment"]),
+        bundle=row["bundle"],
+        token_hint=token[-4:].decode(errors="replace") if token else "",
+        user_id=row["external_id"],
+        platform=Platform(row["platform"]) if row["platform"] else None,
+        tags=[names[tag] for tag in row["tags"] or ()],
+        locale=row["locale"],
+        time_zone=row["time_zone"],
+        app_version=row["app_version"],
+        push_enabled=row["push_enabled"],
+        in_app_consent=row["in_app_consent"],
+        reachable=flags == DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED,
+        retired_at=seconds_or_none(row["retired_at"]),
+        retired_reason=row["retired_reason"],
+        registered_at=seconds(row["registered_at"]),
+        last_seen_at=seconds(row["last_seen_at"]),
+    )

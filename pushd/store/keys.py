@@ -1,0 +1,100 @@
+"""API keys in the store: of their secrets only SHA-256 digests are kept; known keys are remembered in memory."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from pushd.model.app import Key, Role
+from pushd.store.database import Database
+from pushd.store.times import seconds, seconds_or_none
+
+REMEMBERED_MAX = 100_000
+"""Keys kept in memory; past it all are forgotten and looked up again."""
+SECRET_BYTES = 32
+HINT_CHARS = 16
+
+_COLUMNS = "id, app_id, role, name, hint, created_at, revoked_at"
+_CREATE = f"""
+WITH made AS (INSERT INTO api_keys (app_id, role, name, hint, digest) VALUES ($1, $2, $3, $4, $5) RETURNING *)
+SELECT {_COLUMNS}, note_change(3::smallint, app_id, ARRAY[id]) FROM made
+"""  # noqa: S608  # constants
+_FIND = f"SELECT {_COLUMNS} FROM api_keys WHERE digest = $1 AND revoked_at IS NULL"  # noqa: S608  # constants
+_LIST = f"""
+SELECT {_COLUMNS} FROM api_keys WHERE app_id IS NOT DISTINCT FROM $1 AND id > $2 ORDER BY id LIMIT $3
+"""  # noqa: S608  # constants
+_REVOKE = f"""
+WITH gone AS (
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $2 AND app_id IS NOT DISTINCT FROM $1
+    RETURNING *
+)
+SELECT {_COLUMNS}, note_change(3::smallint, app_id, ARRAY[id]) FROM gone
+"""  # noqa: S608  # constants
+
+
+class KeyStore:
+    """Keys of every app, and those of the administrator, which belong to none."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[bytes, Key] = {}
+        self._forgotten = 0
+
+    async def create(self, app_id: int | None, role: Role, name: str) -> tuple[Key, str]:
+        """The new key and its secret, which is never seen again."""
+        text = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode()
+        secret = f"pushd_{role.value}_{text}"
+        row = await self._database.fetchrow(_CREATE, app_id, role.value, name, secret[:HINT_CHARS], _digest(secret))
+        return _key(row), secret
+
+    async def authenticate(self, secret: str) -> Key | None:
+        """The key that has this secret and is not revoked. Keys seen before are known without the database."""
+        digest = _digest(secret)
+        known = self._known.get(digest)
+        if known is not None:
+            return known
+        forgotten = self._forgotten
+        row = await self._database.fetchrow(_FIND, digest)
+        if row is None:
+            return None
+        key = _key(row)
+        # What was read before keys were forgotten may be what made them be.
+        if forgotten == self._forgotten:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            self._known[digest] = key
+        return key
+
+    async def list(self, app_id: int | None, after: int = 0, limit: int = 1000) -> Sequence[Key]:
+        """Keys of an app (None: the administrator's) with ids above `after`, ascending, revoked ones too."""
+        return [_key(row) for row in await self._database.fetch(_LIST, app_id, after, limit)]
+
+    async def revoke(self, app_id: int | None, key_id: int) -> Key | None:
+        """The key, which is good for nothing now; None when the app has no such one."""
+        row = await self._database.fetchrow(_REVOKE, app_id, key_id)
+        self.forget()
+        return None if row is None else _key(row)
+
+    def forget(self) -> None:
+        """Looks every key up again: some were changed."""
+        self._forgotten += 1
+        self._known.clear()
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        id=row["id"],
+        app_id=row["app_id"],
+        role=Role(row["role"]),
+        name=row["name"],
+        hint=row["hint"],
+        created_at=seconds(row["created_at"]),
+        revoked_at=seconds_or_none(row["revoked_at"]),
+    )

@@ -1,0 +1,130 @@
+"""Names and numbers of tags and routes, remembered: they are made once and never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.model.device import Environment, Kind, Route
+from pushd.model.rows import DeviceRows, Postings
+from pushd.store.database import Database
+from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, Folded
+
+REMEMBERED_MAX = 500_000
+"""Tags, and routes, kept in memory; past it all are forgotten and looked up again."""
+
+KINDS = tuple(Kind)
+ENVIRONMENTS = tuple(ENVIRONMENT_NUMBERS)
+
+RouteKey = tuple[int, int, int, str]
+"""App, number of the kind, number of the environment, bundle."""
+
+
+class Names:
+    """Tag ids by name and route ids by route, and back; what is missing is made or read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tag_ids: dict[tuple[int, str], int] = {}
+        self._tag_names: dict[int, str] = {}
+        self._route_ids: dict[RouteKey, int] = {}
+        self._routes: dict[int, Route] = {}
+
+    async def tag_ids(self, wanted: Iterable[tuple[int, Sequence[str]]]) -> dict[tuple[int, str], int]:
+        """Ids of tags by (app id, folded name), made where they are new; spellings that fold alike are one tag."""
+        known: dict[tuple[int, str], int] = {}
+        missing: dict[tuple[int, str], str] = {}
+        for app_id, names in wanted:
+            for name in names:
+                key = (app_id, name.casefold())
+                number = self._tag_ids.get(key)
+                if number is None:
+                    missing.setdefault(key, name)
+                else:
+                    known[key] = number
+        if missing:
+            rows = await self._database.fetch(
+                "SELECT * FROM tags_of($1, $2, $3)",
+                [app_id for app_id, _ in missing],
+                list(missing.values()),
+                [folded for _, folded in missing],
+            )
+            for row in rows:
+                known[row["app_id"], row["folded"]] = row["id"]
+                self._remember_tag(row["app_id"], row["folded"], row["id"], row["name"])
+        return known
+
+    async def route_ids(self, folded: Folded) -> list[int]:
+        """Route ids of folded addresses, made where they are new; 0 where the bundle was never named."""
+        keys = [
+            None
+            if address.bundle is None
+            else (folded.installs[address.install - 1].app_id, address.kind, address.environment, address.bundle)
+            for address in folded.addresses
+        ]
+        missing = {key for key in keys if key is not None and key not in self._route_ids}
+        known: dict[RouteKey, int] = {}
+        for key in sorted(missing):
+            known[key] = await self._database.fetchval("SELECT route_of($1, $2, $3, $4)", *key)
+        for key, number in known.items():
+            self._remember_route(key, number)
+        return [0 if key is None else known.get(key) or self._route_ids[key] for key in keys]
+
+    async def name_devices(self, rows: DeviceRows) -> DeviceRows:
+        """The same rows with the names of their tags, and the routes behind their route ids."""
+        await self.name_tags(rows.tags)
+        wanted = np.unique(rows.route_ids).tolist()
+        missing = [number for number in wanted if number not in self._routes]
+        routes: dict[int, Route] = {}
+        if missing:
+            for row in await self._database.fetch("SELECT * FROM routes WHERE id = ANY($1)", missing):
+                key = (row["app_id"], row["kind"], row["environment"], row["bundle"])
+                routes[row["id"]] = self._remember_route(key, row["id"])
+        rows.routes = {number: routes.get(number) or self._routes[number] for number in wanted}
+        return rows
+
+    async def name_tags(self, tags: Postings) -> None:
+        """Fills in the names of every tag id of the postings."""
+        tags.names = await self.tag_names(tags.ids)
+
+    async def tag_names(self, ids: NDArray[np.int32] | Sequence[int]) -> dict[int, str]:
+        """The names of tags by id."""
+        wanted = np.unique(ids).tolist() if len(ids) else []
+        missing = [number for number in wanted if number not in self._tag_names]
+        names: dict[int, str] = {}
+        if missing:
+            for row in await self._database.fetch(
+                "SELECT id, app_id, name, folded FROM tags WHERE id = ANY($1)", missing
+            ):
+                names[row["id"]] = row["name"]
+                self._remember_tag(row["app_id"], row["folded"], row["id"], row["name"])
+        return {number: names.get(number) or self._tag_names[number] for number in wanted}
+
+    def _remember_tag(self, app_id: int, folded: str, number: int, name: str) -> None:
+        if len(self._tag_names) >= REMEMBERED_MAX:
+            self._tag_names.clear()
+            self._tag_ids.clear()
+        self._tag_names[number] = name
+        self._tag_ids[app_id, folded] = number
+
+    def _remember_route(self, key: RouteKey, number: int) -> Route:
+        if len(self._routes) >= REMEMBERED_MAX:
+            self._routes.clear()
+            self._route_ids.clear()
+        app_id, kind, environment, bundle = key
+        route = Route(app_id, KINDS[kind], ENVIRONMENTS[environment], bundle)
+        self._routes[number] = route
+        self._route_ids[key] = number
+        return route
+
+
+def kind_number(kind: Kind) -> int:
+    """The number under which a kind is stored."""
+    return KIND_NUMBERS[kind]
+
+
+def environment_of(number: int) -> Environment:
+    """The environment that a stored number means."""
+    return ENVIRONMENTS[number]

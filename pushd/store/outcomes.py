@@ -1,0 +1,151 @@
+"""Reads what was settled: counts of a notification, the devices behind an outcome, a device's history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from pushd.bitset import PART_BITS, Devices
+from pushd.store.database import Database
+from pushd.store.times import seconds
+
+Counts: TypeAlias = dict[tuple[int, int], int]
+"""Rows by (gateway number, code)."""
+
+# Outcomes of a small send are found through its own list of devices; those of a large one, compacted or not, as bitmaps.
+_COUNTS = """
+SELECT n.id, o.gateway, o.code, count(*) AS count
+FROM unnest($1::bigint[]) AS w (id) JOIN notifications n ON n.id = w.id CROSS JOIN LATERAL unnest(n.devices) AS t (device)
+    JOIN outcomes o ON o.device_id = t.device AND o.notification_id = n.id AND o.at >= n.created_at - interval '1 day'
+GROUP BY 1, 2, 3
+UNION ALL
+SELECT notification_id, gateway, code, sum(count) FROM outcome_deltas WHERE notification_id = ANY($1) GROUP BY 1, 2, 3
+UNION ALL
+SELECT notification_id, gateway, code, sum(count) FROM outcome_parts WHERE notification_id = ANY($1) GROUP BY 1, 2, 3
+"""
+_ROWS = """
+SELECT o.device_id, o.gateway, o.code
+FROM notifications n CROSS JOIN LATERAL unnest(n.devices) AS t (device)
+    JOIN outcomes o ON o.device_id = t.device AND o.notification_id = n.id AND o.at >= n.created_at - interval '1 day'
+WHERE n.app_id = $1 AND n.id = $2 ORDER BY 1
+"""
+_PARTS = """
+SELECT part, gateway, code, devices FROM outcome_deltas WHERE app_id = $1 AND notification_id = $2 AND part >= $3
+UNION ALL
+SELECT part, gateway, code, devices FROM outcome_parts WHERE app_id = $1 AND notification_id = $2 AND part >= $3
+ORDER BY 1
+"""
+_TARGETS = """
+SELECT devices, NULL::bytea AS part FROM notifications WHERE app_id = $1 AND id = $2
+UNION ALL
+SELECT NULL, t.devices FROM notifications n JOIN targets t ON t.notification_id = n.id AND t.created_at = n.created_at
+WHERE n.app_id = $1 AND n.id = $2
+"""
+_HISTORY_ROWS = """
+SELECT notification_id, gateway, code, at FROM outcomes WHERE device_id = $1 ORDER BY notification_id DESC LIMIT $2
+"""
+# One part of each of the newest campaigns that touched this part at all.
+_HISTORY_PARTS = """
+WITH campaigns AS (
+    SELECT DISTINCT notification_id FROM outcome_parts WHERE app_id = $1 AND part = $2
+    UNION
+    SELECT notification_id FROM outcome_deltas WHERE app_id = $1 AND part = $2
+), newest AS (SELECT notification_id FROM campaigns ORDER BY 1 DESC LIMIT $3)
+SELECT p.notification_id, p.gateway, p.code, p.devices, p.at FROM outcome_parts p JOIN newest USING (notification_id)
+    WHERE p.part = $2
+UNION ALL
+SELECT d.notification_id, d.gateway, d.code, d.devices, d.at FROM outcome_deltas d JOIN newest USING (notification_id)
+    WHERE d.part = $2
+"""
+
+
+class OutcomeDevice(NamedTuple):
+    """A device, and how it ended."""
+
+    device_id: int
+    gateway: int
+    code: int
+
+
+class Sending(NamedTuple):
+    """What became of one notification on one device; `at` is when it was settled, or when its large send was finished."""
+
+    notification_id: int
+    gateway: int
+    code: int
+    at: float
+
+
+class OutcomeReader:
+    """Reads outcomes, whichever way they are kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def counts(self, notification_ids: Sequence[int]) -> dict[int, Counts]:
+        """Committed outcomes by notification; one that has none is missing."""
+        counts: dict[int, Counts] = {}
+        if notification_ids:
+            for row in await self._database.fetch(_COUNTS, list(notification_ids)):
+                own = counts.setdefault(row["id"], {})
+                key = (row["gateway"], row["code"])
+                own[key] = own.get(key, 0) + int(row["count"])
+        return counts
+
+    async def devices(
+        self, app_id: int, notification_id: int, wanted: Sequence[tuple[int, int]], after: int, limit: int
+    ) -> Sequence[OutcomeDevice]:
+        """Devices with ids above `after`, ascending, that ended with one of the (gateway number, code) pairs."""
+        pairs = set(wanted)
+        found = [
+            OutcomeDevice(row["device_id"], row["gateway"], row["code"])
+            for row in await self._database.fetch(_ROWS, app_id, notification_id)
+            if (row["gateway"], row["code"]) in pairs and row["device_id"] > after
+        ]
+        for row in await self._database.fetch(_PARTS, app_id, notification_id, (after + 1) >> PART_BITS):
+            if (row["gateway"], row["code"]) in pairs:
+                devices = _above(Devices.load(row["devices"]), after, limit)
+                found += [OutcomeDevice(each, row["gateway"], row["code"]) for each in devices]
+        return sorted(found)[:limit]
+
+    async def pending(self, app_id: int, notification_id: int, after: int, limit: int) -> Sequence[int]:
+        """Ids above `after`, ascending, of targeted devices without a committed outcome."""
+        targets = read_targets(await self._database.fetch(_TARGETS, app_id, notification_id))
+        return _above(targets - await self.settled(app_id, notification_id), after, limit)
+
+    async def settled(self, app_id: int, notification_id: int) -> Devices:
+        """Every device that has a committed outcome."""
+        rows = await self._database.fetch(_ROWS, app_id, notification_id)
+        devices = Devices([row["device_id"] for row in rows])
+        for row in await self._database.fetch(_PARTS, app_id, notification_id, 0):
+            devices |= Devices.load(row["devices"])
+        return devices
+
+    async def history(self, app_id: int, device_id: int, limit: int) -> Sequence[Sending]:
+        """What was settled for a device, the newest notification first."""
+        found = [
+            Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"]))
+            for row in await self._database.fetch(_HISTORY_ROWS, device_id, limit)
+        ]
+        campaigns = self._database.config.history_campaigns_max
+        for row in await self._database.fetch(_HISTORY_PARTS, app_id, device_id >> PART_BITS, campaigns):
+            if device_id in Devices.load(row["devices"]):
+                found.append(Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"])))
+        return sorted(found, reverse=True)[:limit]
+
+
+def read_targets(rows: Sequence[Any]) -> Devices:
+    """The devices of a notification, from its own row or its parts."""
+    targets = Devices()
+    for row in rows:
+        if row["devices"] is not None:
+            targets |= Devices(row["devices"])
+        if row["part"] is not None:
+            targets |= Devices.load(row["part"])
+    return targets
+
+
+def _above(devices: Devices, after: int, limit: int) -> list[int]:
+    """The lowest ids above a number."""
+    begin = devices.rank(after)
+    return list(devices[begin : begin + limit])

@@ -1,0 +1,75 @@
+"""Maintenance: partitions made before they are needed and dropped when they are old, short-lived rows purged."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import structlog
+
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.service import Service
+from pushd.store.database import Database
+from pushd.store.times import moment
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 86_400.0
+RETRY_S = 60.0
+PURGE_ROWS = 5_000
+"""Rows of a table that one transaction deletes."""
+PURGE_PAUSE_S = 0.1
+
+
+class Maintenance(Service):
+    """Runs at start and once a day. Every node may: the server lets one at a time."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Makes sure that there are partitions for now; the rest goes on in the background."""
+        await self.make_partitions()
+        self.spawn(self._run(), "maintenance")
+
+    async def make_partitions(self) -> int:
+        """How many partitions were missing for this month and those ahead, and are there now."""
+        made = await self._database.fetchval(
+            "SELECT make_partitions($1, $2)", moment(self._clock.now()), self._database.config.partitions_ahead
+        )
+        return int(made)
+
+    async def drop_partitions(self) -> int:
+        """How many partitions were older than `history_keep_days`, and are gone now."""
+        keep_days = self._database.config.history_keep_days
+        if not keep_days:
+            return 0
+        before = moment(self._clock.now()) - timedelta(days=keep_days)
+        return int(await self._database.fetchval("SELECT drop_partitions($1)", before))
+
+    async def purge(self) -> None:
+        """Deletes tombstones, changes, idempotency keys and rows of deleted apps that are past their time."""
+        config = self._database.config
+        now = moment(self._clock.now())
+        feed, idempotency = (
+            now - timedelta(seconds=config.feed_keep_s),
+            now - timedelta(seconds=config.idempotency_keep_s),
+        )
+        while await self._database.fetchval("SELECT purge($1, $2, $3)", feed, idempotency, PURGE_ROWS):
+            await asyncio.sleep(PURGE_PAUSE_S)
+
+    async def _run(self) -> None:
+        while True:
+            pause = INTERVAL_S
+            try:
+                await self.make_partitions()
+                await self.drop_partitions()
+                await self.purge()
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                log.warning("maintenance_failed", error=str(error))
+                pause = RETRY_S
+            await asyncio.sleep(pause)

@@ -1,0 +1,207 @@
+"""Settlements: what became of rows, dead tokens and ended notifications, committed together and under the node's fence."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.model.rows import DeviceRows
+from pushd.service import Service
+from pushd.store.columns import unpack_devices
+from pushd.store.database import Database
+from pushd.store.names import Names
+from pushd.store.times import moment
+
+log = structlog.get_logger(__name__)
+
+_SETTLE = """
+SELECT r.refused, (r.retired).* FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20) AS r (refused, retired)
+"""
+_ATTEMPTED = "INSERT INTO attempts (notification_id, devices) SELECT * FROM unnest($1::bigint[], $2::bytea[])"
+_DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
+_COMPACT = """
+WITH gone AS (DELETE FROM outcome_deltas WHERE notification_id = $1)
+INSERT INTO outcome_parts (notification_id, app_id, part, gateway, code, count, devices, at, created_at)
+SELECT $1, $2, p.part, p.gateway, p.code, p.count, p.devices, f.finished_at, f.created_at
+FROM unnest($3::int[], $4::smallint[], $5::smallint[], $6::int[], $7::bytea[]) AS p (part, gateway, code, count, devices)
+    JOIN finished f ON f.notification_id = $1
+"""
+_LEFT = """
+SELECT DISTINCT d.notification_id AS id FROM outcome_deltas d JOIN finished f ON f.notification_id = d.notification_id
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta:
+    """Devices of one part of a large send that ended the same way."""
+
+    notification_id: int
+    part: int
+    gateway: int
+    code: int
+    devices: Devices
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Retirement:
+    """Devices whose tokens a gateway called dead, as columns."""
+
+    ids: NDArray[np.uint32]
+    revisions: NDArray[np.int32]
+    """Of the token that was sent to: a device that has another by now is left alone."""
+    at_ms: NDArray[np.int64]
+    """As of when the token is dead, ms since the epoch: one that was registered after that is left alone (A-50)."""
+    reason: str
+    credential_id: int = 0
+    """Of the sender; 0: not known. A revival can name it."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Settlement:
+    """One commit of the recorder. Given again after an error it is applied once all the same."""
+
+    notifications: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    devices: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    gateways: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+    codes: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+    """Rows of small sends, as columns of one length."""
+    deltas: Sequence[Delta] = ()
+    """Of large sends."""
+    retired: Sequence[Retirement] = ()
+    finished: Sequence[int] = ()
+    """Notifications of which nothing is left to do."""
+    receipt: int = field(default_factory=lambda: secrets.randbits(62))
+    """By which a commit whose answer was lost is known again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Committed:
+    """What a settlement came to."""
+
+    retired: DeviceRows | None
+    """Images of the devices that were retired."""
+    refused: frozenset[int]
+    """Notifications that another node owns by now: nothing was written for them."""
+
+
+class SettlementStore(Service):
+    """Where the fan-out's results go."""
+
+    def __init__(self, database: Database, names: Names, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._names = names
+        self._clock = clock
+        self._compactable: asyncio.Queue[int] = asyncio.Queue()
+
+    async def start(self) -> None:
+        """Begins to compact what is finished, and what an earlier process left."""
+        for row in await self._database.fetch(_LEFT, timeout_s=self._database.config.bulk_timeout_s):
+            self._compactable.put_nowait(row["id"])
+        self.spawn(self._compact_finished(), "compaction")
+
+    async def attempted(self, attempts: Sequence[tuple[int, Devices]]) -> None:
+        """Commits what is about to be written, for notifications that go out at most once. UnavailableError."""
+        ids = [notification_id for notification_id, _ in attempts]
+        await self._database.execute(_ATTEMPTED, ids, [devices.dump() for _, devices in attempts])
+
+    async def settle(self, settlement: Settlement, node_id: int) -> Committed:
+        """What was committed, in one transaction. UnavailableError: give the same settlement again."""
+        row = await self._database.fetchrow(
+            _SETTLE,
+            *(node_id, settlement.receipt, moment(self._clock.now())),
+            *_row_columns(settlement),
+            *_delta_columns(settlement.deltas),
+            *_retired_columns(settlement.retired),
+            _named(settlement),
+            list(settlement.finished),
+        )
+        refused = frozenset(row["refused"])
+        large = {delta.notification_id for delta in settlement.deltas}
+        for notification_id in settlement.finished:
+            if notification_id not in refused and (large or not len(settlement.notifications)):
+                self._compactable.put_nowait(notification_id)
+        if row["ids"] is None:
+            return Committed(None, refused)
+        return Committed(await self._names.name_devices(unpack_devices(row)), refused)
+
+    async def compact(self, notification_id: int) -> None:
+        """Joins the deltas of a finished notification: one row per part, gateway and code."""
+        async with self._database.transaction() as connection:
+            timeout_s = self._database.config.bulk_timeout_s
+            rows = await connection.fetch(_DELTAS, notification_id, timeout=timeout_s)
+            if not rows:
+                return
+            joined: dict[tuple[int, int, int], list[Devices]] = defaultdict(list)
+            for row in rows:
+                joined[row["part"], row["gateway"], row["code"]].append(Devices.load(row["devices"]))
+            sets = {key: Devices.union(*pieces) if len(pieces) > 1 else pieces[0] for key, pieces in joined.items()}
+            await connection.execute(
+                _COMPACT,
+                *(notification_id, rows[0]["app_id"]),
+                *([key[place] for key in sets] for place in range(3)),
+                [len(each) for each in sets.values()],
+                [Devices(each).dump() for each in sets.values()],
+                timeout=timeout_s,
+            )
+
+    async def _compact_finished(self) -> None:
+        while True:
+            notification_id = await self._compactable.get()
+            try:
+                await self.compact(notification_id)
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                # Reading does without it; the next start tries again.
+                log.warning("compaction_failed", notification=notification_id, error=str(error))
+                await asyncio.sleep(self._database.config.retry_after_s)
+
+
+def _named(settlement: Settlement) -> list[int]:
+    """Every notification that a settlement speaks of, once."""
+    named = set(np.unique(settlement.notifications).tolist())
+    named.update(delta.notification_id for delta in settlement.deltas)
+    named.update(settlement.finished)
+    return sorted(named)
+
+
+def _row_columns(settlement: Settlement) -> list[Any]:
+    return [
+        settlement.notifications.tolist(),
+        settlement.devices.tolist(),
+        settlement.gateways.tolist(),
+        settlement.codes.tolist(),
+    ]
+
+
+def _delta_columns(deltas: Sequence[Delta]) -> list[Any]:
+    return [
+        [delta.notification_id for delta in deltas],
+        [delta.part for delta in deltas],
+        [delta.gateway for delta in deltas],
+        [delta.code for delta in deltas],
+        [len(delta.devices) for delta in deltas],
+        [delta.devices.dump() for delta in deltas],
+    ]
+
+
+def _retired_columns(retired: Sequence[Retirement]) -> list[Any]:
+    return [
+        [number for each in retired for number in each.ids.tolist()],
+        [number for each in retired for number in each.revisions.tolist()],
+        [moment(at / 1000) for each in retired for at in each.at_ms.tolist()],
+        [each.reason for each in retired for _ in range(len(each.ids))],
+        [each.credential_id for each in retired for _ in range(len(each.ids))],
+    ]

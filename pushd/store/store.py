@@ -1,0 +1,107 @@
+"""The store: opens the pool, brings the schema up to date, and holds a part per aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from pushd.clock import Clock, SystemClock
+from pushd.config import StoreConfig
+from pushd.model.rows import DeviceRows, UserRows
+from pushd.service import Service
+from pushd.store.apps import AppStore
+from pushd.store.changes import ChangeStore, Follower, Known, Listeners
+from pushd.store.credentials import CredentialStore
+from pushd.store.database import Database
+from pushd.store.devices import DeviceStore
+from pushd.store.idempotency import IdempotencyStore
+from pushd.store.keys import KeyStore
+from pushd.store.loading import Snapshot, snapshot
+from pushd.store.migrations import migrate
+from pushd.store.names import Names
+from pushd.store.notifications import NotificationStore
+from pushd.store.partitions import Maintenance
+from pushd.store.settlements import SettlementStore
+from pushd.store.users import UserStore
+
+
+class Store(Service):
+    """PostgreSQL as the rest of pushd sees it."""
+
+    def __init__(self, config: StoreConfig, dsn: str, clock: Clock | None = None) -> None:
+        super().__init__()
+        self.clock: Clock = clock or SystemClock()
+        self.database = Database(config, dsn)
+        names = Names(self.database)
+        self.apps = AppStore(self.database)
+        self.keys = KeyStore(self.database)
+        self.credentials = CredentialStore(self.database)
+        self.users = UserStore(self.database, names, self.clock)
+        self.devices = DeviceStore(self.database, names, self.clock)
+        self.notifications = NotificationStore(self.database)
+        self.settlements = SettlementStore(self.database, names, self.clock)
+        self.idempotency = IdempotencyStore(self.database, self.clock)
+        self.changes = ChangeStore(self.database)
+        self.maintenance = Maintenance(self.database, self.clock)
+        self._parts: tuple[Service, ...] = (
+            self.maintenance,
+            self.users,
+            self.devices,
+            self.notifications,
+            self.settlements,
+        )
+        self._position = 0
+
+    async def start(self) -> None:
+        """Opens the pool, migrates, and starts the parts. UnavailableError, ConfigError."""
+        await self.database.start()
+        await migrate(self.database)
+        self._position = await self.changes.position()
+        for part in self._parts:
+            part.fatal = self.fatal
+            await part.start()
+
+    async def stop(self) -> None:
+        """Stops the parts and closes the pool."""
+        for part in reversed(self._parts):
+            await part.stop()
+        await super().stop()
+        await self.database.stop()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """One moment to load users and devices from, with the feed's position in it."""
+        async with snapshot(self.database) as taken:
+            yield taken
+
+    def follow(
+        self,
+        *,
+        on_devices: Callable[[DeviceRows], None] | None = None,
+        on_users: Callable[[UserRows], None] | None = None,
+        on_credentials: Callable[[], Awaitable[None]] | None = None,
+        on_apps: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+        known_devices: Known | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Follower:
+        """A follower of the change feed, from a snapshot's position on, else from where this store was started.
+
+        Keys that were remembered are forgotten when any changes.
+        """
+        listeners = Listeners(
+            on_devices=on_devices,
+            on_users=on_users,
+            on_keys=self.keys.forget,
+            on_credentials=on_credentials,
+            on_apps=on_apps,
+            known_devices=known_devices,
+        )
+        position = self._position if snapshot is None else snapshot.position
+        return Follower(
+            self.changes,
+            self.database,
+            listeners,
+            self.devices.images,
+            self.users.images,
+            lambda: position or self._position,
+        )
