@@ -201,7 +201,7 @@ class ApnsExchange:
     def unanswered(self) -> Advice:
         """BACK_OFF on a link that never answered: APNs can meet an expired token with silence (A-16)."""
         if not self.proven:
-            self._mint.refuse(self._pinned)
+            self._mint.refuse(self._pinned, told=False)
             return Advice.BACK_OFF
         return self._count_error()
 

@@ -1,5 +1,5 @@
 """What the gateways' tests share."""
 
-from apns_world import world
+from tests.pushd.gateways.apns_world import world
 
 __all__ = ["world"]

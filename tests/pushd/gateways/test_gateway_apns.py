@@ -4,7 +4,6 @@ import asyncio
 
 import numpy as np
 import pytest
-from apns_world import PAYLOAD, ROUTE, token
 
 from protocols import apns
 from pushd.batch import Lane, Rendered
@@ -14,6 +13,7 @@ from pushd.outcome import VENDOR_CODES_FROM, Outcome
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, LateSettings, Silence
 from pushd.simulator.identity import ProviderKey
+from tests.pushd.gateways.apns_world import PAYLOAD, ROUTE, token
 
 pytestmark = pytest.mark.asyncio
 

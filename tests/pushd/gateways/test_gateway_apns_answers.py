@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from apns_world import token
 
 from pushd.outcome import Outcome
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, Close, Goaway, Silence
 from pushd.simulator.identity import ProviderKey
+from tests.pushd.gateways.apns_world import token
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,13 +6,13 @@ import random
 
 import numpy as np
 import pytest
-from apns_world import token
 
 from protocols.http2 import ConnectionSettings
 from pushd.batch import Rendered
 from pushd.gateways import apns_exchange
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, Goaway, LateSettings, Mute, Reset, Settings, Silence, Slow, Step, Window
+from tests.pushd.gateways.apns_world import token
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,11 +5,22 @@ import socket
 import ssl
 
 import pytest
-from far_sides import ACCEPTED_FIRST, SETTINGS, SETTINGS_ACK, Raw, batch_of, certificate, loads, pool_to, push, raw_pool
 from structlog.testing import capture_logs
 
 from pushd.transport.resolve import Address, SystemResolver
 from pushd.transport.tls import client_context
+from tests.pushd.transport.far_sides import (
+    ACCEPTED_FIRST,
+    SETTINGS,
+    SETTINGS_ACK,
+    Raw,
+    batch_of,
+    certificate,
+    loads,
+    pool_to,
+    push,
+    raw_pool,
+)
 
 pytestmark = pytest.mark.asyncio
 
