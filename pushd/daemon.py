@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -20,6 +20,7 @@ from pushd.errors import PushdError
 from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
+from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.service import Service
 from pushd.store.embedded import EmbeddedServer
@@ -58,9 +59,9 @@ class Daemon:
         """Starts every part; PushdError says which one cannot."""
         try:
             await self._start()
-        except BaseException:
-            await self.stop()
-            raise
+        finally:
+            if not self._ready:
+                await self.stop()
 
     async def _start(self) -> None:
         await self._start_store()
@@ -119,27 +120,36 @@ class Daemon:
         if not dsn:
             self._embedded = EmbeddedServer(Path(self.config.store.data_dir))
             dsn = await self._embedded.start()
-        self.store = Store(self.config.store, dsn)
+        self.store = Store(self.config.store, dsn, self.clock)
         await self._begin(self.store)
         self.node = Node(self.store.database.connect)
         await self._begin(self.node)
 
     async def _start_index(self) -> None:
-        """Loads everything and then follows the feed from before the load: what came meanwhile is applied again."""
+        """Loads everything as of one moment, and follows the feed from that moment on."""
         self.index = Index()
         self.vault = Vault(self._master_key)
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)
+        async with self.store.snapshot() as snapshot:
+            async for users in self.store.users.load(snapshot):
+                self.index.apply_users(users)
+            async for devices in self.store.devices.load(snapshot):
+                self.index.apply_devices(devices)
         follower = self.store.follow(
             on_devices=self.index.apply_devices,
             on_users=self.index.apply_users,
             on_credentials=self.keyring.reload,
+            on_apps=self._apps_changed,
+            snapshot=snapshot,
         )
-        async for users in self.store.users.load():
-            self.index.apply_users(users)
-        async for devices in self.store.devices.load():
-            self.index.apply_devices(devices)
         await self._begin(follower)
+
+    async def _apps_changed(self, app_ids: Sequence[int]) -> None:
+        """Forgets apps that another node deleted."""
+        for app_id in app_ids:
+            if await self.store.apps.get(app_id) is None:
+                self.index.remove_app(app_id)
 
     async def _start_fanout(self) -> None:
         apns = ApnsGateway(self.config.apns, self.config.transport, self.keyring, self.clock)
@@ -164,20 +174,22 @@ class Daemon:
 
     async def _resume(self) -> None:
         """Takes over what dead nodes left: exactly what they had targeted and not settled."""
-        for left in await self.store.notifications.resumable(self.node.id):
-            app = await self.store.apps.get(left.notification.app_id)
-            self.fanout.resume(
-                left.notification,
-                app.settings,
-                targeted=left.targeted,
-                counts=left.counts,
-                remaining=left.remaining,
-                attempted=left.attempted,
-            )
-            log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
+        while lefts := await self.store.notifications.resumable(self.node.id):
+            for left in lefts:
+                app = await self.store.apps.get(left.notification.app_id)
+                self.fanout.resume(
+                    left.notification,
+                    app.settings if app else Settings(),
+                    targeted=left.targeted,
+                    counts=left.counts,
+                    remaining=left.remaining,
+                    attempted=left.attempted,
+                )
+                log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
 
     async def _start_http(self) -> None:
         self.context = Context(
+            node_id=self.node.id,
             store=self.store,
             index=self.index,
             keyring=self.keyring,

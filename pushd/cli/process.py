@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 import uvloop
@@ -64,10 +65,10 @@ async def _run(config: Config, announce: Callable[[Daemon], object] | None) -> i
     return status
 
 
-async def _unless_stopped(start: object, stop: asyncio.Event) -> None:
+async def _unless_stopped(start: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
     """Waits for the start, and cancels it when the process is told to stop meanwhile."""
-    starting = asyncio.ensure_future(start)  # type: ignore[call-overload]
-    stopping = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(start)
+    stopping = asyncio.create_task(_wait(stop))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not starting.done():
@@ -75,11 +76,14 @@ async def _unless_stopped(start: object, stop: asyncio.Event) -> None:
     await starting
 
 
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
 async def _until_over(daemon: Daemon, stop: asyncio.Event) -> int:
     """Waits for a signal (0) or for a part that broke an invariant (1)."""
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, daemon.failed}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+    daemon.failed.add_done_callback(lambda _: stop.set())
+    await stop.wait()
     return 1 if daemon.failed.done() and daemon.failed.exception() is not None else 0
 
 

@@ -25,7 +25,7 @@ from pushd.gateway import Gateway
 from pushd.model.app import Settings
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName, Kind
-from pushd.model.notification import Ledger, Notification
+from pushd.model.notification import Ledger, Notification, State
 from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reasons
 from pushd.service import Service
 from pushd.store.settlements import Committed, SettlementStore
@@ -132,6 +132,10 @@ class Fanout(Service):
         if campaign.at_most_once:
             self._end(campaign, remaining & attempted, STOPPED.code)
             remaining = remaining - attempted
+        if notification.state is State.CANCELLED:
+            campaign.cancelled = True
+            self._end(campaign, remaining, CANCELLED.code)
+            remaining = Devices()
         self._backlog -= len(remaining)
         self._queue(campaign, remaining, version=-1)
 

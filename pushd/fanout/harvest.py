@@ -184,6 +184,7 @@ class Harvester:
                 revisions=batch.revisions[rows],
                 at_ms=np.array([since.get(row, now_ms) for row in rows.tolist()], np.int64),
                 reason=self._gateways[batch.route.kind.gateway].reasons.name(code),
+                credential_id=batch.credential_id,
             )
         )
 
