@@ -6,10 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from pushd.api.operation import Listing, Operation, Page, Reply
+from pushd.api.operation import Listing, Operation, Page
 from pushd.api.request import Request
 from pushd.commands import credentials
 from pushd.commands.context import Context
+from pushd.errors import ConflictError
 from pushd.model.credential import Credential, Secret
 from pushd.model.device import ID_MAX, Environment
 from pushd.web.caller import Caller
@@ -38,11 +39,10 @@ class NewSecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     secret: Secret
 
 
-async def put(context: Context, caller: Caller, request: Request[CredentialBody, None]) -> Reply[Credential]:
+async def create(context: Context, caller: Caller, request: Request[CredentialBody, None]) -> Credential:
     """POST /credentials."""
     body = request.body
-    made = await credentials.put(context, caller.app, body.environment, body.name, body.secret)
-    return Reply(made, status=201 if made.created_at == made.updated_at else 200)
+    return await credentials.create(context, caller.app, body.environment, body.name, body.secret)
 
 
 async def replace(context: Context, caller: Caller, request: Request[NewSecret, OneCredential]) -> Credential:
@@ -90,17 +90,17 @@ _EXAMPLE = {
 
 OPERATIONS = (
     Operation(
-        name="putCredential",
+        name="createCredential",
         method="POST",
         path="/credentials",
         tag="credentials",
         summary="Uploads a credential",
-        description="It is checked, encrypted, and in use at once. One of the same name, gateway and environment is "
-        "replaced, and resumed if it was paused.",
-        handler=put,
+        description="It is checked, encrypted, and in use at once.",
+        handler=create,
         body=CredentialBody,
         answer=Credential,
-        statuses=(201, 200),
+        statuses=(201,),
+        errors=(ConflictError,),
         example=_EXAMPLE,
     ),
     Operation(

@@ -14,13 +14,14 @@ from pushd.model.device import Environment, GatewayName
 PAUSED_BY_CALLER = "paused by request"
 
 
-async def put(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
-    """The credential, in use at once: new, or in place of the one of that name for the same gateway and environment.
+async def create(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
+    """The new credential, in use at once.
 
-    InvalidRequestError when its secret is not usable.
+    InvalidRequestError when its secret is not usable; ConflictError when there is one of that name for the same
+    gateway and environment.
     """
     check_text({"name": name})
-    return await context.whole(_put(context, app_id, environment, name, secret))
+    return await context.whole(_put(context, app_id, None, environment, name, secret))
 
 
 async def replace(context: Context, app_id: int, credential_id: int, secret: Secret) -> Credential:
@@ -29,7 +30,7 @@ async def replace(context: Context, app_id: int, credential_id: int, secret: Sec
     NotFoundError; InvalidRequestError when the secret is not usable.
     """
     known = await get(context, app_id, credential_id)
-    return await context.whole(_put(context, app_id, known.environment, known.name, secret))
+    return await context.whole(_put(context, app_id, credential_id, known.environment, known.name, secret))
 
 
 async def get(context: Context, app_id: int, credential_id: int) -> Credential:
@@ -57,15 +58,18 @@ async def delete(context: Context, app_id: int, credential_id: int) -> None:
     await context.whole(_delete(context, app_id, credential_id))
 
 
-async def _put(context: Context, app_id: int, environment: Environment, name: str, secret: Secret) -> Credential:
+async def _put(
+    context: Context, app_id: int, credential_id: int | None, environment: Environment, name: str, secret: Secret
+) -> Credential:
     summary, plaintext = secrets.examine(secret, "/secret"), secrets.dump(secret)
 
-    def seal(credential_id: int) -> bytes:
-        return context.vault.seal(app_id, credential_id, plaintext)
+    def seal(made_id: int) -> bytes:
+        return context.vault.seal(app_id, made_id, plaintext)
 
-    credential = await context.store.credentials.put(app_id, GatewayName.APNS, environment, name, summary, seal)
+    put = context.store.credentials.put
+    made = await put(app_id, GatewayName.APNS, environment, name, summary, seal, credential_id=credential_id)
     await _apply(context, app_id)
-    return credential
+    return _found(made)
 
 
 async def _pause(context: Context, app_id: int, credential_id: int) -> Credential:
