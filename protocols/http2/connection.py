@@ -222,8 +222,9 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """The octets for the wire, drained: replies first, then requests."""
-        self._windows.send(self._outbox, self._peer.max_frame_size)
-        self._cancels.ping()
+        if self._broken is None:
+            self._windows.send(self._outbox, self._peer.max_frame_size)
+            self._cancels.ping()
         return self._outbox.drain()
 
     # -- answers in

@@ -92,7 +92,10 @@ class FastPath:
     def _settle_repeated(self, data: bytes, at: int) -> int:
         """Takes what repeats from there on; where it stopped."""
         pattern = _pattern(data, at, self._responses.decoder.stateless)
-        if pattern is None or pattern.longest > self._frame_bytes_max or not _repeats(data, at, pattern.stride):
+        if pattern is None or pattern.longest > self._frame_bytes_max:
+            self._rest = REST_FRAMES_MIN
+            return at
+        if not _repeats(data, at, pattern.stride):
             self._rest, self._rest_next = self._rest_next, min(2 * self._rest_next, REST_FRAMES_MAX)
             return at
         count = (len(data) - at) // pattern.stride

@@ -10,6 +10,7 @@ import h2.events
 import h2.settings
 import hpack
 import numpy as np
+import pytest
 
 from protocols.http2 import (
     Connection,
@@ -119,8 +120,7 @@ def encoder(*, zero: bool = True) -> hpack.Encoder:
 
 def cut_frames(octets: bytes) -> list[tuple[int, int, int, bytes]]:
     """(type, flags, stream, payload) of every frame; nothing may be left over."""
-    if octets.startswith(frames.PREFACE):
-        octets = octets[len(frames.PREFACE) :]
+    octets = octets.removeprefix(frames.PREFACE)
     out, at = [], 0
     while at < len(octets):
         length = int.from_bytes(octets[at : at + 3], "big")
@@ -188,16 +188,13 @@ def feed(client: Connection, pieces: list[bytes]) -> tuple[Summary, bytes]:
 
 def broken_by(client: Connection, octets: bytes) -> int:
     """The error code with which octets end the connection: as raised, and as the GOAWAY says."""
-    try:
+    with pytest.raises(ConnectionBrokenError) as caught:
         client.receive(octets)
-    except ConnectionBrokenError as error:
-        kind, _, stream, payload = cut_frames(client.data_to_send())[-1]
-        assert (kind, stream) == (frames.GOAWAY, 0)
-        assert int.from_bytes(payload[4:8], "big") == error.code
-        assert client.room(0) == 0
-        return ErrorCode(error.code)
-    message = "the connection stands"
-    raise AssertionError(message)
+    kind, _, stream, payload = cut_frames(client.data_to_send())[-1]
+    assert (kind, stream) == (frames.GOAWAY, 0)
+    assert int.from_bytes(payload[4:8], "big") == caught.value.code
+    assert client.room(0) == 0
+    return ErrorCode(caught.value.code)
 
 
 class Pair:

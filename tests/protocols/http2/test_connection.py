@@ -174,12 +174,14 @@ def test_t04_reserved_octets_count_towards_the_maximum():
     assert broken_by(client, frames.window_update(0, 1)) == ErrorCode.FLOW_CONTROL_ERROR
 
 
-@pytest.mark.parametrize(("increment", "code"), [(0, ErrorCode.PROTOCOL_ERROR), (2**31 - 1, ErrorCode.FLOW_CONTROL_ERROR)])
-def test_t04_bad_stream_credit_ends_the_stream_alone(increment, code):
+@pytest.mark.parametrize(
+    ("increments", "code"), [((0,), ErrorCode.PROTOCOL_ERROR), ((2**31 - 1, 1), ErrorCode.FLOW_CONTROL_ERROR)]
+)
+def test_t04_bad_stream_credit_ends_the_stream_alone(increments, code):
     client = connected(extra=((frames.INITIAL_WINDOW_SIZE, 10),))
     run = client.request_each(SIMPLE, [[b"a"]], b"x" * 100, None)
     client.data_to_send()
-    summary, sent = feed(client, [frames.window_update(1, increment)])
+    summary, sent = feed(client, [b"".join(frames.window_update(1, increment) for increment in increments)])
     assert summary.resets == {run.first_stream: code}
     assert cut_frames(sent)[0] == (frames.RST_STREAM, 0, 1, code.to_bytes(4, "big"))
     assert client.window == 65_535 + 2**30 - 10
@@ -398,7 +400,9 @@ def test_t12_padding_as_long_as_its_frame_is_an_error(kind, payload):
 
 def test_t12_padding_that_leaves_nothing_is_legal():
     client, _ = stateless()
-    assert feed(client, [head(3, b"\x88"), data(3, b"", pad=255), data(3, b"", pad=0, last=True)])[0].statuses == {3: 200}
+    assert feed(client, [head(3, b"\x88"), data(3, b"", pad=255), data(3, b"", pad=0, last=True)])[0].statuses == {
+        3: 200
+    }
 
 
 def test_t13_ids_are_odd_and_rise_by_two():

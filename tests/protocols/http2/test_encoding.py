@@ -101,7 +101,9 @@ def test_a42_indexing_bits():
 def test_a42_names_are_seeded_once_for_all_plans():
     client, peer = connected(), Peer()
     client.request_each(PLAN, values(1), b"", None)
-    other = HeaderPlan(tuple(f._replace(value=b"1700000000") if f.name == b"apns-expiration" else f for f in PLAN.fields))
+    other = HeaderPlan(
+        tuple(f._replace(value=b"1700000000") if f.name == b"apns-expiration" else f for f in PLAN.fields)
+    )
     client.request_each(other, values(1), b"", None)
     client.request_each(PLAN, values(1), b"", None)
     one, two, three = blocks_of(client.data_to_send())
@@ -116,7 +118,9 @@ def test_a42_names_are_seeded_once_for_all_plans():
 
 
 def test_never_indexed_stays_so():
-    plan = HeaderPlan((*SIMPLE.fields, Field(b"crypto-key", b"k", Indexing.NEVER), Variable(b"authorization", Indexing.NEVER)))
+    plan = HeaderPlan(
+        (*SIMPLE.fields, Field(b"crypto-key", b"k", Indexing.NEVER), Variable(b"authorization", Indexing.NEVER))
+    )
     client = connected()
     client.request_each(plan, [[b"a", b"s1"], [b"b", b"s2"]], b"", None)
     decoder = hpack.Decoder()

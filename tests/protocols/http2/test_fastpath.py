@@ -1,0 +1,281 @@
+"""The fast path takes nothing that the frame-by-frame path would not have taken with the same result."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.http2 import Connection, ConnectionSettings, ErrorCode, fastpath, frames
+from protocols.http2.cancels import PING_PREFIX
+from protocols.http2.responses import Responses
+
+from .pair import SIMPLE, Summary, connected, cut_frames, data, encoder, feed, head
+
+
+class NoFastPath:
+    """Leaves every frame to the reader."""
+
+    def begin(self) -> None:
+        """Nothing to begin."""
+
+    def settle(self, octets: bytes, at: int) -> int:
+        """Takes nothing."""
+        return at
+
+
+class Counting:
+    """How many rows were advanced in bulk, over all connections of a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows = 0
+        advance = Responses.advance
+
+        def counted(responses: Responses, streams: np.ndarray, before: int, after: int) -> int:
+            taken = advance(responses, streams, before, after)
+            self.rows += taken
+            return taken
+
+        monkeypatch.setattr(Responses, "advance", counted)
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    return Counting(monkeypatch)
+
+
+def client_with(runs: list[int], *, fast: bool = True, zero: bool = True) -> Connection:
+    """A client with runs of these sizes outstanding from stream 3 on, its peer's table emptied if asked for."""
+    client = connected(ConnectionSettings(header_table_size_zero=zero, nuisance_max=10**6), streams=2000)
+    client.request_each(SIMPLE, [[b"first"]], b"", "first")
+    client.receive(head(1, b"\x20\x88", last=True))
+    for size in runs:
+        client.request_each(SIMPLE, [[b"x"]] * size, b"", size)
+    client.data_to_send()
+    if not fast:
+        client._reader._fast_path = NoFastPath()
+    return client
+
+
+def comparable(summary: Summary, sent: bytes) -> tuple:
+    """All that must not depend on the path or on cuts; credit and the PINGs of resets come when they come."""
+    replies = [f for f in cut_frames(sent) if f[0] != frames.WINDOW_UPDATE and not f[3].startswith(PING_PREFIX)]
+    return (*(getattr(summary, name) for name in Summary.__dataclass_fields__), replies)
+
+
+def same_both_ways(runs: list[int], octets: bytes, *, zero: bool = True) -> Summary:
+    """What the octets tell, which must be the same by either path and for any cut."""
+    results, states = [], []
+    for fast, pieces in (
+        (True, [octets]),
+        (False, [octets]),
+        (True, [octets[at : at + 1_000] for at in range(0, len(octets), 1_000)]),
+    ):
+        client = client_with(runs, fast=fast, zero=zero)
+        summary, sent = feed(client, pieces)
+        results.append(comparable(summary, sent))
+        open_runs = [(run.first_stream, run.outstanding().tolist()) for run in client._registry.runs]
+        states.append((client.open_streams, client._registry.open, open_runs, client._reader.receive_window._consumed))
+    assert results[0] == results[1] == results[2]
+    assert states[0] == states[1] == states[2]
+    return summary
+
+
+def streams(count: int) -> range:
+    return range(3, 3 + 2 * count, 2)
+
+
+def block(size: int) -> bytes:
+    """`:status 200` and a `date` of that many octets."""
+    return b"\x88\x0f\x12" + bytes((size,)) + b"d" * size
+
+
+BLOCK = block(22)
+
+
+def whole(ids) -> bytes:
+    return b"".join(head(s, BLOCK, last=True) for s in ids)
+
+
+def in_turn(ids) -> bytes:
+    return b"".join(head(s, BLOCK) + data(s, last=True) for s in ids)
+
+
+def in_two_runs(ids) -> bytes:
+    return b"".join(head(s, BLOCK) for s in ids) + b"".join(data(s, last=True) for s in ids)
+
+
+def with_body(ids) -> bytes:
+    return b"".join(head(s, BLOCK) + data(s, b"0123456789", last=True) for s in ids)
+
+
+SHAPES = [whole, in_turn, in_two_runs, with_body]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("runs", [[500], [100, 1, 300, 99], [20] * 25])
+def test_repeating_frames_settle_in_bulk(shape, runs, counting):
+    summary = same_both_ways(runs, shape(streams(500)))
+    assert summary.statuses == dict.fromkeys(streams(500), 200)
+    assert counting.rows >= 500
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_order_of_streams(shape, counting):
+    ids = list(streams(500))
+    random.Random(7).shuffle(ids)
+    summary = same_both_ways([300, 200], shape(ids))
+    assert len(summary.statuses) == 500
+    assert counting.rows >= 500
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_runs_of_one_row(shape):
+    assert len(same_both_ways([1] * 200, shape(streams(200))).statuses) == 200
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("at", [0, 1, 30, 99])
+def test_a_stream_that_stands_twice_is_an_error(shape, at):
+    ids = list(streams(100))
+    octets = shape([*ids[:50], ids[at], *ids[50:]])
+    summary = same_both_ways([100], octets)
+    if shape is in_two_runs:  # the second HEADERS would be trailers without END_STREAM, the second DATA is too late
+        assert ids[at] in summary.resets or summary.error == ErrorCode.STREAM_CLOSED
+    elif at < 50:
+        assert summary.error == ErrorCode.STREAM_CLOSED
+        assert len(summary.statuses) == 50
+    else:
+        assert summary.error == ErrorCode.STREAM_CLOSED
+        assert len(summary.statuses) == 100
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("odd", [1, 0, 2, 4, 205, 2**31 - 1, 3 + 2**31])
+def test_a_stream_that_does_not_belong(shape, odd):
+    ids = list(streams(100))
+    summary = same_both_ways([100], shape([*ids[:60], odd, *ids[60:]]))
+    if odd == 3 + 2**31 and shape is in_two_runs:  # the reserved bit: stream 3 again, and its HEADERS no trailers
+        assert summary.resets == {3: ErrorCode.PROTOCOL_ERROR}
+    else:
+        assert summary.error in (ErrorCode.PROTOCOL_ERROR, ErrorCode.STREAM_CLOSED)
+    assert set(summary.statuses) <= set(ids)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dropped_and_reset_streams_among_them(shape):
+    for fast in (True, False):
+        client = client_with([100], fast=fast)
+        run = client._registry.runs[0]
+        client.reset(run, np.array([0, 40, 41, 99]))
+        client.receive(frames.rst_stream(run.stream(70), 7))
+        ids = [s for s in streams(100) if s != run.stream(70)]
+        summary, _ = feed(client, [shape(ids)])
+        assert sorted(summary.statuses) == [s for s in ids if (s - 3) // 2 not in (0, 40, 41, 99)]
+        assert client.open_streams == 4
+
+
+def test_every_other_answer_is_a_refusal():
+    server = encoder()
+    refusal = server.encode([(b":status", b"410"), (b"apns-id", b"i")])[1:]
+    octets = b"".join(
+        head(s, BLOCK, last=True) if s % 4 == 1 else head(s, refusal) + data(s, b"{}", last=True) for s in streams(300)
+    )
+    summary = same_both_ways([300], octets)
+    assert sorted(set(summary.statuses.values())) == [200, 410]
+    assert len(summary.bodies) == 150
+
+
+def test_blocks_of_differing_lengths():
+    octets = b"".join(head(s, block(20 + s % 5), last=True) for s in streams(300))
+    octets += in_turn(range(603, 803, 2))
+    assert len(same_both_ways([300, 100], octets).statuses) == 400
+
+
+def test_without_stateless_blocks_only_data_goes_in_bulk(counting):
+    client = client_with([300], zero=False)
+    summary, _ = feed(client, [in_two_runs(streams(300))])
+    assert len(summary.statuses) == 300
+    assert counting.rows > 250
+    same_both_ways([300], in_two_runs(streams(300)), zero=False)
+
+
+def test_an_unfinished_upload_leaves_all_to_the_reader(counting):
+    client = connected(extra=((frames.INITIAL_WINDOW_SIZE, 5),))
+    client.request_each(SIMPLE, [[b"a"]], b"", None)
+    client.receive(head(1, b"\x20\x88", last=True))
+    client.request_each(SIMPLE, [[b"a"]] * 50, [b"x" * 10, *[b""] * 49], None)
+    client.data_to_send()
+    summary, _ = feed(client, [whole(streams(50))])
+    assert len(summary.statuses) == 50
+    assert counting.rows == 0
+    assert client.open_streams == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cut_at_every_point(shape):
+    octets = shape(streams(40)) + head(83, b"\x8d", last=True)
+    expected = None
+    for cut in range(len(octets) + 1):
+        client = client_with([41])
+        summary, sent = feed(client, [octets[:cut], octets[cut:]])
+        found = comparable(summary, sent)
+        expected = expected or found
+        assert found == expected
+    assert len(summary.statuses) == 41
+
+
+@st.composite
+def octets_of_many_kinds(draw):
+    """Stretches of repeating frames, with odd frames between them, over streams in some order."""
+    ids = list(streams(160))
+    if draw(st.booleans()):
+        random.Random(draw(st.integers(0, 1000))).shuffle(ids)
+    server, out, at = encoder(), b"", 0
+    refusal = server.encode([(b":status", b"400")])[1:]
+    while at < len(ids):
+        count = draw(st.integers(1, 60))
+        some, at = ids[at : at + count], at + count
+        kind = draw(st.integers(0, 9))
+        if kind < 5:
+            out += draw(st.sampled_from(SHAPES))(some)
+        elif kind == 5:
+            out += b"".join(head(s, refusal) + data(s, b"{}", last=True) for s in some)
+        elif kind == 6:
+            out += b"".join(frames.rst_stream(s, 7) for s in some)
+        elif kind == 7:
+            out += b"".join(head(s, BLOCK) + data(s, b"abc", pad=3) + data(s, last=True) for s in some)
+        elif kind == 8:
+            out += whole(some) + draw(st.sampled_from([frames.window_update(0, 9), frames.frame(6, 0, 0, bytes(8))]))
+        elif draw(st.booleans()):
+            out += whole([*some, some[0]])  # an error
+    if draw(st.integers(0, 3)) == 0:
+        position = draw(st.integers(0, len(out) - 1))
+        out = out[:position] + bytes((out[position] ^ draw(st.integers(1, 255)),)) + out[position + 1 :]
+    return out
+
+
+@settings(max_examples=120, deadline=None)
+@given(octets_of_many_kinds(), st.sampled_from([[160], [80, 80], [1, 2, 3, 4, 50, 100], [40, 1, 1, 118]]))
+def test_both_paths_agree_on_anything(octets, runs):
+    same_both_ways(runs, octets)
+
+
+@settings(max_examples=60, deadline=None)
+@given(octets_of_many_kinds(), st.lists(st.integers(1, 400), min_size=1, max_size=30))
+def test_any_cuts_change_nothing(octets, sizes):
+    pieces, at, turn = [], 0, 0
+    while at < len(octets):
+        pieces.append(octets[at : at + sizes[turn % len(sizes)]])
+        at += len(pieces[-1])
+        turn += 1
+    one, two = client_with([160]), client_with([160])
+    assert comparable(*feed(one, [octets])) == comparable(*feed(two, pieces))
+    assert one.open_streams == two.open_streams
+
+
+def test_the_probe_is_worth_its_cost():
+    assert fastpath.PROBE * frames.HEADER_BYTES < 16_384
