@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zoneinfo import available_timezones
 
-import msgspec
-
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
@@ -55,7 +53,7 @@ async def _delete(context: Context, app_id: int) -> None:
 
 
 def _check(name: str, settings: Settings | None) -> None:
-    check_text([name, msgspec.to_builtins(settings)])
+    check_text({"name": name, "settings": settings})
     if settings is not None and settings.time_zone not in available_timezones():
         fault = Fault("/settings/time_zone", "is not the name of a time zone, such as Europe/Berlin")
         raise InvalidRequestError(faults=[fault])

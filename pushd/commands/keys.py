@@ -28,7 +28,7 @@ async def list_page(context: Context, app_id: int | None, *, after: int, limit: 
 
 
 async def revoke(context: Context, app_id: int | None, key_id: int, *, own_id: int) -> Key:
-    """The key, revoked. NotFoundError, also when it was revoked before; ConflictError for the key that asks."""
+    """The key, revoked; again is nothing. NotFoundError; ConflictError for the key that asks."""
     if key_id == own_id:
         raise ConflictError("A key cannot revoke itself: use another one")
     key = await context.store.keys.revoke(app_id, key_id)
