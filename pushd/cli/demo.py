@@ -51,6 +51,7 @@ def demo(
 
 async def _demo(devices: int, *, keep: bool, quiet: bool) -> dict[str, Any]:
     state = Path(tempfile.mkdtemp(prefix="pushd-demo-"))
+    state.chmod(0o711)  # as root, the embedded PostgreSQL runs as another user, who has to pass through
     try:
         async with AsyncExitStack() as stack:
             simulator, manifest = await _start_simulator(stack, state, devices)

@@ -49,7 +49,7 @@ def _data_directory(path: Path) -> dict[str, Any]:
     if not path.exists():
         return _finding("data directory", True, f"{path} will be made")
     mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    if mode & 0o066:
         return _finding("data directory", False, f"{path} has mode {mode:o}: others can look in; make it 700")
     writable = os.access(path, os.W_OK)
     return _finding("data directory", writable, str(path) if writable else f"{path} cannot be written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,9 +143,11 @@ def _blame(problem: str, origins: Mapping[str, str]) -> str:
 
 
 def _state_directory(environ: Mapping[str, str]) -> str:
-    """Where systemd says that state goes, else the user's own data directory."""
+    """Where systemd says that state goes, else the system's place for root and the user's own for others."""
     if environ.get("STATE_DIRECTORY"):
         return environ["STATE_DIRECTORY"].split(":")[0]
+    if os.geteuid() == 0 and not environ.get("XDG_DATA_HOME"):
+        return "/var/lib/pushd"
     base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME", "/var/lib")) / ".local/share")
     return str(Path(base) / "pushd")
 

@@ -57,7 +57,8 @@ def test_a_named_file_must_exist(tmp_path):
         ({"HOME": "/h"}, "/h/.local/share/pushd"),
     ],
 )
-def test_the_data_directory_follows_systemd_then_the_user(tmp_path, environ, directory):
+def test_the_data_directory_follows_systemd_then_the_user(tmp_path, monkeypatch, environ, directory):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     file = write(tmp_path / "pushd.toml", "")
     assert load(file, environ).config.store.data_dir == directory
 
@@ -75,3 +76,8 @@ def test_tls_hosts_are_tables(tmp_path):
     text = "[http]\ntls_port = 8443\n[[http.tls]]\ncertificate_file = 'c'\nkey_file = 'k'\nnames = ['a.example']\n"
     config = load(write(tmp_path / "pushd.toml", text), {}).config
     assert config.http.tls[0].names == ["a.example"]
+
+
+def test_root_keeps_its_state_where_the_system_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert load(write(tmp_path / "pushd.toml", ""), {"HOME": "/root"}).config.store.data_dir == "/var/lib/pushd"
