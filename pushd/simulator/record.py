@@ -203,10 +203,10 @@ class Record:
         whole = {number: (fields, body) for number, fields, body in self._newest}
         found: list[Push] = []
         for chunk in self._chunks:
-            for row in range(len(chunk)) if token is None else self._rows_of(chunk, token):
-                number = chunk.first + int(row)
-                if number > since:
-                    found.append(self._read(chunk, int(row), whole.get(number)))
+            skip = max(0, since + 1 - chunk.first)
+            for row in range(skip, len(chunk)) if token is None else self._rows_of(chunk, token):
+                if row >= skip:
+                    found.append(self._read(chunk, row, whole.get(chunk.first + row)))
                     if len(found) >= limit:
                         return found
         return found
