@@ -2,8 +2,8 @@
 
 Rules. Liveness is the lock, never an age: the server frees it when the session ends, and ends the session when the node
 stays silent (a stopped or partitioned process is dead, too). Who claims a dead node's work fences it first; a node that
-finds itself fenced never writes again and fails, so that its process starts anew under another id. A session that is lost is
-taken up again with the same id, unless the node was fenced meanwhile.
+finds itself fenced never writes again and fails, so that its process starts anew under another id. A session that is
+lost is taken up again with the same id, unless the node was fenced meanwhile.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pushd.model.app import App, Settings
-from pushd.store.database import Database, first
+from pushd.store.database import Database
 from pushd.store.times import seconds
 
 _COLUMNS = "id, name, settings, created_at"
@@ -49,12 +49,13 @@ class AppStore:
     async def update(self, app_id: int, name: str | None = None, settings: Settings | None = None) -> App | None:
         """The changed app; None when there is no such one."""
         text = None if settings is None else msgspec.json.encode(settings).decode()
-        row = first(await self._database.fetch(_UPDATE, app_id, name, text))
+        row = await self._database.fetchrow(_UPDATE, app_id, name, text)
         return None if row is None else _app(row)
 
     async def delete(self, app_id: int) -> bool:
-        """Whether there was such an app. It is gone at once, with keys and credentials; its sends in progress are cancelled,
-        and its rows are purged in the background.
+        """Whether there was such an app.
+
+        It is gone at once, with its keys and credentials; what it sends is cancelled; its rows are purged later.
         """
         return bool(await self._database.fetchval("SELECT delete_app($1)", app_id))
 

@@ -1,8 +1,8 @@
 """The change feed: what other nodes wrote, read below pg_snapshot_xmin and handed to who keeps a projection in memory.
 
-Rules. A change is a row of the transaction that made it. Readers take rows by transaction id, only those below the oldest
-transaction still running: none can appear there later, however late it commits. NOTIFY only wakes. Reading a change
-twice, or our own, does no harm: images are applied only when they are newer.
+Rules. A change is a row of the transaction that made it. Readers take rows by transaction id, only those below the
+oldest transaction still running: none can appear there later, however late it commits. NOTIFY only wakes. Reading a
+change twice, or our own, does no harm: images are applied only when they are newer.
 """
 
 from __future__ import annotations
@@ -192,19 +192,23 @@ class Follower(Service):
     async def _listen(self) -> None:
         """Holds a connection that hears NOTIFY; without it the feed is polled."""
         while True:
-            lost = asyncio.Event()
             try:
-                connection = await self._database.connect()
-                try:
-                    connection.add_termination_listener(lambda _: lost.set())
-                    await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
-                    self._wake.set()
-                    await lost.wait()
-                finally:
-                    connection.terminate()
+                await self._hear()
             except (UnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                 log.info("change_feed_polls")
             await asyncio.sleep(self._database.config.retry_after_s)
+
+    async def _hear(self) -> None:
+        """Wakes the reader at every NOTIFY, until the connection is lost."""
+        lost = asyncio.Event()
+        connection = await self._database.connect()
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+            self._wake.set()
+            await lost.wait()
+        finally:
+            connection.terminate()
 
 
 def _unique(events: Sequence[Event], aggregate: Aggregate, known: Known | None) -> NDArray[np.uint32]:

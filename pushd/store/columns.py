@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,20 @@ INT8 = np.dtype(">i8")
 
 DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d.revision), '') AS revisions,
     string_agg(int4send(d.route_id), '') AS routes, string_agg(int4send(coalesce(d.user_id, 0)), '') AS users,
-    string_agg(int2send(d.flags), '') AS flags, string_agg(int2send(coalesce(length(d.token), 0)::int2), '') AS token_bytes,
-    string_agg(d.token, '') AS tokens, string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), '') AS tag_counts,
+    string_agg(int2send(d.flags), '') AS flags,
+    string_agg(int2send(coalesce(length(d.token), 0)::int2), '') AS token_bytes, string_agg(d.token, '') AS tokens,
+    string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), '') AS tag_counts,
     string_agg(array_send(d.tags), '') AS tags"""
 """What `unpack_devices` reads, aggregated over rows `d` of devices; the function device_images says the same."""
 
 USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.revision), '') AS revisions,
     string_agg(int4send(u.app_id), '') AS apps, string_agg(boolsend(u.deleted_at IS NOT NULL), '') AS deleted,
-    array_agg(u.external_id) AS external_ids, string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts,
-    string_agg(array_send(u.tags), '') AS tags"""
+    array_agg(u.external_id) AS external_ids,
+    string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts, string_agg(array_send(u.tags), '') AS tags"""
 """What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
 
 _ARRAY_HEADER_BYTES = 20
-"""Of an int4[] on the wire: dimensions, flags, type, length, lower bound; then 4 bytes of length before each element."""
+"""Of an int4[] on the wire: dimensions, flags, type, length, lower bound; each element has 4 bytes of length."""
 
 
 def int4s(packed: bytes | None) -> NDArray[np.int32]:
@@ -104,7 +106,7 @@ def split_by_width(rows: DeviceRows, widths: Sequence[int] = (128, 512)) -> list
     lengths = np.char.str_len(rows.tokens)
     bounds = [-1, *widths, rows.tokens.dtype.itemsize]
     groups = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         chosen = np.flatnonzero((lengths > low) & (lengths <= high))
         if len(chosen):
             groups.append(_choose(rows, chosen, int(lengths[chosen].max(initial=1)) or 1))

@@ -1,9 +1,10 @@
 """Group commit: concurrent small writes share a transaction, and each caller is answered after its own commit.
 
-Rules. Items are written in the order they came; a writer folds repeats of a key in that order. An error in the data splits
-the group until the bad item stands alone, so that it harms nobody else. Trouble with the server fails the group. Where the
-outcome is unknown, `resolve` is asked what became of it; callers wait for that only so long, and what turns out to be
-committed for a caller that is gone is abandoned: nothing is kept that nobody was promised. The queue is bounded.
+Rules. Items are written in the order they came; a writer folds repeats of a key in that order. An error in the data
+splits the group until the bad item stands alone, so that it harms nobody else. Trouble with the server fails the group.
+Where the outcome is unknown, `resolve` is asked what became of it; callers wait for that only so long, and what turns
+out to be committed for a caller that is gone is abandoned: nothing is kept that nobody was promised. The queue is
+bounded.
 """
 
 from __future__ import annotations
@@ -117,12 +118,12 @@ class Committer(Service, Generic[Item, Result]):
                     middle = len(part) // 2
                     pending += [part[middle:], part[:middle]]
                     continue
-                log.error("write_refused", committer=self._name, sqlstate=error.sqlstate)
+                log.error("write_refused", committer=self._name, sqlstate=error.sqlstate)  # noqa: TRY400  # a trace shows values
                 results = [refusal(error)]
             await self._answer_all(part, results)
 
     async def _look_up(self, part: Group[Item, Result], error: UnavailableError) -> Sequence[Result | PushdError]:
-        """What became of a group whose COMMIT may be lost. It holds the lane until PostgreSQL says; callers wait less."""
+        """What became of a group whose COMMIT may be lost. The lane waits until PostgreSQL says; callers wait less."""
         if self._resolve is None:
             return [error] * len(part)
         found = await self._until_available(self._resolve, [item for item, _ in part], part, error)

@@ -18,7 +18,8 @@ from pushd.store.times import seconds
 _COLUMNS = "id, app_id, gateway, environment, name, summary, state, paused_reason, created_at, updated_at"
 _PUT = f"""
 WITH put AS (
-    INSERT INTO credentials (id, app_id, gateway, environment, name, summary, sealed) VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO credentials (id, app_id, gateway, environment, name, summary, sealed)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (id) DO UPDATE SET gateway = excluded.gateway, environment = excluded.environment, name = excluded.name,
         summary = excluded.summary, sealed = excluded.sealed, state = 'active', paused_reason = NULL, updated_at = now()
         WHERE credentials.app_id = excluded.app_id

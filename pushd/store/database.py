@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -167,13 +167,3 @@ def is_trouble(error: asyncpg.PostgresError) -> bool:
     """Whether an error is about the server's state (away, full, overloaded) and not about the statement."""
     sqlstate: str = error.sqlstate or ""
     return sqlstate.startswith(_TROUBLE_CLASSES) or sqlstate in _TROUBLE_CODES
-
-
-def read_query(name: str) -> str:
-    """The text of `queries/<name>.sql`."""
-    return (Path(__file__).parent / "queries" / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def first(rows: Sequence[Any]) -> Any:
-    """The only row of a result that has at most one; None without one."""
-    return rows[0] if rows else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pushd.model.device import Device, Platform, Registration
 from pushd.model.rows import DeviceFlag, DeviceRows
 from pushd.service import Service
 from pushd.store.columns import DEVICE_COLUMNS, join_devices, join_users, split_by_width, unpack_devices
-from pushd.store.database import Database, first
+from pushd.store.database import Database
 from pushd.store.loading import DEVICE_SPACE, Snapshot, chunks
 from pushd.store.names import KINDS, Names, environment_of
 from pushd.store.registration import Registered, Registrar
@@ -21,7 +22,8 @@ from pushd.store.times import moment, seconds, seconds_or_none
 
 _SELECT = """
 SELECT d.id, d.kind, d.flags, d.token, d.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
-    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, i.last_seen_at, u.external_id
+    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, i.last_seen_at,
+    u.external_id
 FROM {devices} d JOIN installs i ON i.id = d.install JOIN routes r ON r.id = d.route_id
     LEFT JOIN users u ON u.id = d.user_id
 ORDER BY d.id
@@ -33,13 +35,15 @@ _GET = _SELECT.format(
 _LIST = _SELECT.format(
     devices="""(
     SELECT d.* FROM id_blocks b CROSS JOIN LATERAL (
-        SELECT * FROM devices WHERE id >= b.start AND id < b.next AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3
+        SELECT * FROM devices WHERE id >= b.start AND id < b.next AND id > $2 AND deleted_at IS NULL
+        ORDER BY id LIMIT $3
     ) d WHERE b.space = 1 AND b.app_id = $1 AND b.next > $2 ORDER BY b.start, d.id LIMIT $3)""",
 )
 _LIST_OF = _SELECT.format(
     devices="""(
     SELECT d.* FROM installs i JOIN devices d ON d.install = i.id
-    WHERE i.app_id = $1 AND d.id > $2 AND d.deleted_at IS NULL AND ($4::text IS NULL OR i.name = $4) AND ($5::text IS NULL
+    WHERE i.app_id = $1 AND d.id > $2 AND d.deleted_at IS NULL AND ($4::text IS NULL OR i.name = $4)
+        AND ($5::text IS NULL
         OR i.user_id = (SELECT id FROM users WHERE app_id = $1 AND external_id = $5 AND deleted_at IS NULL))
     ORDER BY d.id LIMIT $3)""",
 )
@@ -47,7 +51,8 @@ _REVIVE_ROWS = 10_000
 """Devices revived in one transaction."""
 
 
-class Revived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Revived:
     """What a revival came to: how many devices, and their images."""
 
     count: int
@@ -92,7 +97,8 @@ class DeviceStore(Service):
 
     async def get(self, app_id: int, device_id: int) -> Device | None:
         """The device; None when the app has no such one."""
-        return first(await self._devices(_GET, app_id, device_id))
+        found = await self._devices(_GET, app_id, device_id)
+        return found[0] if found else None
 
     async def list(
         self, app_id: int, after: int, limit: int, *, install_id: str | None = None, user_id: str | None = None

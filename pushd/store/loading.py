@@ -38,7 +38,7 @@ async def chunks(database: Database, given: Snapshot | None, query: str, space: 
     Ids lie in blocks, so ranges of about `load_rows_max` used ids follow from the blocks.
     """
     async with AsyncExitStack() as stack:
-        current = given or await stack.enter_async_context(snapshot(database))
+        current = given if given is not None else await stack.enter_async_context(snapshot(database))
         connection = current.connection
         timeout_s = database.config.bulk_timeout_s
         blocks = await connection.fetch(

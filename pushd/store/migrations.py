@@ -106,7 +106,7 @@ async def _check(connection: Any, known: list[Migration]) -> None:
         mine = by_number.get(row["number"])
         if mine is None:
             raise ConfigError(
-                f"The database has migration {row['number']} ({row['name']}), which this version of pushd does not know:"
+                f"The database has migration {row['number']} ({row['name']}), which this pushd does not know:"
                 " it was written by a newer one"
             )
         if mine.checksum != row["checksum"]:

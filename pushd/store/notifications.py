@@ -17,7 +17,7 @@ from pushd.model.device import Kind
 from pushd.model.notification import Delivery, Notification, Send, State
 from pushd.service import Service
 from pushd.store.committer import Committer
-from pushd.store.database import Database, first
+from pushd.store.database import Database
 from pushd.store.outcomes import Counts, OutcomeDevice, OutcomeReader, Sending
 from pushd.store.resume import Resume, Resumer
 from pushd.store.times import moment, moment_or_none, seconds, seconds_or_none
@@ -26,8 +26,8 @@ INLINE_TARGETS_MAX = 64
 """Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
 
 _ACCEPT = """
-SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22)
+SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20, $21, $22)
 """
 _SELECT = """
 SELECT n.id, n.app_id, n.created_at, n.released_at, n.expires_at, n.name, n.send, n.targeted, r.cancelled_at,
@@ -145,7 +145,8 @@ class NotificationStore(Service):
 
     async def get(self, app_id: int, notification_id: int) -> Stored | None:
         """The notification; None when the app has no such one."""
-        return first(await self._stored(_GET, app_id, [notification_id]))
+        found = await self._stored(_GET, app_id, [notification_id])
+        return found[0] if found else None
 
     async def list(self, app_id: int, before: int, limit: int) -> Sequence[Stored]:
         """Notifications with ids below `before` (0: all), the newest first."""
@@ -162,9 +163,9 @@ class NotificationStore(Service):
         """Whether the app has such a notification, which has this name now."""
         return bool(await self._database.fetchval(_RENAME, app_id, notification_id, name))
 
-    async def counts(self, notification_id: int) -> Counts:
+    async def counts(self, app_id: int, notification_id: int) -> Counts:
         """Committed outcomes of a notification by (gateway number, code)."""
-        return (await self._outcomes.counts([notification_id])).get(notification_id, {})
+        return (await self._outcomes.counts(app_id, [notification_id])).get(notification_id, {})
 
     async def outcome_devices(
         self, app_id: int, notification_id: int, wanted: Sequence[tuple[int, int]], after: int, limit: int
@@ -250,9 +251,9 @@ class NotificationStore(Service):
         kept = [each.notification for each in stray if each.notification is not None]
         await self._database.execute(_FORGET, [each.id for each in kept], list({each.app_id for each in kept}))
 
-    async def _stored(self, query: str, *args: Any) -> Sequence[Stored]:
-        rows = await self._database.fetch(query, *args)
-        counts = await self._outcomes.counts([row["id"] for row in rows])
+    async def _stored(self, query: str, app_id: int, *args: Any) -> Sequence[Stored]:
+        rows = await self._database.fetch(query, app_id, *args)
+        counts = await self._outcomes.counts(app_id, [row["id"] for row in rows])
         return [_stored(row, counts.get(row["id"], {})) for row in rows]
 
 
@@ -283,7 +284,9 @@ class _Item:
 def _columns(items: Sequence[_Item]) -> list[Any]:
     """The arguments of accept_notifications after the first three."""
     accepts = [item.accept for item in items]
-    lows, highs, devices = [], [], []
+    lows: list[int] = []
+    highs: list[int] = []
+    devices: list[int] = []
     parts: list[tuple[int, int, bytes]] = []
     for row, accept in enumerate(accepts, 1):
         if len(accept.targeted) <= INLINE_TARGETS_MAX:

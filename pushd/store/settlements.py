@@ -1,4 +1,4 @@
-"""Settlements: what became of rows, dead tokens and ended notifications, committed together and under the node's fence."""
+"""Settlements: what became of rows, dead tokens and ended notifications, committed at once under the node's fence."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from pushd.store.times import moment
 log = structlog.get_logger(__name__)
 
 _SETTLE = """
-SELECT r.refused, (r.retired).* FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20) AS r (refused, retired)
+SELECT r.refused, (r.retired).*
+FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+    AS r (refused, retired)
 """
 _ATTEMPTED = "INSERT INTO attempts (notification_id, devices) SELECT * FROM unnest($1::bigint[], $2::bytea[])"
 _DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
@@ -36,7 +37,8 @@ _COMPACT = """
 WITH gone AS (DELETE FROM outcome_deltas WHERE notification_id = $1)
 INSERT INTO outcome_parts (notification_id, app_id, part, gateway, code, count, devices, at, created_at)
 SELECT $1, $2, p.part, p.gateway, p.code, p.count, p.devices, f.finished_at, f.created_at
-FROM unnest($3::int[], $4::smallint[], $5::smallint[], $6::int[], $7::bytea[]) AS p (part, gateway, code, count, devices)
+FROM unnest($3::int[], $4::smallint[], $5::smallint[], $6::int[], $7::bytea[])
+        AS p (part, gateway, code, count, devices)
     JOIN finished f ON f.notification_id = $1
 """
 _LEFT = """

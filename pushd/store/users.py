@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -12,13 +12,12 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from pushd.clock import Clock
-from pushd.errors import PushdError
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.model.user import User, UserChange
 from pushd.service import Service
 from pushd.store.columns import USER_COLUMNS, join_users, unpack_devices, unpack_users
 from pushd.store.committer import Committer
-from pushd.store.database import Database, first
+from pushd.store.database import Database
 from pushd.store.loading import USER_SPACE, Snapshot, chunks
 from pushd.store.names import Names
 from pushd.store.registration import tag_list
@@ -45,6 +44,10 @@ class Deleted(NamedTuple):
     devices: DeviceRows
 
 
+Put: TypeAlias = tuple[NDArray[np.uint32], UserRows]
+"""Ids of users, one per change, and the images that changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     app_id: int
@@ -60,9 +63,7 @@ class UserStore(Service):
         self._database = database
         self._names = names
         self._clock = clock
-        self._committer: Committer[_Item, tuple[NDArray[np.uint32], UserRows]] = Committer(
-            "users", database.config, self._write
-        )
+        self._committer: Committer[_Item, Put] = Committer("users", database.config, self._write)
 
     async def start(self) -> None:
         """Begins to take changes."""
@@ -74,7 +75,7 @@ class UserStore(Service):
         await self._committer.stop()
         await super().stop()
 
-    async def put_many(self, app_id: int, changes: Sequence[UserChange]) -> tuple[NDArray[np.uint32], UserRows]:
+    async def put_many(self, app_id: int, changes: Sequence[UserChange]) -> Put:
         """Ids of the users, one per change, in order, and the images that changed; committed.
 
         In one transaction up to `bulk_rows_max` changes, else in several. Of calls that shared a transaction one gets
@@ -94,11 +95,13 @@ class UserStore(Service):
 
     async def get(self, app_id: int, external_id: str) -> User | None:
         """The user of an external id; None when the app has no such one."""
-        return first(await self._users(_GET, app_id, external_id))
+        found = await self._users(_GET, app_id, external_id)
+        return found[0] if found else None
 
     async def get_number(self, app_id: int, user_id: int) -> User | None:
         """The user of a numeric id; None when the app has no such one."""
-        return first(await self._users(_GET_NUMBER, app_id, user_id))
+        found = await self._users(_GET_NUMBER, app_id, user_id)
+        return found[0] if found else None
 
     async def list(self, app_id: int, after: int, limit: int) -> Sequence[User]:
         """Users with numeric ids above `after`, ascending."""
@@ -125,7 +128,7 @@ class UserStore(Service):
         async for packed in chunks(self._database, snapshot, query, USER_SPACE):
             yield await self._named(packed)
 
-    async def _write(self, items: Sequence[_Item]) -> Sequence[tuple[NDArray[np.uint32], UserRows] | PushdError]:
+    async def _write(self, items: Sequence[_Item]) -> Sequence[Put]:
         merged: dict[tuple[int, str], _Merged] = {}
         rows = [
             merged.setdefault((item.app_id, change.external_id), _Merged(len(merged))).take(change)
