@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pushd.bitset import Devices
 from pushd.errors import Fault, InvalidRequestError
@@ -21,6 +22,10 @@ from pushd.targeting.tenants import Tenant
 DEPTH_MAX = 16
 LEAVES_MAX = 1_000
 """Of one audience: bounds what a request makes us compute."""
+FEW_USERS = 32
+"""Up to here a loop over users is faster than columns."""
+
+Id = TypeVar("Id", int, str)
 
 NAMING = (model.UserIds, model.UserNumbers)
 """Leaves that name users: at a retry, their devices are asked for again."""
@@ -85,14 +90,15 @@ class Scope:
         """The known devices that the audience matches."""
         return LEAVES[type(audience)](self, audience)
 
-    def report(self, group: str, named: int, unknown: Sequence[Any], unsubscribed: Sequence[Any]) -> None:
-        """Notes what a leaf names, and what of it is missing, in request order."""
+    def report(self, group: str, ids: Sequence[int | str], unknown: Sequence[int], unsubscribed: Sequence[int]) -> None:
+        """Notes what a leaf names, and at which positions stand those that are missing, in request order."""
         found = self.found
-        found.named += named
-        if unknown or unsubscribed:
+        found.named += len(ids)
+        if len(unknown) or len(unsubscribed):
             found.missing += len(unknown) + len(unsubscribed)
-            for lists, ids in ((found.unknown, unknown), (found.unsubscribed, unsubscribed)):
-                lists[group].extend(islice(ids, LISTED_MAX - len(lists[group])))
+            for lists, positions in ((found.unknown, unknown), (found.unsubscribed, unsubscribed)):
+                listed: list[Any] = lists[group]
+                listed.extend(ids[at] for at in islice(positions, LISTED_MAX - len(listed)))
 
 
 def _broadcast(scope: Scope, _: model.Broadcast) -> Devices:
@@ -103,60 +109,54 @@ def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Devices:
     named = Devices(leaf.ids)
     matched = named & scope.tenant.known
     if not scope.excluding:
+        ids = leaf.ids if len(named) == len(leaf.ids) else list(dict.fromkeys(leaf.ids))
         reached = scope.tenant.reach(matched, scope.kinds)
-        if len(reached) == len(named):
-            scope.report("devices", len(named), (), ())
-        else:
-            ids = list(dict.fromkeys(leaf.ids))
-            unknown = [device for device in ids if device not in matched]
-            unsubscribed = [device for device in ids if device in matched and device not in reached]
-            scope.report("devices", len(named), unknown, unsubscribed)
+        missing = [at for at, device in enumerate(ids) if device not in reached] if len(reached) < len(ids) else []
+        unknown = [at for at in missing if ids[at] not in matched]
+        scope.report("devices", ids, unknown, [at for at in missing if ids[at] in matched])
     return matched
 
 
 def _user_ids(scope: Scope, leaf: model.UserIds) -> Devices:
-    ids = list(dict.fromkeys(leaf.ids)) if len(leaf.ids) > 1 else leaf.ids
-    if len(ids) == 1:
-        return _users(scope, "users", ids, [scope.population.identities.find(scope.app_id, ids[0])])
-    return _users(scope, "users", ids, scope.population.identities.find_many(scope.app_id, ids).tolist())
+    ids = _once(leaf.ids)
+    if len(ids) > FEW_USERS:
+        return _many_users(scope, "users", ids, scope.population.identities.find_many(scope.app_id, ids))
+    return _few_users(scope, "users", ids, [scope.population.identities.find(scope.app_id, name) for name in ids])
 
 
 def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Devices:
-    ids = list(dict.fromkeys(leaf.ids))
-    users = scope.tenant.users
-    return _users(scope, "user_numbers", ids, [user if user in users else 0 for user in ids])
+    ids, known = _once(leaf.ids), scope.tenant.users
+    users = [user if user in known else 0 for user in ids]
+    if len(ids) > FEW_USERS:
+        return _many_users(scope, "user_numbers", ids, np.array(users, np.uint32))
+    return _few_users(scope, "user_numbers", ids, users)
 
 
-FEW_USERS = 32
-"""Up to here a loop over users is faster than columns."""
+def _once(ids: list[Id]) -> list[Id]:
+    return ids if len(ids) == 1 else list(dict.fromkeys(ids))
 
 
-def _users(scope: Scope, group: str, ids: Sequence[int | str], users: list[int]) -> Devices:
+def _few_users(scope: Scope, group: str, ids: Sequence[int | str], users: list[int]) -> Devices:
     """The devices of these users, who stand beside the ids that named them; 0: unknown."""
-    owners, tenant = scope.population.owners, scope.tenant
-    if len(users) > FEW_USERS:
-        positions, devices = owners.of_many(np.array(users, np.uint32))
-        matched = Devices.of(devices)
-    else:
-        lists = [owners.of(user) if user else () for user in users]
-        matched = Devices(lists[0]) if len(lists) == 1 else Devices.union(Devices(), *map(Devices, lists))
-    if scope.excluding:
-        return matched
-    reached = tenant.reach(matched, scope.kinds)
-    if len(users) > FEW_USERS:
-        flags = np.zeros(len(users), np.bool_)
-        flags[positions[np.isin(devices, reached.column())]] = True
-        subscribed = flags.tolist()
-    else:
-        subscribed = (
-            [not reached.isdisjoint(Devices(devices)) for devices in lists] if reached else [False] * len(users)
-        )
-    if all(subscribed):
-        scope.report(group, len(ids), (), ())
-    else:
-        unknown = [name for name, user in zip(ids, users, strict=True) if not user]
-        states = zip(ids, users, subscribed, strict=True)
-        scope.report(group, len(ids), unknown, [name for name, user, live in states if user and not live])
+    sets = [Devices(scope.population.owners.of(user)) if user else Devices() for user in users]
+    matched = sets[0] if len(sets) == 1 else Devices.union(*sets)
+    if not scope.excluding:
+        reached = scope.tenant.reach(matched, scope.kinds)
+        missing = [at for at, devices in enumerate(sets) if devices.isdisjoint(reached)]
+        unknown = [at for at in missing if not users[at]]
+        scope.report(group, ids, unknown, [at for at in missing if users[at]])
+    return matched
+
+
+def _many_users(scope: Scope, group: str, ids: Sequence[int | str], users: NDArray[np.uint32]) -> Devices:
+    """As `_few_users`, in columns."""
+    positions, devices = scope.population.owners.of_many(users)
+    matched = Devices.of(devices)
+    if not scope.excluding:
+        subscribed = np.zeros(len(users), np.bool_)
+        subscribed[positions[np.isin(devices, scope.tenant.reach(matched, scope.kinds).column())]] = True
+        unknown = np.flatnonzero(users == 0).tolist()
+        scope.report(group, ids, unknown, np.flatnonzero(~subscribed & (users != 0)).tolist())
     return matched
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,12 @@ FILL_MAX = 0.75
 FILL_NEW = 0.5
 """A table is made anew when it is three quarters full, and is then half full: 5 to 8 bytes an entry."""
 CELLS_MIN = 16
-SLICE_IDS = 16_384
-"""External ids looked up at a time: bounds the memory that their texts take as fixed-width columns."""
-FEW_IDS = 96
-"""Up to here a loop over single look-ups is faster than columns."""
+WINDOW = np.arange(8)
+"""Cells that a bulk look-up reads at once; more than half of all probes end within them."""
+FEW_IDS = 2_000
+"""Up to here a loop over single look-ups is faster than columns, which go through every table."""
+COMPARED_BYTES_MAX = 1 << 22
+"""Texts are compared as fixed-width columns, as wide as the longest; so many bytes at a time."""
 
 _MASK = (1 << 64) - 1
 _APP_FACTOR = 0x9E3779B97F4A7C15
@@ -35,7 +38,7 @@ _MIX_FACTOR = 0xD6E8FEB86659FD93
 
 
 class Table:
-    """One linear-probing table; the last cell is always empty, so that every probe ends."""
+    """One linear-probing table; its last cells are always empty, so that every probe ends."""
 
     __slots__ = ("cells", "data", "filled", "size")
 
@@ -55,7 +58,7 @@ class Table:
         at = self.home(digest)
         while self.cells[at]:
             at += 1
-        if self.filled >= self.size * FILL_MAX or at == len(self.cells) - 1:
+        if self.filled >= self.size * FILL_MAX or at >= len(self.cells) - len(WINDOW):
             return False
         self.cells[at] = user
         self.filled += 1
@@ -67,7 +70,7 @@ class Table:
             return False
         at = self.homes(digests)
         waiting = np.arange(len(users))
-        last = len(self.data) - 1
+        last = len(self.data) - len(WINDOW)
         while len(waiting):
             spots = at[waiting]
             if spots.max() >= last:
@@ -92,6 +95,21 @@ class Table:
         self._allocate(size, tail)
         self.data[spots] = users
         self.filled = len(users)
+
+    def probe(
+        self, digests: NDArray[np.uint32], of_users: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
+        """Pairs (position in `digests`, user of that hash by the column `of_users`); empty cells may be among them."""
+        waiting, at = np.arange(len(digests)), self.homes(digests)
+        positions, found = [], []
+        while len(waiting):
+            users = self.data[at[:, None] + WINDOW]
+            row, column = np.nonzero(of_users[users] == digests[waiting, None])
+            positions.append(waiting[row])
+            found.append(users[row, column])
+            more = users.all(axis=1)
+            waiting, at = waiting[more], at[more] + len(WINDOW)
+        return np.concatenate(positions), np.concatenate(found)
 
     def _allocate(self, size: int, tail: int) -> None:
         self.size = size
@@ -135,8 +153,22 @@ class Identities:
         """The users of this app with these external ids; 0 where there is none."""
         if len(texts) <= FEW_IDS:
             return np.array([self.find(app_id, text) for text in texts], np.uint32)
-        found = [self._find_slice(app_id, texts[at : at + SLICE_IDS]) for at in range(0, len(texts), SLICE_IDS)]
-        return np.concatenate(found)
+        digests = _digests(np.full(len(texts), app_id, np.int32), texts)
+        order = np.argsort(digests >> HOME_BITS, kind="stable")
+        cuts = np.searchsorted(digests[order] >> HOME_BITS, np.arange(len(self._tables) + 1)).tolist()
+        pairs = []
+        for table, rows in zip(self._tables, (order[start:end] for start, end in pairwise(cuts)), strict=True):
+            if len(rows):
+                positions, users = table.probe(digests[rows], self._digests.data)
+                pairs.append((rows[positions], users))
+        rows = np.concatenate([rows for rows, _ in pairs])
+        users = np.concatenate([users for _, users in pairs])
+        again = np.argsort(rows, kind="stable")  # in the order of the texts, which lie in memory in that order
+        rows, users = rows[again], users[again]
+        right = self._verified(app_id, texts, rows, users)
+        found = np.zeros(len(texts), np.uint32)
+        np.maximum.at(found, rows[right], users[right])
+        return found
 
     def text(self, user: int) -> str:
         """The external id of a user; empty when it has none."""
@@ -157,7 +189,7 @@ class Identities:
     def put_many(self, users: NDArray[np.uint32], app_ids: NDArray[np.int32], texts: Sequence[str]) -> None:
         """Gives users that have none their external ids; the user table knows their apps already."""
         digests = _digests(app_ids, texts)
-        self._places.data[users] = self._texts.put_list([_raw(text) for text in texts])
+        self._places.data[users] = self._texts.put_list(_raws(texts))
         self._digests.data[users] = digests
         order = np.argsort(digests >> HOME_BITS, kind="stable")
         users, digests = users[order], digests[order]
@@ -189,31 +221,28 @@ class Identities:
         users = users[self._digests.data[users] >> HOME_BITS == number]
         table.renew(users, self._digests.data[users])
 
-    def _find_slice(self, app_id: int, texts: Sequence[str]) -> NDArray[np.uint32]:
-        digests = _digests(np.full(len(texts), app_id, np.int32), texts)
-        raws = np.array([_raw(text) for text in texts])
-        order = np.argsort(digests >> HOME_BITS, kind="stable")
-        cuts = np.searchsorted(digests[order] >> HOME_BITS, np.arange(len(self._tables) + 1)).tolist()
-        found = np.zeros(len(texts), np.uint32)
-        for number, table in enumerate(self._tables):
-            waiting = order[cuts[number] : cuts[number + 1]]
-            at = table.homes(digests[waiting])
-            while len(waiting):
-                users = table.data[at]
-                same = (self._digests.data[users] == digests[waiting]) & (self._apps.data[users] == app_id)
-                same &= users > found[waiting]
-                rows, users_same = waiting[same], users[same]
-                if len(rows):
-                    right = self._texts.get_many(self._places.data[users_same]) == raws[rows]
-                    found[rows[right]] = users_same[right]
-                more = users != 0
-                waiting, at = waiting[more], at[more] + 1
-        return found
+    def _verified(
+        self, app_id: int, texts: Sequence[str], rows: NDArray[np.intp], users: NDArray[np.uint32]
+    ) -> NDArray[np.intp]:
+        mine = np.flatnonzero(self._apps.data[users] == app_id)
+        raws = _raws(texts)
+        step = max(1, COMPARED_BYTES_MAX // max(1, *map(len, raws)))
+        right = np.zeros(len(mine), np.bool_)
+        for start in range(0, len(mine), step):
+            part = mine[start : start + step]
+            asked = np.array([raws[row] for row in rows[part].tolist()])
+            right[start : start + step] = self._texts.get_many(self._places.data[users[part]]) == asked
+        return mine[right]
 
 
 def _raw(text: str) -> bytes:
     # PostgreSQL holds no NUL; a text that ends in one must not match the padding, so it matches nothing.
     return text.encode("utf-8", "surrogatepass") if "\0" not in text else b"\xff"
+
+
+def _raws(texts: Sequence[str]) -> list[bytes]:
+    raws = "\0".join(texts).encode("utf-8", "surrogatepass").split(b"\0")
+    return raws if len(raws) == len(texts) else [_raw(text) for text in texts]
 
 
 def _digest(app_id: int, text: str) -> int:
