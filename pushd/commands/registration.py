@@ -18,6 +18,7 @@ from pushd.model.device import GatewayName, Kind, Registration
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Language, script, region and variants (RFC 5646 section 2.1), also with Java's and iOS's underscores.
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_@][A-Za-z0-9=]{1,16})*")
+_APNS = frozenset(kind for kind in Kind if kind.gateway is GatewayName.APNS)
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")
 
@@ -52,7 +53,7 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
     token, kind = registration.token, registration.kind
     if token is None:
         return None
-    if kind.gateway is GatewayName.APNS:
+    if kind in _APNS:
         if not registration.bundle:
             faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
         try:

@@ -1,0 +1,122 @@
+"""Commands over a real store and a real index, with a fan-out that only remembers what it was asked."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from pushd.bitset import Devices
+from pushd.clock import SystemClock
+from pushd.cluster.node import Node
+from pushd.commands import devices
+from pushd.commands.context import Context
+from pushd.config import Config
+from pushd.errors import PushdError
+from pushd.model.app import App, Settings
+from pushd.model.device import Device, GatewayName, Registration
+from pushd.model.notification import Ledger, Notification
+from pushd.outcome import Outcome, Reason, Reasons
+from pushd.store.embedded import EmbeddedServer
+from pushd.store.store import Store
+from pushd.targeting.index import Index
+
+DEAD = Reason(64, "Unregistered", Outcome.UNREGISTERED)
+BAD = Reason(65, "BadTopic", Outcome.REJECTED)
+
+
+class RecordingFanout:
+    """Remembers what is released and cancelled; `full` is raised instead of taking more."""
+
+    def __init__(self) -> None:
+        self.reasons = {name.number: Reasons([DEAD, BAD] if name is GatewayName.APNS else []) for name in GatewayName}
+        self.released: list[tuple[Notification, Settings, Devices]] = []
+        self.cancelled: list[int] = []
+        self.live: dict[int, tuple[Ledger, dict[tuple[int, int], int]]] = {}
+        self.full: PushdError | None = None
+
+    def check_room(self, rows: int = 1) -> None:
+        if self.full is not None:
+            raise self.full
+
+    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
+        self.released.append((notification, settings, devices))
+
+    def cancel(self, notification_id: int) -> bool:
+        self.cancelled.append(notification_id)
+        return True
+
+    def ledger(self, notification_id: int) -> Ledger | None:
+        return self.live[notification_id][0] if notification_id in self.live else None
+
+    def counts(self, notification_id: int) -> dict[tuple[int, int], int] | None:
+        return self.live[notification_id][1] if notification_id in self.live else None
+
+    def credentials_changed(self) -> None:
+        return None
+
+
+class World:
+    """A context, an app of its own, and short ways to fill it."""
+
+    def __init__(self, context: Context, fanout: RecordingFanout, app: App) -> None:
+        self.context, self.fanout, self.app = context, fanout, app
+        self._tokens = itertools.count(1)
+
+    def token(self) -> str:
+        return f"{self.app.id:032x}{next(self._tokens):032x}"
+
+    async def register(self, install_id: str, **fields) -> Device:
+        fields = {"bundle": "example.app", "token": self.token(), **fields}
+        return await devices.register(self.context, self.app.id, Registration(install_id=install_id, **fields))
+
+    async def another_app(self) -> World:
+        return World(self.context, self.fanout, await self.context.store.apps.create("another", Settings()))
+
+    async def reloaded(self) -> Index:
+        """An index made from what is stored."""
+        index = Index()
+        async with self.context.store.snapshot() as snapshot:
+            async for users in self.context.store.users.load(snapshot):
+                index.apply_users(users)
+            async for rows in self.context.store.devices.load(snapshot):
+                index.apply_devices(rows)
+        return index
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def stored() -> AsyncIterator[tuple[Store, Node]]:
+    """A store that the tests of this folder share: each works in an app of its own."""
+    folder = tempfile.mkdtemp()  # pytest's own cannot be passed by the account that PostgreSQL runs as
+    postgres = EmbeddedServer(Path(folder))
+    store = Store(Config().store, await postgres.start())
+    await store.start()
+    node = Node(store.database.connect)
+    await node.start()
+    yield store, node
+    await node.stop()
+    await store.stop()
+    await postgres.stop()
+    shutil.rmtree(folder)
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def world(stored: tuple[Store, Node]) -> AsyncIterator[World]:
+    store, node = stored
+    fanout = RecordingFanout()
+    context = Context(
+        store=store,
+        index=Index(),
+        keyring=None,
+        vault=None,
+        fanout=fanout,
+        clock=SystemClock(),
+        config=Config(),
+        node_id=node.id,
+    )
+    yield World(context, fanout, await store.apps.create("one", Settings(default_title="Orchard")))
+    await context.finish(5)
