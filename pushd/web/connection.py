@@ -86,7 +86,8 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_arrived()
-        elif self._current_request is None and not self._messages and not self._force_close:
+        elif (self._waiter is not None or not before) and not self._force_close:
+            # Waiting for a head. Between a head and its handler's first step there is no request yet, but a body may come.
             self._head_bytes += len(data)
             if self._head_timer is None:
                 self._await_head()
