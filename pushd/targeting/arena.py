@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.targeting.columns import STEP_ROWS_MAX, STEP_ROWS_MIN, Column
+from pushd.targeting.columns import Column
 
 ROW_BITS = 27
 """A place is a slab's number (from 1) above the row's; 0 is no place. 134 million rows of a width are room enough."""
@@ -25,11 +25,11 @@ TEXT_WIDTHS = (
 class Slab:
     """Rows of one width. Rows that were freed are taken again before new ones."""
 
-    __slots__ = ("data", "holes", "open", "used", "width")
+    __slots__ = ("holes", "open", "rows", "used", "width")
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.data: NDArray[np.bytes_] = np.zeros(0, f"S{width}")
+        self.rows = Column(f"S{width}")
         self.used = 0
         self.holes = Column(np.uint32)
         self.open = 0
@@ -40,7 +40,8 @@ class Slab:
             self.open -= 1
             return self.holes.cells[self.open]
         self.used += 1
-        self._reach(self.used)
+        assert self.used <= ROW_MASK + 1, "a slab is full"
+        self.rows.reach(self.used)
         return self.used - 1
 
     def claim_many(self, count: int) -> NDArray[np.intp] | slice:
@@ -48,7 +49,8 @@ class Slab:
         again = min(count, self.open)
         fresh = slice(self.used, self.used + count - again)
         self.used = fresh.stop
-        self._reach(self.used)
+        assert self.used <= ROW_MASK + 1, "a slab is full"
+        self.rows.reach(self.used)
         if not again:
             return fresh
         self.open -= again
@@ -66,13 +68,6 @@ class Slab:
         self.holes.reach(self.open + len(rows))
         self.holes.data[self.open : self.open + len(rows)] = rows
         self.open += len(rows)
-
-    def _reach(self, rows: int) -> None:
-        size = len(self.data)
-        if rows > size:
-            assert rows <= ROW_MASK + 1, "a slab is full"
-            # In place, as in `Column.reach`; and as there, views never outlive the call that made them.
-            self.data.resize(max(rows, size + min(max(size >> 3, STEP_ROWS_MIN), STEP_ROWS_MAX)), refcheck=False)
 
 
 class Arena:
@@ -94,20 +89,20 @@ class Arena:
         number = self._of_length.item(len(text))
         slab = self._slabs[number]
         row = slab.claim()
-        slab.data[row] = text
+        slab.rows.data[row] = text
         return (number + 1) << ROW_BITS | row
 
     def replace(self, place: int, text: bytes) -> int:
         """The place of a string that stands for the one at `place`, which is given up."""
         if place and text and (place >> ROW_BITS) - 1 == self._of_length.item(len(text)):
-            self._slabs[(place >> ROW_BITS) - 1].data[place & ROW_MASK] = text
+            self._slabs[(place >> ROW_BITS) - 1].rows.data[place & ROW_MASK] = text
             return place
         self.free(place)
         return self.put(text)
 
     def get(self, place: int) -> bytes:
         """The string at a place; empty at 0."""
-        return self._slabs[(place >> ROW_BITS) - 1].data.item(place & ROW_MASK) if place else b""
+        return self._slabs[(place >> ROW_BITS) - 1].rows.data.item(place & ROW_MASK) if place else b""
 
     def free(self, place: int) -> None:
         """Gives a place up; 0 is none."""
@@ -128,7 +123,7 @@ class Arena:
         places = np.zeros(len(texts), np.uint32)
         for number, rows in self._by_slab(lengths):
             chosen = texts if isinstance(rows, slice) else [texts[row] for row in rows.tolist()]
-            places[rows] = self._store(number, np.array(chosen, self._slabs[number].data.dtype))
+            places[rows] = self._store(number, np.array(chosen, self._slabs[number].rows.data.dtype))
         return places
 
     def get_many(self, places: NDArray[np.uint32]) -> NDArray[np.bytes_]:
@@ -136,14 +131,14 @@ class Arena:
         numbers = places >> ROW_BITS
         first = int(numbers[0]) if len(numbers) else 0
         if first and (numbers == first).all():
-            return self._slabs[first - 1].data.take(places & ROW_MASK)
+            return self._slabs[first - 1].rows.data.take(places & ROW_MASK)
         present = np.flatnonzero(np.bincount(numbers, minlength=1)).tolist()
         width = max((self._slabs[number - 1].width for number in present if number), default=1)
         texts = np.zeros(len(places), f"S{width}")
         for number in present:
             if number:
                 rows = np.flatnonzero(numbers == number)
-                texts[rows] = self._slabs[number - 1].data.take(places[rows] & ROW_MASK)
+                texts[rows] = self._slabs[number - 1].rows.data.take(places[rows] & ROW_MASK)
         return texts
 
     def free_many(self, places: NDArray[np.uint32]) -> None:
@@ -156,7 +151,7 @@ class Arena:
     @property
     def nbytes(self) -> int:
         """Bytes held, free rows included."""
-        return sum(slab.data.nbytes + slab.holes.nbytes for slab in self._slabs)
+        return sum(slab.rows.nbytes + slab.holes.nbytes for slab in self._slabs)
 
     @property
     def text_bytes(self) -> int:
@@ -175,7 +170,7 @@ class Arena:
     def _store(self, number: int, texts: NDArray[np.bytes_]) -> NDArray[np.uint32]:
         slab = self._slabs[number]
         rows = slab.claim_many(len(texts))
-        slab.data[rows] = texts
+        slab.rows.data[rows] = texts
         if isinstance(rows, slice):
             rows = np.arange(rows.start, rows.stop, dtype=np.intp)
         places: NDArray[Any] = rows.astype(np.uint32) | np.uint32((number + 1) << ROW_BITS)

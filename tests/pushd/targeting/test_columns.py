@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pushd.targeting.columns import STEP_ROWS_MAX, Column
+from pushd.targeting.columns import Column
 
 
 def test_grows_by_small_steps_and_keeps_what_is_there():
@@ -11,7 +11,7 @@ def test_grows_by_small_steps_and_keeps_what_is_there():
     column.cells[0] = 7
     for rows in (1_000, 100_000, 3_000_000):
         column.reach(rows)
-        assert rows <= len(column.data) <= max(rows, rows + STEP_ROWS_MAX)
+        assert rows <= len(column.data) <= rows * 17 // 16 + 1024
         assert column.cells[0] == 7
     assert not column.data[1:].any()
     assert column.nbytes == 4 * len(column.data)
@@ -32,3 +32,22 @@ def test_reaching_what_is_there_changes_nothing():
     size = len(column.data)
     column.reach(5)
     assert len(column.data) == size
+
+
+def test_rows_that_somebody_still_looks_at_stay_as_they_are():
+    column = Column(np.uint32)
+    column.reach(10)
+    column.cells[3] = 7
+    seen = column.data
+    column.reach(1_000_000)
+    column.cells[3] = 8
+    assert (seen[3], column.data[3]) == (7, 8)
+    assert not column.data[4:].any()
+
+
+def test_byte_strings_are_rows_too():
+    column = Column("S5")
+    column.reach(2_000)
+    column.data[1_999] = b"abcde"
+    column.reach(9_000)
+    assert column.data[1_998:2_001].tolist() == [b"", b"abcde", b""]
