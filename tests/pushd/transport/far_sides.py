@@ -60,6 +60,15 @@ def frame(kind, flags=0, stream=0, body=b""):
     return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
 
 
+async def frames(reader):
+    """The client's frames as (type, flags, stream, body), after its preface."""
+    await reader.readexactly(24)
+    while True:
+        head = await reader.readexactly(9)
+        body = await reader.readexactly(int.from_bytes(head[:3], "big"))
+        yield head[3], head[4], int.from_bytes(head[5:], "big"), body
+
+
 def certificate(directory, *, names=("localhost",), days=10, label="server"):
     """A self-signed certificate, as (file with certificate and key)."""
     key = ec.generate_private_key(ec.SECP256R1())
