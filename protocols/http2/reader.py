@@ -102,7 +102,7 @@ class Reader:
 
     def _may_hurry(self) -> bool:
         """Whether frames may be settled in bulk: nothing is unfinished that one of them could bear on."""
-        return not self._block_stream and self._control.settings_seen and not self._windows.uploads
+        return not self._block_stream and not self._windows.uploads
 
     def _check(self, length: int, kind: int, flags: int, stream: int) -> None:
         """Judges a frame by its header, before its payload is waited for."""

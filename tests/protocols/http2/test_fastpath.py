@@ -189,6 +189,22 @@ def test_every_other_answer_is_a_refusal():
     assert len(summary.bodies) == 150
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_statuses_of_the_same_length(shape):
+    octets = shape(streams(300))
+    for s in (3, 105, 301, 303, 601):  # 404 in place of 200
+        octets = octets.replace(head(s, BLOCK, last=shape is whole), head(s, b"\x8d" + BLOCK[1:], last=shape is whole))
+    summary = same_both_ways([300], octets)
+    assert [s for s, status in summary.statuses.items() if status == 404] == [3, 105, 301, 303, 601]
+    assert len(summary.statuses) == 300
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_open_header_block_lets_nothing_between(shape):
+    summary = same_both_ways([100], frames.frame(frames.HEADERS, 0, 3, b"\x88") + shape(range(5, 105, 2)))
+    assert (summary.error, summary.statuses) == (ErrorCode.PROTOCOL_ERROR, {})
+
+
 def test_blocks_of_differing_lengths():
     octets = b"".join(head(s, block(20 + s % 5), last=True) for s in streams(300))
     octets += in_turn(range(603, 803, 2))
