@@ -1,4 +1,4 @@
-"""GatewayName credentials of an app, per platform and environment; secrets live encrypted in the store."""
+"""Gateway credentials of an app, per platform and environment; secrets live encrypted in the store."""
 
 from __future__ import annotations
 
