@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -49,7 +48,7 @@ class Address:
     """None: never named."""
     token: bytes | None = None
     """None: never named, or lost."""
-    address: uuid.UUID | None = None
+    address: bytes | None = None
     lost: bool = False
     """It had or got an address here that another device has in the end."""
 
@@ -60,7 +59,7 @@ class Folded:
 
     installs: list[Install] = field(default_factory=list)
     addresses: list[Address] = field(default_factory=list)
-    claimed: dict[uuid.UUID, Address | None] = field(default_factory=dict)
+    claimed: dict[bytes, Address | None] = field(default_factory=dict)
     """Every address that was named, and who has it in the end."""
     rows: list[int] = field(default_factory=list)
     """For each registration the place of its device, from 1."""
@@ -88,9 +87,9 @@ def fold(registrations: Sequence[tuple[int, Registration]]) -> Folded:
     return folded
 
 
-def address_of(app_id: int, kind: int, environment: int, token: bytes) -> uuid.UUID:
-    """The 128 bits by which an address is unique: SHA-256 of app, kind, environment and token, cut."""
-    return uuid.UUID(bytes=sha256(b"%d %d %d %b" % (app_id, kind, environment, token)).digest()[:16])
+def address_of(app_id: int, kind: int, environment: int, token: bytes) -> bytes:
+    """The 16 bytes by which an address is unique: SHA-256 of app, kind, environment and token, cut."""
+    return sha256(b"%d %d %d %b" % (app_id, kind, environment, token)).digest()[:16]
 
 
 def _set_address(folded: Folded, address: Address, app_id: int, registration: Registration) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from asyncpg.pgproto.pgproto import UUID
 from numpy.typing import NDArray
 
 from pushd.errors import PushdError
@@ -126,9 +127,9 @@ def _columns(folded: Folded, tags: dict[tuple[int, str], int], routes: list[int]
         [each.environment for each in addresses],
         routes,
         [each.token for each in addresses],
-        [each.address for each in addresses],
+        [UUID(each.address) if each.address is not None else None for each in addresses],
         [each.lost for each in addresses],
-        list(folded.claimed),
+        [UUID(address) for address in folded.claimed],
         [owner.row if owner is not None else 0 for owner in folded.claimed.values()],
     ]
 

@@ -235,16 +235,37 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
     FROM (SELECT u.* FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id ORDER BY u.id) u
 $$;
 
--- Notes a change of devices or users, app by app.
-CREATE FUNCTION note_devices(p_ids int[]) RETURNS void LANGUAGE plpgsql
+-- The images of what was changed, once the change is noted: mostly of one app, and then in one pass over the rows.
+CREATE FUNCTION changed_devices(p_ids int[]) RETURNS device_columns LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+DECLARE
+    images device_columns;
+    low int;
+    high int;
+    ids int[];
+    revisions int[];
 BEGIN
-    PERFORM note_change(1::smallint, d.app_id, array_agg(d.id), array_agg(d.revision))
-        FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id GROUP BY d.app_id;
+    SELECT string_agg(int4send(d.id), ''), string_agg(int4send(d.revision), ''), string_agg(int4send(d.route_id), ''),
+            string_agg(int4send(coalesce(d.user_id, 0)), ''), string_agg(int2send(d.flags), ''),
+            string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
+            string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), ''),
+            string_agg(array_send(d.tags), ''),
+        min(d.app_id), max(d.app_id), array_agg(d.id), array_agg(d.revision)
+        INTO images.ids, images.revisions, images.routes, images.users, images.flags, images.token_bytes, images.tokens,
+            images.tag_counts, images.tags, low, high, ids, revisions
+        FROM (SELECT d.* FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id) d;
+    IF low = high THEN
+        PERFORM note_change(1::smallint, low, ids, revisions);
+    ELSIF low < high THEN
+        PERFORM note_change(1::smallint, d.app_id, array_agg(d.id), array_agg(d.revision))
+            FROM unnest(ids) AS n (id) JOIN devices d ON d.id = n.id GROUP BY d.app_id;
+    END IF;
+    RETURN images;
 END $$;
-CREATE FUNCTION note_users(p_ids int[]) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION changed_users(p_ids int[]) RETURNS user_columns LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
     PERFORM note_change(2::smallint, u.app_id, array_agg(u.id), array_agg(u.revision))
         FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id GROUP BY u.app_id;
+    RETURN user_images(p_ids);
 END $$;

@@ -6,28 +6,27 @@ CREATE FUNCTION users_of(p_now timestamptz, p_apps int[], p_external text[], OUT
 LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     missing record;
-    fresh int[];
+    known int[];
 BEGIN
     created := '{}';
-    SELECT coalesce(array_agg(coalesce(u.id, 0) ORDER BY n.row), '{}') INTO ids
+    SELECT coalesce(array_agg(coalesce(u.id, 0) ORDER BY n.row), '{}') INTO known
         FROM unnest(p_apps, p_external) WITH ORDINALITY AS n (app, external, row)
         LEFT JOIN users u ON u.app_id = n.app AND u.external_id = n.external AND u.deleted_at IS NULL;
-    IF 0 <> ALL (ids) THEN
+    ids := known;
+    IF 0 <> ALL (known) THEN
         RETURN;
     END IF;
     FOR missing IN
-        SELECT n.app, array_agg(n.external ORDER BY n.row) AS names
-        FROM unnest(p_apps, p_external, ids) WITH ORDINALITY AS n (app, external, id, row)
-        WHERE n.id = 0 GROUP BY n.app ORDER BY n.app
+        SELECT n.app, count(*)::int AS count FROM unnest(p_apps, known) AS n (app, id) WHERE n.id = 0 GROUP BY 1 ORDER BY 1
     LOOP
-        fresh := allocate_ids(2::smallint, missing.app, cardinality(missing.names));
-        INSERT INTO users (id, app_id, external_id, created_at)
-            SELECT n.id, missing.app, n.name, p_now FROM unnest(fresh, missing.names) AS n (id, name);
-        created := created || fresh;
+        created := created || allocate_ids(2::smallint, missing.app, missing.count);
     END LOOP;
-    SELECT array_agg(u.id ORDER BY n.row) INTO ids
-        FROM unnest(p_apps, p_external) WITH ORDINALITY AS n (app, external, row)
-        JOIN users u ON u.app_id = n.app AND u.external_id = n.external AND u.deleted_at IS NULL;
+    SELECT array_agg(CASE n.id WHEN 0 THEN created[n.place] ELSE n.id END ORDER BY n.row) INTO ids
+        FROM (SELECT n.id, n.row, row_number() OVER (PARTITION BY n.id = 0 ORDER BY n.app, n.row) AS place
+              FROM unnest(p_apps, known) WITH ORDINALITY AS n (app, id, row)) n;
+    INSERT INTO users (id, app_id, external_id, created_at)
+        SELECT n.id, n.app, n.external, p_now
+        FROM unnest(known, ids, p_apps, p_external) AS n (known, id, app, external) WHERE n.known = 0;
 END $$;
 
 -- Writes users, each given once. Bits of p_mask: 1 email, 2 tags, 4 attributes.
@@ -56,9 +55,9 @@ BEGIN
         WHERE u.id = g.id
         RETURNING u.id, u.revision <> old.revision AS moved
     )
-    SELECT coalesce(array_agg(w.id), '{}') || created INTO changed FROM written w WHERE w.moved AND w.id <> ALL (created);
-    PERFORM note_users(changed);
-    images := user_images(changed);
+    SELECT array_agg(c.id) INTO changed
+        FROM (SELECT w.id FROM written w WHERE w.moved UNION SELECT n.id FROM unnest(created) AS n (id)) c;
+    images := changed_users(changed);
 END $$;
 
 -- Registers addresses. Installs, devices and claimed addresses are each given once, folded in order by the caller.
@@ -202,10 +201,8 @@ BEGIN
 
     SELECT coalesce(array_agg(d.id), '{}') || fresh INTO changed
         FROM unnest(touched, revisions) AS n (id, revision) JOIN devices d ON d.id = n.id AND d.revision <> n.revision;
-    PERFORM note_users(u_created);
-    PERFORM note_devices(changed);
-    images := device_images(changed);
-    users := user_images(u_created);
+    images := changed_devices(changed);
+    users := changed_users(u_created);
 END $$;
 
 -- Deletes devices: tombstones stay for the readers of the feed, and an install without devices goes.
@@ -227,8 +224,7 @@ BEGIN
     SELECT coalesce(array_agg(id), '{}'), array_agg(DISTINCT install) INTO gone, homes FROM dead;
     DELETE FROM installs i USING unnest(homes) AS n (id) WHERE i.id = n.id
         AND NOT EXISTS (SELECT FROM devices d WHERE d.install = i.id AND d.deleted_at IS NULL);
-    PERFORM note_devices(gone);
-    images := device_images(gone);
+    images := changed_devices(gone);
 END $$;
 
 -- Deletes a user; what was his belongs to nobody.
@@ -252,10 +248,8 @@ BEGIN
         WHERE d.install = freed.id AND d.deleted_at IS NULL RETURNING d.id
     )
     SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
-    PERFORM note_users(ARRAY[gone]);
-    PERFORM note_devices(changed);
-    images := user_images(ARRAY[gone]);
-    devices := device_images(changed);
+    images := changed_users(ARRAY[gone]);
+    devices := changed_devices(changed);
 END $$;
 
 -- Brings back devices that were retired since a time, at most p_limit of them.
@@ -279,6 +273,5 @@ BEGIN
     )
     SELECT coalesce(array_agg(back.id), '{}') INTO revived FROM back;
     count := cardinality(revived);
-    PERFORM note_devices(revived);
-    images := device_images(revived);
+    images := changed_devices(revived);
 END $$;

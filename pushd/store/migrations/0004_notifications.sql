@@ -284,8 +284,7 @@ BEGIN
             RETURNING d.id
         )
         SELECT coalesce(array_agg(struck.id), '{}') INTO dead FROM struck;
-        PERFORM note_devices(dead);
-        retired := device_images(dead);
+        retired := changed_devices(dead);
     END IF;
 END $$;
 
