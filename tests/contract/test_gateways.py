@@ -1,0 +1,336 @@
+"""One suite over every gateway: what the fan-out relies on, whatever the vendor. A gateway joins with a `Far`.
+
+A far side answers by device number: what each answer of the contract is called in its vendor's words is its own affair.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import msgspec
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from pushd.batch import Batch, Lane, Rendered
+from pushd.config import ApnsConfig, TransportConfig
+from pushd.gateway import Gateway
+from pushd.gateways.apns import ApnsGateway
+from pushd.model.credential import ApnsToken
+from pushd.model.device import Environment, Kind, Route
+from pushd.outcome import COMMON_REASONS, Outcome
+from pushd.simulator.faults import Answer, Close, Fault, Goaway, Silence
+from pushd.simulator.simulator import Simulator
+
+pytestmark = pytest.mark.asyncio
+
+QUICK = TransportConfig(
+    connect_timeout_s=1.0,
+    settings_timeout_s=0.5,
+    response_timeout_s=0.4,
+    ping_after_s=0.25,
+    ping_timeout_s=0.25,
+    drain_timeout_s=0.4,
+    window_timeout_s=0.5,
+    queue_timeout_s=0.8,
+    close_timeout_s=0.2,
+    connect_backoff_base_s=0.02,
+    connect_backoff_cap_s=0.1,
+    connects_per_minute_max=10_000,
+)
+
+
+class Far(ABC):
+    """A gateway and the vendor that it talks to."""
+
+    route: Route
+    gateway: Gateway
+    payload: Rendered
+
+    @abstractmethod
+    async def start(self, directory, transport: TransportConfig): ...
+
+    @abstractmethod
+    async def stop(self): ...
+
+    @abstractmethod
+    def token(self, number: int) -> str: ...
+
+    @abstractmethod
+    def received(self) -> dict[str, int]:
+        """Accepted pushes by token."""
+
+    @abstractmethod
+    def refuse(self, number: int): ...
+
+    @abstractmethod
+    def kill(self, number: int):
+        """The device's token is dead; the answer says since when, in ms, where the vendor says so."""
+
+    @abstractmethod
+    def throttle(self, number: int, retry_after: str): ...
+
+    @abstractmethod
+    def outage(self): ...
+
+    @abstractmethod
+    def silence(self, number: int): ...
+
+    @abstractmethod
+    def refuse_credential(self): ...
+
+    @abstractmethod
+    def babble(self, number: int):
+        """An answer that is no answer of this vendor."""
+
+    @abstractmethod
+    def cut(self, number: int):
+        """The connection ends when this device's push comes."""
+
+    @abstractmethod
+    def leave(self):
+        """The vendor takes nothing more on this connection, politely."""
+
+    def batch(self, rows: int, first: int = 1, payloads=None, credential_id: int = 1, lane: Lane = Lane.BULK) -> Batch:
+        ids = np.arange(first, first + rows, dtype=np.uint32)
+        return Batch(
+            route=self.route,
+            credential_id=credential_id,
+            lane=lane,
+            ids=ids,
+            tokens=np.array([self.token(number).encode() for number in ids.tolist()]),
+            revisions=np.ones(rows, np.int32),
+            notifications=11,
+            payloads=payloads or self.payload,
+        )
+
+    async def send(self, rows: int, first: int = 1, **rest) -> Batch:
+        batch = self.batch(rows, first, **rest)
+        await asyncio.wait_for(self.gateway.send(batch), 10)
+        assert not batch.pending
+        return batch
+
+    def outcomes(self, batch: Batch) -> list[Outcome]:
+        return [self.gateway.reasons.outcome(code) for code in batch.outcomes.tolist()]
+
+
+class ApnsFar(Far):
+    """The APNs gateway and the simulator."""
+
+    route = Route(1, Kind.APNS, Environment.PRODUCTION, "com.example.app")
+    payload = Rendered(
+        payload=b'{"aps":{"alert":"hello"}}', headers=(("apns-push-type", "alert"), ("apns-priority", "10"))
+    )
+
+    async def start(self, directory, transport):
+        self.simulator = Simulator(directory)
+        await self.simulator.start()
+        (key,) = self.simulator.identity.keys.values()
+        pem = self.simulator.identity.pem(key.key_id)
+        secret = ApnsToken(team_id=key.team_id, key_id=key.key_id, private_key=pem)
+        config = ApnsConfig(
+            production_host="localhost", production_port=self.simulator.port, ca_file=str(self.simulator.ca_file)
+        )
+        self.gateway = ApnsGateway(config, transport, self)
+        self.secrets = {1: secret, 2: secret}
+        await self.gateway.start()
+
+    def secret(self, credential_id):
+        return self.secrets.get(credential_id)
+
+    async def stop(self):
+        await self.gateway.stop(0.5)
+        await self.simulator.stop()
+
+    def token(self, number):
+        return f"{number:064x}"
+
+    def received(self):
+        return dict(self.simulator.record.accepted_tokens())
+
+    def _fault(self, action, number=None, **rest):
+        self.simulator.faults.add(Fault(action=action, tokens=[] if number is None else [self.token(number)], **rest))
+
+    def refuse(self, number):
+        self._fault(Answer(reason="PayloadTooLarge"), number)
+
+    def kill(self, number):
+        self._fault(Answer(reason="Unregistered", timestamp=1_700_000_000_000), number)
+
+    def throttle(self, number, retry_after):
+        self._fault(Answer(reason="TooManyRequests", retry_after=retry_after), number)
+
+    def outage(self):
+        self._fault(Answer(reason="ServiceUnavailable"))
+
+    def silence(self, number):
+        self._fault(Silence(), number)
+
+    def refuse_credential(self):
+        self._fault(Answer(reason="InvalidProviderToken"))
+
+    def babble(self, number):
+        self._fault(Answer(status=502, html=True), number)
+
+    def cut(self, number):
+        self._fault(Close(how="abort"), number)
+
+    def leave(self):
+        self._fault(Goaway(last="seen", close_after_ms=100), count=1)
+
+
+FARS = {"apns": ApnsFar}
+
+
+@pytest_asyncio.fixture(params=FARS)
+async def far(request, tmp_path):
+    made = FARS[request.param]()
+    await made.start(tmp_path / "far", msgspec.structs.replace(QUICK))
+    yield made
+    await made.stop()
+
+
+async def test_reasons_are_a_table_that_starts_with_the_common_ones(far):
+    table = far.gateway.reasons
+    for reason in COMMON_REASONS:
+        assert table.by_code[reason.code] is reason
+    assert len(table.by_code) > len(COMMON_REASONS)
+    assert all(0 < code < 256 and table.outcome(code) for code in table.by_code)
+
+
+async def test_accepted(far):
+    batch = await far.send(250)
+    assert set(far.outcomes(batch)) == {Outcome.ACCEPTED}
+    assert far.received() == {far.token(number): 1 for number in range(1, 251)}
+    assert not batch.retry_after
+    assert not batch.invalid_since
+
+
+async def test_an_empty_batch_comes_back(far):
+    await far.send(0)
+
+
+async def test_each_row_its_own_message(far):
+    headers = far.payload.headers
+    payloads = [Rendered(payload=b'{"aps":{"alert":"%d"}}' % number, headers=headers) for number in range(40)]
+    batch = await far.send(40, payloads=payloads)
+    assert set(far.outcomes(batch)) == {Outcome.ACCEPTED}
+
+
+async def test_permanent_refusal(far):
+    far.refuse(2)
+    batch = await far.send(3)
+    assert far.outcomes(batch) == [Outcome.ACCEPTED, Outcome.REJECTED, Outcome.ACCEPTED]
+    assert not batch.invalid_since
+
+
+async def test_dead_token(far):
+    far.kill(3)
+    batch = await far.send(3)
+    assert far.outcomes(batch) == [Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.UNREGISTERED]
+    assert batch.invalid_since == {2: 1_700_000_000_000}
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [("0", 0.0), ("5", 5.0), ("-1", 0.0), ("later", None), ("99999999999", 86_400.0)]
+)
+async def test_throttled(far, retry_after, seconds):
+    far.throttle(1, retry_after)
+    batch = await far.send(2)
+    assert far.outcomes(batch) == [Outcome.THROTTLED, Outcome.ACCEPTED]
+    assert batch.retry_after == ({} if seconds is None else {0: seconds})
+
+
+async def test_outage(far):
+    far.outage()
+    batch = await far.send(20)
+    assert set(far.outcomes(batch)) <= {Outcome.UNAVAILABLE, Outcome.UNPROCESSED, Outcome.LOST}
+    assert Outcome.UNAVAILABLE in far.outcomes(batch)
+
+
+async def test_silence(far):
+    await far.send(1)
+    far.silence(5)
+    batch = await far.send(10)
+    assert far.outcomes(batch) == [Outcome.LOST if number == 5 else Outcome.ACCEPTED for number in range(1, 11)]
+
+
+async def test_credential_refused(far):
+    far.refuse_credential()
+    batch = await far.send(200)
+    assert set(far.outcomes(batch)) == {Outcome.MISCONFIGURED}
+    assert not far.received()
+
+
+async def test_no_credential(far):
+    batch = await far.send(2, credential_id=77)
+    assert set(far.outcomes(batch)) == {Outcome.MISCONFIGURED}
+
+
+async def test_malformed_answer(far):
+    far.babble(1)
+    batch = await far.send(2)
+    assert far.outcomes(batch) == [Outcome.UNAVAILABLE, Outcome.ACCEPTED]
+
+
+async def test_a_cut_connection_loses_or_returns_rows_and_repeats_none(far):
+    await far.send(1, 1_000)
+    far.cut(7)
+    batch = await far.send(50)
+    outcomes = far.outcomes(batch)
+    assert set(outcomes) <= {Outcome.ACCEPTED, Outcome.LOST, Outcome.UNPROCESSED}
+    assert outcomes[6] is Outcome.LOST
+    assert all(count == 1 for count in far.received().values())
+    assert set(far.outcomes(await far.send(5, 2_000))) == {Outcome.ACCEPTED}
+
+
+async def test_a_polite_goodbye_costs_nothing(far):
+    await far.send(1, 1_000)
+    far.leave()
+    sent = [await far.send(20, 1 + 20 * part) for part in range(5)]
+    outcomes = {outcome for batch in sent for outcome in far.outcomes(batch)}
+    assert outcomes <= {Outcome.ACCEPTED, Outcome.UNPROCESSED}
+    assert all(count == 1 for count in far.received().values())
+
+
+async def test_a_cancelled_sender_harms_nobody(far):
+    batches = [far.batch(30, 1 + 30 * part) for part in range(20)]
+    tasks = [asyncio.create_task(far.gateway.send(batch)) for batch in batches]
+    await asyncio.sleep(0.005)
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    for part, batch in enumerate(batches):
+        allowed = {Outcome.ACCEPTED} if part % 2 else {Outcome.ACCEPTED, Outcome.UNPROCESSED}
+        assert set(far.outcomes(batch)) <= allowed
+
+
+async def test_room_shrinks_as_rows_wait_and_lanes_are_apart(far):
+    whole = far.gateway.room(far.route, 1, Lane.BULK)
+    assert whole > 0
+    sending = asyncio.create_task(far.gateway.send(far.batch(whole)))
+    await asyncio.sleep(0)
+    assert far.gateway.room(far.route, 1, Lane.BULK) < whole
+    assert far.gateway.room(far.route, 1, Lane.TRANSACTIONAL) > 0
+    assert far.gateway.room(far.route, 2, Lane.BULK) == whole
+    await sending
+
+
+async def test_a_dropped_credential_is_asked_for_anew(far):
+    await far.send(2)
+    del far.secrets[1]
+    assert set(far.outcomes(await far.send(1, 10))) == {Outcome.ACCEPTED}
+    far.gateway.drop_credential(1)
+    assert set(far.outcomes(await far.send(1, 20))) == {Outcome.MISCONFIGURED}
+
+
+async def test_stop_leaves_no_row_pending(far):
+    await far.send(1, 1_000)
+    far.silence(3)
+    batches = [far.batch(200, 1 + 200 * part) for part in range(5)]
+    tasks = [asyncio.create_task(far.gateway.send(batch)) for batch in batches]
+    await asyncio.sleep(0.01)
+    await far.gateway.stop(0.1)
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert not any(batch.pending for batch in batches)
+    assert set(far.outcomes(await far.send(1))) == {Outcome.UNPROCESSED}
