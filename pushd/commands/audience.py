@@ -47,7 +47,7 @@ class Count(Struct, frozen=True, kw_only=True):
 
 async def count(context: Context, app_id: int, audience: Audience, push_type: PushType) -> Count:
     """What a send of this type would reach, were it made now."""
-    check_text(audience)
+    check_text({"audience": audience})
     found = context.index.resolve(app_id, audience, kinds(push_type))
     by_kind: dict[str, int] = {}
     by_environment: dict[str, int] = {}

@@ -37,15 +37,16 @@ class Taker:
 
 async def answers(source: LineReader, take, *, with_ids: bool = False):
     body = JsonBody(UserChange)
-    return [
-        line async for line in carry_out_lines(source, body, take, clock=SystemClock(), with_ids=with_ids)
-    ]
+    return [line async for line in carry_out_lines(source, body, take, clock=SystemClock(), with_ids=with_ids)]
 
 
 @pytest.mark.asyncio
 async def test_lines_are_counted_and_rejects_are_numbered():
     take = Taker()
-    text = b'{"external_id":"a"}\n\n{"external_id":7}\n{"external_id":"bad"}\nnot json\n{"external_id":"b","x":1}\n{"external_id":"c"}'
+    text = (
+        b'{"external_id":"a"}\n\n{"external_id":7}\n{"external_id":"bad"}\nnot json\n'
+        b'{"external_id":"b","x":1}\n{"external_id":"c"}'
+    )
     lines = await answers(reader(text[:30], text[30:]), take)
     *rejects, progress, summary = lines
     assert [(each.line, each.pointer) for each in rejects if isinstance(each, BulkReject)] == [

@@ -10,8 +10,7 @@ from pushd.model.message import Message
 from pushd.model.notification import Ledger, Send, State
 from pushd.outcome import ACCEPTED, CANCELLED, EXPIRED, UNREACHABLE
 from pushd.store.settlements import Delta, Settlement
-
-from .conftest import BAD, DEAD
+from tests.pushd.commands.world import BAD, DEAD
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -1,4 +1,4 @@
-"""Commands over a real store and a real index, with a fan-out that only remembers what it was asked."""
+"""A context of a real store and a real index, with a fan-out that only remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest_asyncio
 
 from pushd.bitset import Devices
 from pushd.clock import SystemClock
@@ -88,9 +87,9 @@ class World:
         return index
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@asynccontextmanager
 async def stored() -> AsyncIterator[tuple[Store, Node]]:
-    """A store that the tests of this folder share: each works in an app of its own."""
+    """A store on a server of its own, and this process as a node of it."""
     folder = tempfile.mkdtemp()  # pytest's own cannot be passed by the account that PostgreSQL runs as
     postgres = EmbeddedServer(Path(folder))
     store = Store(Config().store, await postgres.start())
@@ -104,9 +103,8 @@ async def stored() -> AsyncIterator[tuple[Store, Node]]:
     shutil.rmtree(folder)
 
 
-@pytest_asyncio.fixture(loop_scope="package")
-async def world(stored: tuple[Store, Node]) -> AsyncIterator[World]:
-    store, node = stored
+async def new_world(store: Store, node: Node) -> World:
+    """A context with an empty index, and an app."""
     fanout = RecordingFanout()
     context = Context(
         store=store,
@@ -118,5 +116,4 @@ async def world(stored: tuple[Store, Node]) -> AsyncIterator[World]:
         config=Config(),
         node_id=node.id,
     )
-    yield World(context, fanout, await store.apps.create("one", Settings(default_title="Orchard")))
-    await context.finish(5)
+    return World(context, fanout, await store.apps.create("one", Settings(default_title="Orchard")))
