@@ -26,7 +26,8 @@ DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d
 USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.revision), '') AS revisions,
     string_agg(int4send(u.app_id), '') AS apps, string_agg(boolsend(u.deleted_at IS NOT NULL), '') AS deleted,
     array_agg(u.external_id) AS external_ids,
-    string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts, string_agg(array_send(u.tags), '') AS tags"""
+    string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts,
+    string_agg(array_send(u.tags), '') AS tags"""
 """What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
 
 _ARRAY_HEADER_BYTES = 20

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Generic, TypeVar
 
 import asyncpg
@@ -30,6 +31,8 @@ Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
 Group = Sequence[tuple[Item, "asyncio.Future[Result]"]]
+
+EXPIRY_INTERVAL_S = 0.5
 
 Write = Callable[[Sequence[Item]], Awaitable[Sequence["Result | PushdError"]]]
 """Commits a group in one transaction; a result, or an error of its own, per item."""
@@ -58,13 +61,14 @@ class Committer(Service, Generic[Item, Result]):
         self._resolve = resolve
         self._abandon = abandon
         self._lanes = lanes
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._queue: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
         """Begins to commit; each lane has one transaction under way at most."""
         for lane in range(self._lanes):
             self.spawn(self._run(), f"{self._name}-committer-{lane}")
+        self.spawn(self._expire(), f"{self._name}-committer-expiry")
 
     async def stop(self) -> None:
         """Ends the lanes; whoever still waits is told to come again."""
@@ -82,12 +86,18 @@ class Committer(Service, Generic[Item, Result]):
         if len(self._queue) >= self._config.group_queue_max:
             raise UnavailableError("Too many writes wait", retry_after_s=self._config.retry_after_s)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        self._queue.append((item, future, monotonic() + self._config.write_timeout_s))
         self._wake.set()
-        try:
-            return await asyncio.wait_for(future, self._config.acquire_timeout_s + self._config.write_timeout_s)
-        except TimeoutError:
-            raise UnavailableError("PostgreSQL is too slow now", retry_after_s=self._config.retry_after_s) from None
+        return await future
+
+    async def _expire(self) -> None:
+        """Tells those who waited too long for their turn to come again. Who has had it is answered by its lane."""
+        while True:
+            await asyncio.sleep(EXPIRY_INTERVAL_S)
+            now = monotonic()
+            while self._queue and (self._queue[0][1].done() or self._queue[0][2] < now):
+                late = self._queue.popleft()[1]
+                _answer(late, UnavailableError("PostgreSQL is too slow now", retry_after_s=self._config.retry_after_s))
 
     async def _run(self) -> None:
         while True:
@@ -95,12 +105,13 @@ class Committer(Service, Generic[Item, Result]):
                 self._wake.clear()
                 await self._wake.wait()
             taken = (self._queue.popleft() for _ in range(min(len(self._queue), self._config.group_rows_max)))
-            group = [each for each in taken if not each[1].done()]
+            group = [(item, future) for item, future, _ in taken if not future.done()]
             try:
                 await self._commit(group)
             finally:
                 for _, future in group:
-                    _answer(future, UnavailableError("The daemon stops", retry_after_s=1))
+                    if not future.done():
+                        _answer(future, UnavailableError("The daemon stops", retry_after_s=1))
 
     async def _commit(self, group: Group[Item, Result]) -> None:
         """Writes a group and answers it; on an error of the data its halves, one after the other."""

@@ -20,7 +20,7 @@ from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.outcomes import Counts, OutcomeDevice, OutcomeReader, Sending
 from pushd.store.resume import Resume, Resumer
-from pushd.store.times import moment, moment_or_none, seconds, seconds_or_none
+from pushd.store.times import seconds, seconds_or_none
 
 INLINE_TARGETS_MAX = 64
 """Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
@@ -301,9 +301,9 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
     return [
         [item.id for item in items],
         [accept.app_id for accept in accepts],
-        [moment(accept.created_at) for accept in accepts],
-        [moment(accept.released_at) for accept in accepts],
-        [moment_or_none(accept.expires_at) for accept in accepts],
+        [accept.created_at for accept in accepts],
+        [accept.released_at for accept in accepts],
+        [accept.expires_at for accept in accepts],
         [accept.send.name for accept in accepts],
         [item.text for item in items],
         [len(accept.targeted) for accept in accepts],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from asyncpg.pgproto.pgproto import UUID
@@ -56,6 +58,7 @@ class Registrar:
         self._database = database
         self._names = names
         self._config = database.config
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self.committer: Committer[_Item, Registered] = Committer("registrations", database.config, self._write_group)
 
     async def register(self, app_id: int, registrations: Sequence[Registration], now: float) -> Registered:
@@ -63,15 +66,20 @@ class Registrar:
         item = _Item(app_id, registrations, now)
         # A chunk of thousands is a transaction of its own: nobody else waits for it in a group.
         if len(registrations) * 10 > self._config.bulk_rows_max:
-            (result,) = await self._write([item], self._config.statement_timeout_s)
+            folded = _fold([item])
+            async with self._turn(app_id):
+                (result,) = await self._write([item], folded, self._config.statement_timeout_s)
             return result
         return await self.committer.submit(item)
 
     async def _write_group(self, items: Sequence[_Item]) -> Sequence[Registered | PushdError]:
-        return await self._write(items, self._config.write_timeout_s)
+        return await self._write(items, _fold(items), self._config.write_timeout_s)
 
-    async def _write(self, items: Sequence[_Item], timeout_s: float) -> Sequence[Registered]:
-        folded = fold([(item.app_id, each) for item in items for each in item.registrations])
+    def _turn(self, app_id: int) -> asyncio.Lock:
+        """Chunks of one app are written in the order they came, and prepared while those before them are written."""
+        return self._turns.setdefault(app_id, asyncio.Lock())
+
+    async def _write(self, items: Sequence[_Item], folded: Folded, timeout_s: float) -> Sequence[Registered]:
         tags = await self._names.tag_ids((each.app_id, each.tags) for each in folded.installs if each.tags)
         routes = await self._names.route_ids(folded)
         now = max(item.now for item in items)
@@ -81,6 +89,10 @@ class Registrar:
         users = unpack_users({key: row[f"u_{key}"] for key in _USER_KEYS}) if row["u_external_ids"] else None
         ids = np.array(row["device_ids"], np.uint32)[np.array(folded.rows, np.intp) - 1]
         return _share(items, ids, rows, users)
+
+
+def _fold(items: Sequence[_Item]) -> Folded:
+    return fold([(item.app_id, each) for item in items for each in item.registrations])
 
 
 _DEVICE_KEYS = ("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "tag_counts", "tags")

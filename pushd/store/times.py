@@ -12,11 +12,6 @@ def moment(seconds: float) -> datetime:
     return _EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
 
 
-def moment_or_none(seconds: float | None) -> datetime | None:
-    """The timestamp, or None for None."""
-    return None if seconds is None else moment(seconds)
-
-
 def seconds(at: datetime) -> float:
     """Seconds since the epoch."""
     return at.timestamp()

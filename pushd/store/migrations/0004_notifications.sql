@@ -151,11 +151,11 @@ END $$;
 SELECT make_partitions(now(), 2);
 
 -- Accepts notifications; each comes with its own id. n_low and n_high cut its devices out of p_devices (n_low 0: none, they
--- are bitmaps in t_*). k_*: idempotency keys, k_row the row of n_* (each key once). A key that is known keeps its
+-- are bitmaps in t_*). Times are seconds since the epoch. k_*: idempotency keys, k_row the row of n_* (each key once). A key that is known keeps its
 -- notification from being written: `replayed` has what it stands for.
 CREATE FUNCTION accept_notifications(
     p_node bigint, p_epoch int, p_keep interval,
-    n_id bigint[], n_app int[], n_created timestamptz[], n_released timestamptz[], n_expires timestamptz[], n_name text[],
+    n_id bigint[], n_app int[], n_created float8[], n_released float8[], n_expires float8[], n_name text[],
     n_send text[], n_targeted int[], n_once boolean[], n_low int[], n_high int[], p_devices int[],
     t_row int[], t_part int[], t_devices bytea[],
     k_row int[], k_key text[], k_hash bytea[], k_answer bytea[]
@@ -172,7 +172,7 @@ BEGIN
     IF cardinality(k_row) > 0 THEN
         WITH put AS (
             INSERT INTO idempotency AS i (app_id, key, body_hash, notification_id, answer, created_at)
-            SELECT n_app[k.row], k.key, k.hash, n_id[k.row], k.answer, n_created[k.row]
+            SELECT n_app[k.row], k.key, k.hash, n_id[k.row], k.answer, to_timestamp(n_created[k.row])
             FROM unnest(k_row, k_key, k_hash, k_answer) AS k (row, key, hash, answer)
             ORDER BY 1, 2
             ON CONFLICT (app_id, key) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,
@@ -187,18 +187,18 @@ BEGIN
             JOIN idempotency i ON i.app_id = n_app[k.row] AND i.key = k.key WHERE k.row = ANY (known);
     END IF;
     INSERT INTO notifications (id, app_id, created_at, released_at, expires_at, name, send, targeted, devices)
-        SELECT s.id, s.app, s.created, s.released, s.expires, s.name, s.send, s.targeted,
-            CASE WHEN s.low > 0 THEN p_devices[s.low:s.high] END
+        SELECT s.id, s.app, to_timestamp(s.created), to_timestamp(s.released), to_timestamp(s.expires), s.name, s.send,
+            s.targeted, CASE WHEN s.low > 0 THEN p_devices[s.low:s.high] END
         FROM unnest(n_id, n_app, n_created, n_released, n_expires, n_name, n_send, n_targeted, n_low, n_high)
             WITH ORDINALITY AS s (id, app, created, released, expires, name, send, targeted, low, high, row)
         WHERE s.row <> ALL (known);
     INSERT INTO runs (notification_id, app_id, node_id, created_at, at_most_once)
-        SELECT s.id, s.app, p_node, s.created, s.once
+        SELECT s.id, s.app, p_node, to_timestamp(s.created), s.once
         FROM unnest(n_id, n_app, n_created, n_once) WITH ORDINALITY AS s (id, app, created, once, row)
         WHERE s.row <> ALL (known);
     IF cardinality(t_row) > 0 THEN
         INSERT INTO targets (notification_id, part, devices, created_at)
-            SELECT n_id[t.row], t.part, t.devices, n_created[t.row]
+            SELECT n_id[t.row], t.part, t.devices, to_timestamp(n_created[t.row])
             FROM unnest(t_row, t_part, t_devices) AS t (row, part, devices) WHERE t.row <> ALL (known);
     END IF;
 END $$;
