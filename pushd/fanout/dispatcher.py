@@ -199,9 +199,6 @@ class Dispatcher(Service):
         flight, settled = self._planner.plan(outlet, rows)
         self.lanes.turn(outlet)
         self._recorder.settle(settled, None)
-        moved, self._planner.moved = self._planner.moved, []
-        for wave in moved:
-            self.place(wave)
         if flight is not None:
             for campaign, start, end in flight.spans():
                 campaign.in_flight += end - start
@@ -210,6 +207,10 @@ class Dispatcher(Service):
                 self._budget(outlet.key).sent(len(flight.batch), now)
             self._flights.add(flight)
             self.spawn(self._fly(flight), "batch")
+        # After what flies is counted: a moved wave may end at once, and its campaign must not look spent by that.
+        moved, self._planner.moved = self._planner.moved, []
+        for wave in moved:
+            self.place(wave)
         for each in settled:
             self._recorder.finish_if_spent(each.campaign)
 

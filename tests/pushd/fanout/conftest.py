@@ -23,14 +23,15 @@ from pushd.targeting.index import Index
 from tests.pushd.fanout.doubles import MemorySettlements, OneCredential, ScriptedGateway
 
 QUICK = {"retry_base_s": 0.01, "retry_cap_s": 0.05, "unprocessed_pause_s": 0.01, "settle_interval_ms": 5}
+BUNDLE = "com.example.app"
 LIVE = DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED
 
 
-def rows(ids, *, app_id=1, revision=1, flags=LIVE, user_ids=None, route_id=None):
+def rows(ids, *, app_id=1, revision=1, flags=LIVE, user_ids=None, route_id=None, bundle=BUNDLE):
     """Images of devices with made-up tokens."""
     ids = np.asarray(ids, np.uint32)
     count = len(ids)
-    route = Route(app_id, Kind.APNS, Environment.PRODUCTION, "com.example.app")
+    route = Route(app_id, Kind.APNS, Environment.PRODUCTION, bundle)
     number = route_id or app_id
     return DeviceRows(
         ids=ids,

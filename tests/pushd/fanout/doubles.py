@@ -111,17 +111,24 @@ class MemorySettlements:
 
 
 class OneCredential:
-    """A keyring with one credential for everything; `id` None: none at all."""
+    """A keyring with one credential for everything but the bundles in `without`; `id` None: none at all."""
 
     def __init__(self, credential_id=7):
         self.id = credential_id
+        self.without = set()
+        self.secrets = {}
         self.paused = {}
         self.pauses = []
 
     def find(self, route):
-        return self.id
+        return None if route.bundle in self.without else self.id
+
+    def secret(self, credential_id):
+        return self.secrets.setdefault(credential_id, object()) if credential_id == self.id else None
 
     def state(self, credential_id, bundle=None):
+        if credential_id != self.id:
+            return None
         paused = self.paused.get((credential_id, None)) or self.paused.get((credential_id, bundle))
         return CredentialState.PAUSED if paused else CredentialState.ACTIVE
 

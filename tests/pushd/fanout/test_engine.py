@@ -323,3 +323,19 @@ async def test_rows_that_no_link_took_are_free_of_attempts_but_rest(bench):
     assert len(one.gateway.batches) == 7
     assert one.store.codes(1) == {ACCEPTED.code: 10}
     assert np.all([len(batch) == 10 for batch in one.gateway.batches])
+
+
+async def test_devices_that_moved_to_a_bundle_without_a_credential_do_not_end_what_flies(bench):
+    one = await bench()
+    one.keyring.without = {"com.example.other"}
+    one.index.apply_devices(rows(range(1, 11)))
+    one.release(notification(1), range(1, 11))
+    one.index.apply_devices(rows([4], revision=2, route_id=77, bundle="com.example.other"))
+    one.gateway.gate.clear()
+    await one.until(lambda: one.gateway.in_flight == 9)
+    await asyncio.sleep(0.03)
+    assert not one.store.finished, "nine rows have no outcome yet"
+    one.gateway.gate.set()
+    await one.done(1)
+    assert one.store.codes(1) == {ACCEPTED.code: 9, NO_CREDENTIAL.code: 1}
+    assert one.fanout.backlog == 0
