@@ -52,7 +52,9 @@ class Server:
         self._loop = loop
         self._directory = tempfile.mkdtemp(prefix="pushd-test-")
         # Processes are killed in these tests, never the machine: what the system holds is durable enough.
-        self.embedded = EmbeddedServer(self._directory, BINDIRS[version], settings={"fsync": "off", "max_connections": "100"})
+        self.embedded = EmbeddedServer(
+            self._directory, BINDIRS[version], settings={"fsync": "off", "max_connections": "100"}
+        )
         self._numbers = itertools.count()
         self.dsn = ""
 

@@ -1,0 +1,143 @@
+"""Apps, their keys and credentials; and that nobody sees another's."""
+
+from __future__ import annotations
+
+import hashlib
+
+import asyncpg
+import pytest
+
+from pushd.bitset import Devices
+from pushd.errors import ConflictError, NotFoundError
+from pushd.model.app import Role, Settings
+from pushd.model.credential import CredentialState
+from pushd.model.device import Environment, GatewayName
+from pushd.model.user import UserChange
+from tests.integration.store.samples import NOW, accept, registration
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_apps_are_created_read_listed_and_changed(store):
+    made = [await store.apps.create(f"app {number}", Settings(time_zone="Europe/Berlin")) for number in range(3)]
+    assert await store.apps.get(made[1].id) == made[1]
+    assert list(await store.apps.list(made[0].id, 10)) == made[1:]
+    assert list(await store.apps.list(0, 1)) == made[:1]
+    changed = await store.apps.update(made[0].id, "another", None)
+    assert changed.name == "another"
+    assert changed.settings.time_zone == "Europe/Berlin"
+    assert (await store.apps.update(made[0].id, None, Settings())).settings == Settings()
+    assert await store.apps.update(999, "x", None) is None
+    assert await store.apps.get(999) is None
+
+
+async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, other, node):
+    _, secret = await store.keys.create(app.id, Role.SERVER, "server")
+    await store.credentials.put(app.id, GatewayName.APNS, Environment.SANDBOX, "c", {}, lambda _: b"x")
+    done = await store.devices.register_many(app.id, [registration(1, user_id="u", tags=["t"])], NOW)
+    kept = await store.devices.register_many(other.id, [registration(1)], NOW)
+    running = await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    assert await store.apps.delete(app.id)
+    assert not await store.apps.delete(app.id)
+    assert await store.apps.get(app.id) is None
+    store.keys.forget()
+    assert await store.keys.authenticate(secret) is None
+    assert await store.credentials.load_active() == []
+    assert (await store.notifications.get(app.id, running.id)).notification.state == "cancelled"
+    with pytest.raises(NotFoundError):
+        await store.devices.register_many(app.id, [registration(2)], NOW)
+    await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
+    await store.maintenance.purge()
+    for table in ("devices", "installs", "users", "tags"):
+        assert await store.database.fetchval(f"SELECT count(*) FROM {table} WHERE app_id = $1", app.id) == 0
+    assert len(await store.devices.images(done.ids)) == 0
+    assert len(await store.devices.images(kept.ids)) == 1
+
+
+async def test_of_a_key_only_its_digest_is_stored(store, app, dsn):
+    key, secret = await store.keys.create(app.id, Role.DEVICE, "client")
+    assert secret.startswith("pushd_device_")
+    assert len(secret) == len("pushd_device_") + 43
+    assert secret.startswith(key.hint)
+    row = await store.database.fetchrow("SELECT to_jsonb(k) AS all, digest FROM api_keys k")
+    assert secret not in row["all"]
+    assert row["digest"] == hashlib.sha256(secret.encode()).digest()
+    assert await store.keys.authenticate(secret) == key
+    assert await store.keys.authenticate(secret + "x") is None
+    assert await store.keys.authenticate("\udc80") is None
+
+
+async def test_known_keys_do_not_need_the_database_and_revoked_ones_are_none(store, app, other):
+    key, secret = await store.keys.create(app.id, Role.SERVER, "server")
+    await store.keys.authenticate(secret)
+    reads = store.database.fetchrow
+    store.database.fetchrow = None
+    assert await store.keys.authenticate(secret) == key
+    store.database.fetchrow = reads
+    assert await store.keys.revoke(other.id, key.id) is None
+    revoked = await store.keys.revoke(app.id, key.id)
+    assert revoked.revoked_at is not None
+    assert await store.keys.revoke(app.id, key.id) == revoked
+    assert await store.keys.authenticate(secret) is None
+    assert list(await store.keys.list(app.id)) == [revoked]
+
+
+async def test_admin_keys_belong_to_no_app(store, app):
+    admin, _ = await store.keys.create(None, Role.ADMIN, "first")
+    assert list(await store.keys.list(None)) == [admin]
+    assert list(await store.keys.list(app.id)) == []
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.keys.create(app.id, Role.ADMIN, "no")
+
+
+async def test_credentials_are_sealed_for_their_id_replaced_paused_and_deleted(store, app, other):
+    place = (app.id, GatewayName.APNS, Environment.PRODUCTION)
+    made = await store.credentials.put(*place, "main", {"team_id": "T"}, lambda id_: b"sealed %d" % id_)
+    assert made.state is CredentialState.ACTIVE
+    with pytest.raises(ConflictError):
+        await store.credentials.put(*place, "main", {}, lambda _: b"")
+    paused = await store.credentials.set_state(app.id, made.id, CredentialState.PAUSED, "refused")
+    assert paused.paused_reason == "refused"
+    replaced = await store.credentials.put(
+        *place, "newer", {"team_id": "U"}, lambda id_: b"again %d" % id_, credential_id=made.id
+    )
+    assert (replaced.id, replaced.name, replaced.state) == (made.id, "newer", CredentialState.ACTIVE)
+    (row,) = await store.credentials.load_active()
+    assert row.sealed == b"again %d" % made.id
+    assert await store.credentials.get(other.id, made.id) is None
+    assert await store.credentials.set_state(other.id, made.id, CredentialState.PAUSED, None) is None
+    assert not await store.credentials.delete(other.id, made.id)
+    moved = (other.id, *place[1:])
+    assert await store.credentials.put(*moved, "stolen", {}, lambda _: b"", credential_id=made.id) is None
+    assert await store.credentials.delete(app.id, made.id)
+    assert list(await store.credentials.list(app.id)) == []
+
+
+async def test_a_tenant_cannot_see_or_touch_another_s_anything(store, app, other, node):
+    mine = await store.devices.register_many(app.id, [registration(1, user_id="u", tags=["t"])], NOW)
+    device_id = int(mine.ids[0])
+    sent = await store.notifications.accept(accept(app.id, node.id, Devices([device_id])))
+    assert await store.devices.get(other.id, device_id) is None
+    assert list(await store.devices.list(other.id, 0, 10)) == []
+    assert list(await store.devices.list(other.id, 0, 10, install_id="install-1")) == []
+    assert list(await store.devices.list(other.id, 0, 10, user_id="u")) == []
+    assert len(await store.devices.delete_many(other.id, [device_id], NOW)) == 0
+    assert (await store.devices.revive(other.id, 0)).count == 0
+    assert await store.users.get(other.id, "u") is None
+    assert await store.users.get_number(other.id, 1) is None
+    assert await store.users.delete(other.id, "u") is None
+    assert await store.notifications.get(other.id, sent.id) is None
+    assert list(await store.notifications.list(other.id, 0, 10)) == []
+    assert await store.notifications.cancel(other.id, sent.id) is None
+    assert not await store.notifications.rename(other.id, sent.id, "x")
+    assert await store.notifications.counts(other.id, sent.id) == {}
+    assert list(await store.notifications.pending_devices(other.id, sent.id, 0, 10)) == []
+    # The same install, token and user elsewhere is somebody else.
+    theirs = await store.devices.register_many(other.id, [registration(1, user_id="u", tags=["T"])], NOW)
+    assert theirs.ids[0] != device_id
+    assert theirs.rows.ids.tolist() == theirs.ids.tolist()
+    assert (await store.devices.get(app.id, device_id)).reachable
+    assert (await store.devices.get(other.id, int(theirs.ids[0]))).tags == ["T"]
+    assert (await store.users.put_many(other.id, [UserChange(external_id="u")]))[0] != [
+        (await store.users.get(app.id, "u")).id
+    ]
