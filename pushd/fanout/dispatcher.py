@@ -200,6 +200,7 @@ class Dispatcher(Service):
         self.lanes.turn(outlet)
         self._recorder.settle(settled, None)
         if flight is not None:
+            flight.secret = self._keyring.secret(outlet.key.credential_id)
             for campaign, start, end in flight.spans():
                 campaign.in_flight += end - start
             outlet.acquire(len(flight.batch))
@@ -274,6 +275,11 @@ class Dispatcher(Service):
                 for wave in [each for each in outlet.waves if outlet.held and each.campaign.expired(now, each.attempt)]:
                     outlet.drop(wave)
                     self.end(wave, EXPIRED.code)
-            for key in self.lanes.prune():
-                self._budgets.pop(key, None)
+            self._forget_idle()
             self.pump_soon()
+
+    def _forget_idle(self) -> None:
+        now = self._clock.monotonic()
+        self.lanes.prune(now)
+        self._budgets = {key: budget for key, budget in self._budgets.items() if not budget.idle(now)}
+        self._harvester.forget_idle(now)

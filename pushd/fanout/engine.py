@@ -72,7 +72,17 @@ class Fanout(Service):
             gateways=gateways,
             keyring=keyring,
             planner=Planner(index, clock, _render),
-            harvester=Harvester(config, gateways, self._recorder, later, backoff, clock, self._credential_refused),
+            harvester=Harvester(
+                config,
+                gateways,
+                self._recorder,
+                later,
+                backoff,
+                clock,
+                refused=self._credential_refused,
+                place=self._place,
+                secret=keyring.secret,
+            ),
             recorder=self._recorder,
             settlements=settlements,
             later=later,
@@ -220,6 +230,10 @@ class Fanout(Service):
         for wave in waves:
             self._dispatcher.place(wave)
         self._recorder.finish_if_spent(campaign)
+
+    def _place(self, wave: Wave) -> None:
+        """Queues rows that came back from a gateway."""
+        self._dispatcher.place(wave)
 
     def _end(self, campaign: Campaign, devices: Devices, code: int) -> None:
         """Settles rows whose route is not known; the common codes mean the same for every gateway."""

@@ -40,6 +40,8 @@ class Harvester:
         backoff: Backoff,
         clock: Clock,
         refused: Callable[[int, str, str | None], None],
+        place: Callable[[Wave], None],
+        secret: Callable[[int], object],
     ) -> None:
         self._config = config
         self._gateways = gateways
@@ -48,6 +50,8 @@ class Harvester:
         self._backoff = backoff
         self._clock = clock
         self._refused = refused
+        self._place = place
+        self._secret = secret
         self.breakers: dict[int, RetireBreaker] = {}
 
     def harvest(self, flight: Flight) -> int:
@@ -71,6 +75,11 @@ class Harvester:
             self._recorder.finish_if_spent(campaign)
         return count
 
+    def forget_idle(self, now: float) -> None:
+        """Forgets the breakers of credentials that had no answer within the window."""
+        self.breakers = {key: breaker for key, breaker in self.breakers.items() if not breaker.idle(now)}
+        BREAKER_STATE.labels("retire").set(sum(each.open for each in self.breakers.values()))
+
     def _consequence(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
         if outcome is Outcome.ACCEPTED:
             flight.outlet.pause_s = 0.0
@@ -92,18 +101,19 @@ class Harvester:
         self._recorder.settle((settled,), flight.outlet)
 
     def _give_back(self, flight: Flight, rows: Rows) -> None:
-        """Puts rows back into their lane as if they had never been taken."""
+        """Queues rows as if they had never been taken, with whatever credential their route has by now."""
         for campaign, own in spans(flight, rows):
+            if campaign.cancelled:
+                self._settle(flight, campaign, CANCELLED.code, own)
+                continue
             campaign.in_flight -= len(own)
             flight.outlet.release(len(own))
-            flight.outlet.add(
-                Wave(
-                    campaign=campaign,
-                    route=flight.batch.route,
-                    ids=flight.batch.ids[own],
-                    attempt=flight.batch.attempt,
-                )
-            )
+            self._again(flight, campaign, own)
+
+    def _again(self, flight: Flight, campaign: Campaign, rows: Rows) -> None:
+        """Queues rows without counting an attempt. Not at their old outlet: its credential may be gone."""
+        batch = flight.batch
+        self._place(Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=batch.attempt))
 
     def _retry(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
         free = outcome is Outcome.UNPROCESSED
@@ -133,13 +143,12 @@ class Harvester:
         return None
 
     def _requeue(self, flight: Flight, campaign: Campaign, rows: Rows, *, asked_s: float, free: bool) -> None:
-        attempt = flight.batch.attempt if free else flight.batch.attempt + 1
-        wave = Wave(campaign=campaign, route=flight.batch.route, ids=flight.batch.ids[rows], attempt=attempt)
         if free:
-            flight.outlet.add(wave)
+            self._again(flight, campaign, rows)
             return
-        due = self._clock.monotonic() + self._backoff.delay(flight.batch.attempt, asked_s)
-        self._later.put(due, flight.outlet.key, wave)
+        batch = flight.batch
+        wave = Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=batch.attempt + 1)
+        self._later.put(self._clock.monotonic() + self._backoff.delay(batch.attempt, asked_s), flight.outlet.key, wave)
 
     def _rest(self, outlet: Outlet) -> None:
         """Unprocessed rows are free of attempts, not of pacing: their outlet rests, twice as long each time."""
@@ -149,6 +158,8 @@ class Harvester:
             outlet.resume_at = now + outlet.pause_s
 
     def _pause_credential(self, flight: Flight, code: int) -> None:
+        if self._secret(flight.batch.credential_id) is not flight.secret:
+            return  # it was replaced or removed meanwhile: the refusal is not about what serves the route now
         route = flight.batch.route
         reason = self._gateways[route.kind.gateway].reasons.by_code[code]
         self._refused(flight.batch.credential_id, reason.name, route.bundle if reason.topic_only else None)

@@ -107,13 +107,15 @@ class Lanes:
         turns.remove(outlet)
         turns.append(outlet)
 
-    def prune(self) -> list[OutletKey]:
-        """Forgets outlets with nothing waiting, nothing in flight and no pause to remember; their keys."""
+    def prune(self, now: float) -> None:
+        """Forgets outlets with nothing waiting, nothing in flight and no pause to remember.
+
+        A pause is remembered for as long again as it took: who comes back sooner rests twice as long.
+        """
         idle = [
             key
             for key, outlet in self._outlets.items()
-            if not (outlet.waves or outlet.in_flight or outlet.held or outlet.pause_s)
+            if not (outlet.waves or outlet.in_flight) and outlet.resume_at + outlet.pause_s <= now
         ]
         for key in idle:
             self._turns[key.lane].remove(self._outlets.pop(key))
-        return idle

@@ -31,6 +31,8 @@ class Flight:
     """One for every row span, in the order of the rows."""
     starts: NDArray[np.int64]
     """First row of each campaign's span."""
+    secret: object = None
+    """What the credential was when it was launched; only its identity counts."""
     harvested: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:

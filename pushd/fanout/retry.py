@@ -11,6 +11,9 @@ from pushd.config import FanoutConfig
 from pushd.fanout.campaign import Wave
 from pushd.fanout.lanes import OutletKey
 
+STEPS = 60
+"""A sliding window moves in so many steps: what it keeps does not grow with the rate of what it counts."""
+
 
 class Budget:
     """Retries allowed per pool: a share of its first attempts in a sliding window (G-06)."""
@@ -23,7 +26,7 @@ class Budget:
 
     def sent(self, rows: int, now: float) -> None:
         """Counts first attempts."""
-        self._first.append((now, rows))
+        self._count(self._first, rows, now)
         self._first_rows += rows
         self._slide(now)
 
@@ -33,9 +36,21 @@ class Budget:
         allowed = max(self._config.retry_budget_min, int(self._first_rows * self._config.retry_budget_ratio))
         granted = max(0, min(rows, allowed - self._again_rows))
         if granted:
-            self._again.append((now, granted))
+            self._count(self._again, granted, now)
             self._again_rows += granted
         return granted
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing was sent within the window: it has nothing to remember."""
+        self._slide(now)
+        return not (self._first or self._again)
+
+    def _count(self, window: deque[tuple[float, int]], rows: int, now: float) -> None:
+        if window and now - window[-1][0] < self._config.retry_budget_window_s / STEPS:
+            began, counted = window.pop()
+            window.append((began, counted + rows))
+        else:
+            window.append((now, rows))
 
     def _slide(self, now: float) -> None:
         start = now - self._config.retry_budget_window_s

@@ -10,7 +10,15 @@ from pushd.config import FanoutConfig
 from pushd.fanout.breaker import RetireBreaker
 from pushd.fanout.retry import Backoff, Budget
 from pushd.model.notification import Delivery
-from pushd.outcome import ACCEPTED, CANCELLED, CONNECTION_LOST, EXPIRED, RESPONSE_TIMEOUT
+from pushd.outcome import (
+    ACCEPTED,
+    CANCELLED,
+    CONNECTION_LOST,
+    EXPIRED,
+    NO_CREDENTIAL,
+    NOT_WRITTEN,
+    RESPONSE_TIMEOUT,
+)
 from tests.pushd.fanout.conftest import notification, rows
 from tests.pushd.fanout.doubles import BAD, DOWN, GONE, REFUSED, SLOW_DOWN, TOPIC_REFUSED, accept_all
 
@@ -166,6 +174,55 @@ async def test_a_refused_topic_holds_only_its_bundle(bench):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("code", [NOT_WRITTEN.code, REFUSED.code])
+@pytest.mark.parametrize("following", [8, None])
+async def test_rows_that_come_back_after_their_credential_went_go_on_with_the_next_or_end(bench, code, following):
+    one = await bench()
+    one.index.apply_devices(rows([1, 2]))
+    one.gateway.script = lambda batch: batch.outcomes.fill(code if batch.credential_id == 7 else ACCEPTED.code)
+    one.gateway.gate.clear()
+    one.release(notification(1), [1, 2])
+    await one.until(lambda: one.gateway.in_flight == 2)
+    one.keyring.id = following
+    one.fanout.credentials_changed()
+    one.gateway.gate.set()
+    await one.done(1)
+    assert one.store.codes(1) == {NO_CREDENTIAL.code if following is None else ACCEPTED.code: 2}
+    assert not one.keyring.pauses
+    assert one.fanout.unsettled == 0
+
+
+@pytest.mark.asyncio
+async def test_a_late_refusal_of_the_old_secret_does_not_pause_the_new_one(bench):
+    one = await bench()
+    one.index.apply_devices(rows([1]))
+    one.gateway.script = lambda batch: batch.outcomes.fill(REFUSED.code if len(one.gateway.batches) == 1 else 1)
+    one.gateway.gate.clear()
+    one.release(notification(1), [1])
+    await one.until(lambda: one.gateway.in_flight == 1)
+    one.keyring.secrets.clear()
+    one.fanout.credentials_changed()
+    one.gateway.gate.set()
+    await one.done(1)
+    assert not one.keyring.pauses
+    assert one.store.codes(1) == {ACCEPTED.code: 1}
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_after_a_cancel_ends_the_rows_instead_of_keeping_them(bench):
+    one = await bench()
+    one.index.apply_devices(rows([1]))
+    one.gateway.script = lambda batch: batch.outcomes.fill(REFUSED.code)
+    one.gateway.gate.clear()
+    one.release(notification(1), [1])
+    await one.until(lambda: one.gateway.in_flight == 1)
+    one.fanout.cancel(1)
+    one.gateway.gate.set()
+    await one.done(1)
+    assert one.store.codes(1) == {CANCELLED.code: 1}
+
+
+@pytest.mark.asyncio
 async def test_messages_behind_a_paused_credential_expire_there(bench):
     one = await bench()
     one.index.apply_devices(rows([1]))
@@ -235,6 +292,22 @@ def test_g05_backoff_is_full_jitter_within_its_cap():
     assert backoff.pause(50.0) == 60.0
 
 
+def test_windows_do_not_grow_with_the_rate_of_what_they_count():
+    config = FanoutConfig()
+    budget, breaker = Budget(config), RetireBreaker(config)
+    for step in range(10_000):
+        budget.sent(1, step / 1_000)
+        budget.grant(1, step / 1_000)
+        breaker.seen(step / 1_000, dead=0, accepted=1)
+    assert len(budget._first) <= 11
+    assert len(budget._again) <= 11
+    assert len(breaker._window) <= 3
+    assert not budget.idle(10.0)
+    assert not breaker.idle(10.0)
+    assert budget.idle(80.0)
+    assert breaker.idle(400.0)
+
+
 def test_g06_retries_stay_within_a_share_of_first_attempts():
     budget = Budget(FanoutConfig(retry_budget_ratio=0.1, retry_budget_min=10, retry_budget_window_s=60))
     assert budget.grant(25, 0.0) == 10, "a small sender retries at all"
@@ -254,3 +327,17 @@ async def test_g06_the_budget_defers_and_does_not_drop(bench):
     await one.done(1, seconds=20)
     assert one.store.codes(1) == {ACCEPTED.code: 40}
     assert max(len(batch) for batch in one.gateway.batches if batch.attempt == 2) <= 5
+
+
+@pytest.mark.asyncio
+async def test_g06_the_budget_outlives_its_outlet_and_everything_idle_is_forgotten(bench, monkeypatch):
+    monkeypatch.setattr("pushd.fanout.dispatcher.SWEEP_S", 0.01)
+    one = await bench(retry_budget_min=5, retry_budget_window_s=0.5, retire_breaker_window_s=0.5)
+    one.index.apply_devices(rows(range(1, 11)))
+    one.gateway.script = lambda batch: batch.outcomes.fill(NOT_WRITTEN.code if len(one.gateway.batches) == 1 else 1)
+    one.release(notification(1), range(1, 11))
+    await one.done(1)
+    dispatcher = one.fanout._dispatcher
+    await one.until(lambda: not list(dispatcher.lanes))
+    assert dispatcher._budgets, "what was sent a moment ago still counts"
+    await one.until(lambda: not dispatcher._budgets and not dispatcher._harvester.breakers)
