@@ -9,5 +9,5 @@ import uvloop
 pytest_plugins = ["tests.postgres"] if Path(__file__).with_name("postgres.py").exists() else []
 
 
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable]:  # noqa: ARG001
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable]:
     return {"uvloop": uvloop.new_event_loop}

@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 
 from pushd.cli import app, audience, config, demo, device, doctor, gateway, key, migrate, send, simulate, up
+from pushd.config import TelemetryConfig
 from pushd.errors import PushdError
+from pushd.telemetry import configure_logging
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -33,6 +35,7 @@ for noun in (device, app, key, gateway, audience, config):
 
 def main() -> None:
     """Runs the command line; what went wrong is one line on stderr, and the exit status is not 0."""
+    configure_logging(TelemetryConfig(log_format="console", log_level="warning"))
     try:
         program()
     except PushdError as error:

@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol, ABC):
             h2.StreamReset: self._on_reset,
             h2.WindowUpdated: self._on_credit,
             h2.RemoteSettingsChanged: self._on_credit,
+            h2.SettingsAcknowledged: self._on_settings_ack,
             h2.PingReceived: self._on_ping,
             h2.PingAckReceived: self._on_ping_ack,
             h2.PriorityUpdated: self._on_priority,
@@ -258,6 +259,9 @@ class Connection(asyncio.Protocol, ABC):
         request = self.requests.pop(stream_id, None)
         if request is not None and not request.settled:
             self.world.record.unprocessed["cancelled"] += 1
+
+    def _on_settings_ack(self, _event: h2.SettingsAcknowledged) -> None:
+        self.wire.h2.ordered.judge()
 
     def _on_ping(self, _event: h2.PingReceived) -> None:
         self.link.pings += 1

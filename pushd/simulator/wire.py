@@ -74,6 +74,9 @@ class OrderedSettings(Settings):
         """How many of these frames the client may have seen."""
         self.acknowledged = 0
         """SETTINGS frames acknowledged so far."""
+        self._judged_limit = behaviour.streams_before_token
+        self._unjudged: deque[int] = deque()
+        """Limits whose acknowledgement h2 has read, and whose event has not come up yet."""
 
     def acknowledge(self) -> dict[SettingCodes | int, ChangedSetting]:
         """What the oldest frame changes, now that it is acknowledged."""
@@ -81,19 +84,25 @@ class OrderedSettings(Settings):
             raise ProtocolError("SETTINGS ACK without SETTINGS")
         for code, value in self.unacknowledged.popleft().items():
             self[code] = value
-        self.acknowledged += 1
         self.written -= 1
-        return super().acknowledge()
+        changes = super().acknowledge()
+        self._unjudged.append(self.max_concurrent_streams)
+        return changes
+
+    def judge(self) -> None:
+        """Lets the oldest acknowledgement bind: what the client sent before it has been looked at.
+
+        h2 parses all of a read before it tells of any of it, so requests may have come before an ACK it knows of.
+        """
+        self._judged_limit = self._unjudged.popleft()
+        self.acknowledged += 1
 
     @property
     def stream_limit(self) -> int:
         """Streams that the client may have open, given what it may know."""
-        known = self.max_concurrent_streams
-        if not self.written:
-            return known
         code = SettingCodes.MAX_CONCURRENT_STREAMS
-        on_their_way = islice(self.unacknowledged, self.written)
-        return max(known, *(frame.get(code, 0) for frame in on_their_way))
+        on_their_way = (frame.get(code, 0) for frame in islice(self.unacknowledged, self.written))
+        return max(self._judged_limit, *self._unjudged, *on_their_way, 0)
 
 
 class Peer(H2Connection):

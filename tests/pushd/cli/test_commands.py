@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -107,8 +110,17 @@ def test_options_make_an_audience(options, expression):
     assert seen == [expression]
 
 
-def test_doctor_and_migrate_work_on_a_fresh_directory(tmp_path):
-    data = tmp_path / "data"
+@pytest.fixture
+def state():
+    """A directory that PostgreSQL's own user can pass when the tests run as root."""
+    directory = Path(tempfile.mkdtemp(prefix="pushd-test-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_doctor_and_migrate_work_on_a_fresh_directory(state):
+    data = state / "data"
     before = pushd("doctor", "--data-dir", str(data), "--json")
     assert {row["check"]: row["ok"] for row in json.loads(before.stdout)}["PostgreSQL"] is True
     done = pushd("migrate", "--data-dir", str(data), "--json")

@@ -173,7 +173,7 @@ async def test_x14_no_initial_window(simulator, connect):
 @pytest.mark.asyncio
 async def test_x14_a_window_shrinks_below_zero(simulator, connect):
     simulator.faults.add(Fault(tokens=[TOKENS[0]], action=Settings(steps=[Step(initial_window_size=0)])))
-    simulator.faults.add(Fault(at="connect", action=Window(stream_credit=100, stream_credit_after_ms=60)))
+    simulator.faults.add(Fault(at="connect", action=Window(stream_credit=100, stream_credit_after_ms=500)))
     async with connect(simulator) as client:
         await client.ready()
         stream = client.begin(client.headers())
