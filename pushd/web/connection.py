@@ -87,7 +87,7 @@ class Connection(web.RequestHandler):
         if self._request_count != before:
             self._head_arrived()
         elif (self._waiter is not None or not before) and not self._force_close:
-            # Waiting for a head. Between a head and its handler's first step there is no request yet, but a body may come.
+            # It waits for a head. Between a head and the first step of its handler a body may come, too.
             self._head_bytes += len(data)
             if self._head_timer is None:
                 self._await_head()
