@@ -188,15 +188,17 @@ class ApnsExchange:
         return Advice.REPLACE if self._server_errors == self._server_errors_max else Advice.KEEP
 
     def goaway(self, goaway: GoAway) -> Advice:
-        """What the reason in a GOAWAY's debug data means; REPLACE without one (A-64)."""
+        """What the reason in a GOAWAY's debug data means; without one, REPLACE, or BACK_OFF after an error (A-64)."""
         reason, _ = apns.parse_error(goaway.debug)
         if not reason:
             return Advice.REPLACE if not goaway.code else Advice.BACK_OFF
+        if reason == IDLE_TIMEOUT:
+            return Advice.KEEP  # replaced when there is something to send
         verdict, index = GOAWAY_VERDICTS.get(reason, (Verdict.RETRY, 0))
         log.warning("apns_goaway", reason=reason if index else "unknown", code=goaway.code)
         if verdict is Verdict.RETRY:
             return Advice.BACK_OFF
-        return max(Advice.REPLACE if reason != IDLE_TIMEOUT else Advice.KEEP, self._advise(verdict, index))
+        return max(Advice.REPLACE, self._advise(verdict, index))
 
     def unanswered(self) -> Advice:
         """BACK_OFF on a link that never answered: APNs can meet an expired token with silence (A-16)."""

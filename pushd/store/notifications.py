@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -263,7 +263,13 @@ class _Item:
     __slots__ = ("accept", "id", "text")
 
     def __init__(self, accept: Accept) -> None:
-        self.accept = accept
+        # PostgreSQL keeps microseconds: what is answered now is what is read later.
+        self.accept = replace(
+            accept,
+            created_at=round(accept.created_at, 6),
+            released_at=round(accept.released_at, 6),
+            expires_at=None if accept.expires_at is None else round(accept.expires_at, 6),
+        )
         self.id = 0
         self.text = msgspec.json.encode(accept.send).decode()
 

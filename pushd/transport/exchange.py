@@ -13,6 +13,7 @@ class Advice(IntEnum):
     """What is to become of a link, the gravest last."""
 
     KEEP = 0
+    """Nothing; of a link that drains: another one when rows come."""
     REPLACE = 1
     """It takes no more rows; another one takes its place at once."""
     BACK_OFF = 2

@@ -181,7 +181,7 @@ class Link(asyncio.Protocol):
         self._flights.lose(self._outbox.handed, lost)
         self._outbox.end(self.connection.data_to_send(), self._config.close_timeout_s if clean else 0)
         if was_open:
-            self._owner.draining(self, Advice.KEEP)
+            self._owner.draining(self, Advice.REPLACE)
         self._owner.closed(self)
 
     # -- rows out

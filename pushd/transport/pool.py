@@ -52,6 +52,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._links: list[Link] = []
         self._leaving: set[Link] = set()
+        self._served: set[Link] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self._queue = Queue()
         self._pace = Pace(config)
@@ -150,15 +151,16 @@ class Pool:
         if link not in self._links:
             return
         self._links.remove(link)
+        self._served.discard(link)
         self._leaving.add(link)
         now = self._loop.time()
-        if link.exchange.proven and advice < Advice.BACK_OFF:
-            self._pace.proved()
-        else:
+        served = link.exchange.proven
+        if advice >= Advice.BACK_OFF or (advice is Advice.REPLACE and not served):
             self._pace.failed(now)
         if advice is Advice.REFUSED:
             self._queue.drop_all(link.exchange.refusal or outcome.NOT_WRITTEN.code)
-        if advice is Advice.REPLACE and link.exchange.proven and not self.retired and self._may_dial(now):
+        busy = self._queue.rows or link.outstanding
+        if advice is Advice.REPLACE and served and busy and not self.retired and self._may_dial(now):
             self._dial(now)
         self._wake()
 
@@ -196,8 +198,10 @@ class Pool:
     def _balance(self) -> None:
         """Opens the links that the queue is worth, as pace allows; gives up on rows that wait in vain."""
         now = self._loop.time()
-        if any(link.exchange.proven for link in self._links):
-            self._pace.proved()
+        for link in self._links:
+            if link.exchange.proven and link not in self._served:  # once per link: another may fail all the while
+                self._served.add(link)
+                self._pace.proved()
         head = self._queue.head()
         if head is None or self.retired:
             return

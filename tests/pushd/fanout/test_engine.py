@@ -308,6 +308,44 @@ async def test_a_notification_that_another_node_took_is_let_go(bench):
     assert one.fanout.backlog == 0
 
 
+async def test_what_flies_of_a_notification_that_another_node_took_does_not_go_out_again(bench):
+    one = await bench(batch_rows_max=10, unsettled_rows_max=1_000)
+    one.index.apply_devices(rows(range(1, 41)))
+    one.store.disowned = {1}
+    second = asyncio.Event()
+
+    async def send(batch):
+        one.gateway.batches.append(batch)
+        if batch.ids[0] == 1:
+            accept_all(batch)
+        else:
+            await second.wait()
+            batch.outcomes[:] = NOT_WRITTEN.code
+
+    one.gateway.send = send
+    one.release(notification(1), range(1, 41))
+    await one.until(lambda: one.fanout.running == 0)
+    second.set()
+    await asyncio.sleep(0.05)
+    await one.until(lambda: one.fanout.unsettled == 0)
+    assert one.fanout.backlog == 0
+    assert len(one.gateway.batches) == 4
+    assert len({device for batch in one.gateway.batches for device in batch.ids.tolist()}) == 40
+
+
+async def test_nothing_to_settle_is_not_committed(bench):
+    one = await bench(settle_interval_ms=1)
+    one.index.apply_devices(rows([1]))
+    one.gateway.gate.clear()
+    one.release(notification(1), [1])
+    await one.until(lambda: one.gateway.in_flight == 1)
+    await asyncio.sleep(0.05)
+    assert one.store.commits == 0
+    one.gateway.gate.set()
+    await one.done(1)
+    assert one.store.commits == 1
+
+
 async def test_rows_that_no_link_took_are_free_of_attempts_but_rest(bench):
     one = await bench(attempts_max=2)
     one.index.apply_devices(rows(range(1, 11)))
