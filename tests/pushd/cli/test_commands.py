@@ -25,22 +25,8 @@ def pushd(*arguments, **environ):
 
 def test_help_names_every_command():
     text = pushd("--help").stdout
-    names = [
-        "up",
-        "serve",
-        "demo",
-        "simulate",
-        "send",
-        "device",
-        "app",
-        "key",
-        "gateway",
-        "audience",
-        "config",
-        "migrate",
-        "doctor",
-    ]
-    assert all(f" {name} " in text for name in names), text
+    names = ["up", "serve", "demo", "simulate", "send", "device", "app", "key", "gateway", "audience", "config"]
+    assert all(f" {name} " in text for name in [*names, "migrate", "doctor"]), text
 
 
 def test_config_show_says_where_values_come_from(tmp_path):
