@@ -260,12 +260,15 @@ class Fanout(Service):
         self._dispatcher.pump_soon()
 
     def _disown(self, notification_id: int) -> None:
-        """Forgets a notification that another node has claimed."""
+        """Forgets a notification that another node has claimed.
+
+        What flies ends as if it were cancelled: none of it goes out again from here; the store refuses its outcomes.
+        """
         campaign = self._campaigns.pop(notification_id, None)
         if campaign is not None:
             log.warning("notification_claimed_by_another_node", notification=notification_id)
-            self._backlog -= campaign.pending
-            self._dispatcher.withdraw(campaign)
+            campaign.cancelled = True
+            self._backlog -= sum(wave.left for wave in self._dispatcher.withdraw(campaign))
 
     def _measure(self, rows: int) -> None:
         now = self._clock.monotonic()

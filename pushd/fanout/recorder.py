@@ -86,7 +86,8 @@ class Recorder(Service):
             if outlet is not None:
                 page.outlets[outlet] += count
             page.rows += count
-        self._signal()
+        if page.rows:
+            self._signal()
 
     def retire(self, retirement: Retirement) -> None:
         """Takes dead tokens to be retired with the next commit."""
