@@ -146,7 +146,8 @@ class Daemon:
         await self._begin(follower)
 
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
-        """Forgets apps that another node deleted."""
+        """Reads apps anew that were changed, and forgets those that another node deleted."""
+        self.store.apps.forget(app_ids)
         for app_id in app_ids:
             if await self.store.apps.get(app_id) is None:
                 self.index.remove_app(app_id)

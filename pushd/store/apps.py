@@ -1,8 +1,11 @@
-"""Apps in the store: created, read, listed, changed and deleted."""
+"""Apps in the store: created, read, listed, changed and deleted.
+
+Every send asks for its app, so apps that were read are remembered. The change feed says when another node changed one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +13,9 @@ import msgspec
 from pushd.model.app import App, Settings
 from pushd.store.database import Database
 from pushd.store.times import seconds
+
+REMEMBERED_MAX = 100_000
+"""Apps kept in memory; past it all are forgotten and looked up again."""
 
 _COLUMNS = "id, name, settings, created_at"
 _CREATE = f"""
@@ -32,15 +38,32 @@ class AppStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[int, App] = {}
+        self._forgotten = 0
 
     async def create(self, name: str, settings: Settings) -> App:
         """The new app."""
         return _app(await self._database.fetchrow(_CREATE, name, msgspec.json.encode(settings).decode()))
 
     async def get(self, app_id: int) -> App | None:
-        """The app; None when there is no such one."""
+        """The app; None when there is no such one. Apps seen before are known without the database.
+
+        What another node changed is seen once the change feed has brought it; our own changes, at once.
+        """
+        known = self._known.get(app_id)
+        if known is not None:
+            return known
+        forgotten = self._forgotten
         row = await self._database.fetchrow(_GET, app_id)
-        return None if row is None else _app(row)
+        if row is None:
+            return None
+        app = _app(row)
+        # What was read before apps were forgotten may be what made them be.
+        if forgotten == self._forgotten:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            self._known[app_id] = app
+        return app
 
     async def list(self, after: int = 0, limit: int = 1000) -> Sequence[App]:
         """Apps with ids above `after`, ascending."""
@@ -49,7 +72,10 @@ class AppStore:
     async def update(self, app_id: int, name: str | None = None, settings: Settings | None = None) -> App | None:
         """The changed app; None when there is no such one."""
         text = None if settings is None else msgspec.json.encode(settings).decode()
-        row = await self._database.fetchrow(_UPDATE, app_id, name, text)
+        try:
+            row = await self._database.fetchrow(_UPDATE, app_id, name, text)
+        finally:  # whatever became of it: it may be committed though the answer was lost
+            self.forget((app_id,))
         return None if row is None else _app(row)
 
     async def delete(self, app_id: int) -> bool:
@@ -57,7 +83,16 @@ class AppStore:
 
         It is gone at once, with its keys and credentials; what it sends is cancelled; its rows are purged later.
         """
-        return bool(await self._database.fetchval("SELECT delete_app($1)", app_id))
+        try:
+            return bool(await self._database.fetchval("SELECT delete_app($1)", app_id))
+        finally:
+            self.forget((app_id,))
+
+    def forget(self, app_ids: Iterable[int]) -> None:
+        """Looks these apps up again: they were changed."""
+        self._forgotten += 1
+        for app_id in app_ids:
+            self._known.pop(app_id, None)
 
 
 def _app(row: Any) -> App:
