@@ -66,13 +66,14 @@ class Dispatcher(Service):
         """Grows while looking at the lanes works: what the watchdog watches."""
         self._budgets: dict[OutletKey, Budget] = {}
         self._flights: set[Flight] = set()
-        self._pump_due = False
+        self._due = asyncio.Event()
         self._draining = False
         self._landed = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Begins to launch."""
+        self.spawn(self._pump_when_due(), "fanout-pump")
         self.spawn(self._sweep(), "fanout-sweep")
         self.spawn(self._watch_flights(), "fanout-flights")
 
@@ -144,15 +145,18 @@ class Dispatcher(Service):
 
     def pump_soon(self) -> None:
         """Looks at the lanes at the end of this turn of the event loop, however many sends and answers it brought."""
-        if not self._pump_due:
-            self._pump_due = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        self._due.set()
+
+    async def _pump_when_due(self) -> None:
+        """A task and no callback: what goes wrong in planning has left rows nowhere, and must not pass unseen."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if not self._draining:
+                self._pump()
+            self.progress += 1
 
     def _pump(self) -> None:
-        self._pump_due = False
-        self.progress += 1
-        if self._draining:
-            return
         now = self._clock.monotonic()
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)

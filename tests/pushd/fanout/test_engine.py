@@ -377,3 +377,21 @@ async def test_devices_that_moved_to_a_bundle_without_a_credential_do_not_end_wh
     await one.done(1)
     assert one.store.codes(1) == {ACCEPTED.code: 9, NO_CREDENTIAL.code: 1}
     assert one.fanout.backlog == 0
+
+
+async def test_a_failure_in_planning_is_fatal_and_not_forgotten(bench, monkeypatch):
+    one = await bench()
+    one.index.apply_devices(rows([1]))
+
+    def broken(*_):
+        raise RuntimeError("planning is broken")
+
+    monkeypatch.setattr(one.fanout._dispatcher._planner, "plan", broken)
+    one.release(notification(1), [1])
+    async with asyncio.timeout(5):
+        while not one.failures:
+            await asyncio.sleep(0.01)
+    progress = one.fanout.progress
+    await asyncio.sleep(0.05)
+    assert one.fanout.progress == progress, "the watchdog sees it, too"
+    one.failures.clear()
