@@ -69,7 +69,7 @@ class Server:
     def create(self) -> str:
         """The DSN of a fresh database."""
         name = f"test_{next(self._numbers)}"
-        self._loop.run(self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+        self._loop.run(self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
         return self.of(name)
 
     def drop(self, dsn: str) -> None:

@@ -1,0 +1,229 @@
+"""Accepting in groups, idempotency, reading; five hundred notifications with five hundred payloads as one batch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from pushd.bitset import Devices
+from pushd.errors import IdempotencyMismatchError, UnavailableError
+from pushd.model.notification import State
+from pushd.store.database import OutcomeUnknownError
+from pushd.store.notifications import Idempotency
+from pushd.store.settlements import Delta, Settlement
+from tests.integration.store.samples import NOW, accept, rows_of
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_an_accepted_send_is_there_with_its_targets(store, app, node):
+    done = await store.notifications.accept(
+        accept(app.id, node.id, Devices([3, 1, 2]), name="first", created_at=NOW, released_at=NOW, expires_at=NOW + 60)
+    )
+    assert not done.replayed
+    stored = await store.notifications.get(app.id, done.id)
+    assert stored.notification == done.notification
+    assert (stored.targeted, stored.finished_at, stored.counts) == (3, None, {})
+    assert stored.notification.state is State.RUNNING
+    assert await store.notifications.pending_devices(app.id, done.id, 1, 10) == [2, 3]
+    assert await store.notifications.rename(app.id, done.id, "second")
+    assert (await store.notifications.get(app.id, done.id)).notification.send.name == "second"
+
+
+async def test_a_large_send_keeps_its_targets_in_parts(store, app, node):
+    devices = Devices(range(5, 3_000_000, 3))
+    done = await store.notifications.accept(accept(app.id, node.id, devices))
+    rows = await store.database.fetch("SELECT part, devices FROM targets ORDER BY part")
+    assert [row["part"] for row in rows] == [0, 1, 2]
+    assert Devices.union(*(Devices.load(row["devices"]) for row in rows)) == devices
+    assert (await store.notifications.get(app.id, done.id)).targeted == len(devices)
+    assert await store.notifications.pending_devices(app.id, done.id, 2_999_990, 10) == [
+        2_999_993,
+        2_999_996,
+        2_999_999,
+    ]
+
+
+async def test_listing_is_newest_first(store, app, node):
+    ids = [(await store.notifications.accept(accept(app.id, node.id, Devices([1])))).id for _ in range(5)]
+    first = await store.notifications.list(app.id, 0, 3)
+    assert [each.notification.id for each in first] == ids[:1:-1]
+    rest = await store.notifications.list(app.id, first[-1].notification.id, 3)
+    assert [each.notification.id for each in rest] == ids[1::-1]
+
+
+async def test_a_repeated_key_is_answered_as_the_first_time(store, app, other, node):
+    key = Idempotency("key", b"hash")
+    first = await store.notifications.accept(accept(app.id, node.id, Devices([1]), idempotency=key, answer=b"told"))
+    again = await store.notifications.accept(accept(app.id, node.id, Devices([2]), idempotency=key, answer=b"new"))
+    assert (again.id, again.replayed, again.answer, again.notification) == (first.id, True, b"told", None)
+    with pytest.raises(IdempotencyMismatchError):
+        await store.notifications.accept(accept(app.id, node.id, Devices([1]), idempotency=Idempotency("key", b"else")))
+    assert len(await store.notifications.list(app.id, 0, 10)) == 1
+    assert (await store.idempotency.find(app.id, "key", b"hash")).notification_id == first.id
+    assert await store.idempotency.find(app.id, "other", b"hash") is None
+    with pytest.raises(IdempotencyMismatchError):
+        await store.idempotency.find(app.id, "key", b"else")
+    # Another tenant's key of the same name is another key.
+    assert not (await store.notifications.accept(accept(other.id, node.id, Devices([1]), idempotency=key))).replayed
+
+
+async def test_an_old_key_is_free_again(store, app, node):
+    key = Idempotency("key", b"hash")
+    first = await store.notifications.accept(accept(app.id, node.id, Devices([1]), idempotency=key))
+    await store.database.execute("UPDATE idempotency SET created_at = created_at - interval '2 days'")
+    assert await store.idempotency.find(app.id, "key", b"hash") is None
+    second = await store.notifications.accept(
+        accept(app.id, node.id, Devices([1]), idempotency=Idempotency("key", b"else"))
+    )
+    assert second.id != first.id
+    assert not second.replayed
+    assert (await store.idempotency.find(app.id, "key", b"else")).notification_id == second.id
+
+
+async def test_one_group_with_repeats_of_keys(store, app, node):
+    calls = [
+        accept(app.id, node.id, Devices([1]), idempotency=Idempotency(f"k{number % 5}", b"h%d" % (number % 10 // 5)))
+        for number in range(100)
+    ]
+    done = await store.notifications.accept_many(calls)
+    kept = [each for each in done if not isinstance(each, Exception) and not each.replayed]
+    refused = [each for each in done if isinstance(each, IdempotencyMismatchError)]
+    assert len(kept) == 5
+    assert len(refused) == 50
+    assert {each.id for each in done if not isinstance(each, Exception)} == {each.id for each in kept}
+    assert len(await store.notifications.list(app.id, 0, 1000)) == 5
+
+
+async def test_the_same_keys_from_many_sides_at_once(store, app, node):
+    results = await asyncio.gather(
+        *(
+            store.notifications.accept(
+                accept(app.id, node.id, Devices([1]), idempotency=Idempotency(f"k{number % 7}", b"h"))
+            )
+            for number in range(300)
+        )
+    )
+    assert len({each.id for each in results}) == 7
+    assert sum(not each.replayed for each in results) == 7
+
+
+async def test_data_that_postgresql_refuses_splits_the_group(store, app, node):
+    calls = [accept(app.id, node.id, Devices([1]), body=f"body {number}") for number in range(50)]
+    calls[17] = accept(app.id, node.id, Devices([1]), name="a\0b")
+    done = await store.notifications.accept_many(calls)
+    assert [row for row, each in enumerate(done) if isinstance(each, Exception)] == [17]
+    assert len(await store.notifications.list(app.id, 0, 100)) == 49
+
+
+async def test_five_hundred_notifications_with_five_hundred_payloads_accepted_and_settled(store, app, node):
+    done = await store.notifications.accept_many(
+        [accept(app.id, node.id, Devices([number]), body=f"code {number}") for number in range(1, 501)]
+    )
+    ids = [each.id for each in done]
+    assert len(set(ids)) == 500
+    settlement = rows_of(list(zip(ids, range(1, 501), strict=True)), finished=tuple(ids))
+    settlement.codes[::10] = 64
+    assert (await store.settlements.settle(settlement, node.id)).refused == frozenset()
+    listed = await store.notifications.list(app.id, 0, 500)
+    assert {each.notification.state for each in listed} == {State.DONE}
+    assert [each.notification.send.message.body for each in reversed(listed)] == [f"code {n}" for n in range(1, 501)]
+    assert [each.counts for each in reversed(listed)] == [{(0, 64 if n % 10 == 1 else 1): 1} for n in range(1, 501)]
+    history = await store.notifications.device_history(app.id, 11, 10)
+    assert [tuple(each)[:3] for each in history] == [(ids[10], 0, 64)]
+
+
+async def test_the_history_of_a_device_reads_one_part_per_campaign(store, app, node):
+    device = 1_500_000
+    campaign = await store.notifications.accept(accept(app.id, node.id, Devices(range(1_000_000, 2_000_000))))
+    single = await store.notifications.accept(accept(app.id, node.id, Devices([device])))
+    await store.settlements.settle(rows_of([(single.id, device)], code=64, finished=(single.id,)), node.id)
+    await store.settlements.settle(
+        Settlement(
+            deltas=[
+                Delta(campaign.id, part, 0, 1, each) for part, each in Devices(range(1_000_000, 2_000_000)).parts()
+            ],
+            finished=[campaign.id],
+        ),
+        node.id,
+    )
+    expected = [(single.id, 0, 64), (campaign.id, 0, 1)]
+    assert [tuple(each)[:3] for each in await store.notifications.device_history(app.id, device, 10)] == expected
+    await store.settlements.compact(campaign.id)
+    assert [tuple(each)[:3] for each in await store.notifications.device_history(app.id, device, 10)] == expected
+    assert await store.notifications.device_history(app.id, 999_999, 10) == []
+    assert len(await store.notifications.device_history(app.id, device, 1)) == 1
+
+
+async def test_cancel_is_kept_and_shown(store, app, node):
+    done = await store.notifications.accept(accept(app.id, node.id, Devices([1, 2])))
+    cancelled = await store.notifications.cancel(app.id, done.id)
+    assert cancelled.state is State.CANCELLED
+    await store.settlements.settle(rows_of([(done.id, 1), (done.id, 2)], code=12, finished=(done.id,)), node.id)
+    stored = await store.notifications.get(app.id, done.id)
+    assert stored.notification.state is State.CANCELLED
+    assert stored.finished_at is not None
+    assert await store.notifications.cancel(app.id, done.id) is None
+
+
+async def lose_commit(store, monkeypatch, *, commits: bool):
+    """The next write's connection is lost, after or before it was committed."""
+    write = store.database.fetch
+    left = [1]
+
+    async def lossy(query, *args, **kwargs):
+        if "accept_notifications" in query and left[0]:
+            left[0] = 0
+            if commits:
+                await write(query, *args, **kwargs)
+            raise OutcomeUnknownError("lost")
+        return await write(query, *args, **kwargs)
+
+    monkeypatch.setattr(store.database, "fetch", lossy)
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_again(store, app, node, monkeypatch):
+    await lose_commit(store, monkeypatch, commits=True)
+    done = await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    assert (await store.notifications.get(app.id, done.id)).notification == done.notification
+
+
+async def test_a_commit_that_never_came_is_unavailable_and_cannot_come_later(store, app, node, monkeypatch):
+    await lose_commit(store, monkeypatch, commits=False)
+    with pytest.raises(UnavailableError):
+        await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    assert list(await store.notifications.list(app.id, 0, 10)) == []
+    # What was on its way with the old epoch is refused, should it still arrive.
+    with pytest.raises(asyncpg.PostgresError) as error:
+        await store.database.fetch(
+            "SELECT accept_notifications($1, 0, '1 day', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',"
+            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+            node.id,
+        )
+    assert error.value.sqlstate == "PD503"
+    assert not (await store.notifications.accept(accept(app.id, node.id, Devices([1])))).replayed
+
+
+async def test_what_nobody_waits_for_any_more_is_not_kept(store, app, node):
+    async with store.database.transaction() as blocker:
+        await blocker.execute("LOCK TABLE runs")
+        call = asyncio.ensure_future(
+            store.notifications.accept(accept(app.id, node.id, Devices([1]), idempotency=Idempotency("k", b"h")))
+        )
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    kept = await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    for _ in range(100):
+        if not await store.database.fetchval("SELECT count(*) FROM idempotency"):
+            break
+        await asyncio.sleep(0.02)
+    assert [each.notification.id for each in await store.notifications.list(app.id, 0, 10)] == [kept.id]
+    assert await store.database.fetchval("SELECT array_agg(notification_id) FROM runs") == [kept.id]
+
+
+async def test_a_node_that_is_not_registered_may_not_accept(store, app):
+    with pytest.raises(UnavailableError):
+        await store.notifications.accept(accept(app.id, 4711, Devices([1])))

@@ -1,0 +1,117 @@
+"""Settlement: rows and deltas, compaction, receipts, at-most-once attempts, outcomes read back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from pushd.bitset import Devices
+from pushd.model.notification import Delivery
+from pushd.store.settlements import Delta, Settlement
+from tests.integration.store.samples import accept, rows_of
+
+pytestmark = pytest.mark.asyncio
+
+
+async def wait_until(condition):
+    for _ in range(200):
+        if await condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+async def test_rows_are_counted_by_gateway_and_code(store, app, node):
+    sent = await store.notifications.accept(accept(app.id, node.id, Devices(range(1, 11))))
+    settlement = rows_of([(sent.id, device) for device in range(1, 10)])
+    settlement.codes[:] = [1, 1, 1, 1, 64, 64, 11, 1, 1]
+    settlement.gateways[-1] = 1
+    await store.settlements.settle(settlement, node.id)
+    assert await store.notifications.counts(app.id, sent.id) == {(0, 1): 5, (0, 64): 2, (0, 11): 1, (1, 1): 1}
+    found = await store.notifications.outcome_devices(app.id, sent.id, [(0, 64), (0, 11)], 5, 10)
+    assert [tuple(each) for each in found] == [(6, 0, 64), (7, 0, 11)]
+    assert await store.notifications.pending_devices(app.id, sent.id, 0, 10) == [10]
+
+
+async def test_deltas_are_appended_and_compacted_at_the_end(store, app, node):
+    devices = Devices(range(1, 2_000_001))
+    sent = await store.notifications.accept(accept(app.id, node.id, devices))
+    column = np.random.default_rng(1).permutation(devices.column())
+    cuts = np.array_split(column, 20)
+    for place, cut in enumerate(cuts):
+        deltas = [Delta(sent.id, part, 0, 64 if place % 4 == 0 else 1, each) for part, each in Devices.of(cut).parts()]
+        await store.settlements.settle(Settlement(deltas=deltas), node.id)
+    dead = Devices.of(np.concatenate(cuts[::4]))
+    expected = {(0, 1): 1_500_000, (0, 64): 500_000}
+    assert await store.notifications.counts(app.id, sent.id) == expected
+    first = await store.notifications.outcome_devices(app.id, sent.id, [(0, 64)], 1_048_570, 5)
+    assert [each.device_id for each in first] == [each for each in dead if each > 1_048_570][:5]
+    await store.settlements.settle(Settlement(finished=[sent.id]), node.id)
+
+    async def compacted():
+        return await store.database.fetchval("SELECT count(*) FROM outcome_deltas") == 0
+
+    await wait_until(compacted)
+    assert await store.database.fetchval("SELECT count(*) FROM outcome_parts") == 4
+    assert await store.notifications.counts(app.id, sent.id) == expected
+    assert await store.notifications.outcome_devices(app.id, sent.id, [(0, 64)], 1_048_570, 5) == first
+    assert await store.notifications.pending_devices(app.id, sent.id, 0, 10) == []
+
+
+async def test_what_a_killed_process_left_uncompacted_is_compacted_at_the_next_start(store, app, node):
+    sent = await store.notifications.accept(accept(app.id, node.id, Devices(range(1, 101))))
+    await store.settlements.stop()
+    await store.settlements.settle(
+        Settlement(deltas=[Delta(sent.id, 0, 0, 1, Devices(range(1, 101)))], finished=[sent.id]), node.id
+    )
+    while not store.settlements._compactable.empty():
+        store.settlements._compactable.get_nowait()
+    await store.settlements.start()
+
+    async def compacted():
+        return await store.database.fetchval("SELECT count(*) FROM outcome_parts") == 1
+
+    await wait_until(compacted)
+    assert await store.notifications.counts(app.id, sent.id) == {(0, 1): 100}
+
+
+async def test_a_settlement_that_is_given_again_is_applied_once(store, app, node):
+    sent = await store.notifications.accept(accept(app.id, node.id, Devices([1, 2])))
+    large = await store.notifications.accept(accept(app.id, node.id, Devices(range(1, 101))))
+    settlement = rows_of([(sent.id, 1), (sent.id, 2)], finished=(sent.id,))
+    settlement.deltas = [Delta(large.id, 0, 0, 1, Devices(range(1, 51)))]
+    for _ in range(3):
+        assert (await store.settlements.settle(settlement, node.id)).refused == frozenset()
+    # Others in between do not make it forgotten.
+    for _ in range(10):
+        await store.settlements.settle(Settlement(), node.id)
+    await store.settlements.settle(settlement, node.id)
+    assert await store.notifications.counts(app.id, sent.id) == {(0, 1): 2}
+    assert await store.notifications.counts(app.id, large.id) == {(0, 1): 50}
+
+
+async def test_attempts_are_kept_until_the_end(store, app, node):
+    sent = await store.notifications.accept(accept(app.id, node.id, Devices([1, 2]), delivery=Delivery.AT_MOST_ONCE))
+    await store.settlements.attempted([(sent.id, Devices([1]))])
+    await store.settlements.attempted([(sent.id, Devices([2]))])
+    assert await store.database.fetchval("SELECT count(*) FROM attempts") == 2
+    await store.settlements.settle(rows_of([(sent.id, 1), (sent.id, 2)], finished=(sent.id,)), node.id)
+    assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0
+
+
+async def test_settling_is_one_statement_however_much_it_holds(store, app, node):
+    done = await store.notifications.accept_many([accept(app.id, node.id, Devices([n])) for n in range(1, 301)])
+    ids = [each.id for each in done]
+    calls = []
+    run = store.database.fetchrow
+
+    async def counted(query, *args, **kwargs):
+        calls.append(query)
+        return await run(query, *args, **kwargs)
+
+    store.database.fetchrow = counted
+    await store.settlements.settle(rows_of([(ids[n], n + 1) for n in range(300)], finished=tuple(ids)), node.id)
+    store.database.fetchrow = run
+    assert len(calls) == 1
