@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -22,6 +22,7 @@ from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
+from pushd.model.notification import Notification, State
 from pushd.service import Service
 from pushd.store.embedded import EmbeddedServer
 from pushd.store.store import Store
@@ -35,6 +36,9 @@ log = structlog.get_logger(__name__)
 
 GATEWAY_DRAIN_S = 2.0
 """After the fan-out has drained nothing should be in flight; links get this long to say goodbye."""
+
+COMMANDS_FINISH_S = 2.0
+"""After the listeners are closed: for commands whose askers went away, such as an accept that waits for its commit."""
 
 
 class Daemon:
@@ -74,12 +78,12 @@ class Daemon:
     async def stop(self) -> None:
         """Stops accepting, lets what is in flight settle, ends every part; what waits is resumed at the next start."""
         self._ready, self._stopping = False, True
-        for service in reversed(self._started):
-            try:
-                await service.stop()
-            except (PushdError, OSError, TimeoutError) as error:
-                log.warning("stop_failed", service=type(service).__name__, error=str(error))
-        self._started.clear()
+        while self._started:
+            service = self._started.pop()
+            # One part that cannot stop must not keep the others from it.
+            (error,) = await asyncio.gather(service.stop(), return_exceptions=True)
+            if error is not None:
+                log.warning("stop_failed", service=type(service).__name__, error=repr(error))
         if self._embedded is not None:
             await self._embedded.stop()
 
@@ -95,6 +99,9 @@ class Daemon:
             return ["stopping"]
         if not self._ready:
             return ["starting"]
+        return await self._database_trouble()
+
+    async def _database_trouble(self) -> list[str]:
         try:
             await self.store.database.fetchval("SELECT 1")
         except PushdError as error:
@@ -108,8 +115,8 @@ class Daemon:
 
     async def _begin(self, service: Service) -> None:
         service.fatal = self._fail
+        self._started.append(service)  # also when it starts only in part: what it opened is closed
         await service.start()
-        self._started.append(service)
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
@@ -118,11 +125,12 @@ class Daemon:
     async def _start_store(self) -> None:
         dsn = self.config.store.dsn
         if not dsn:
-            self._embedded = EmbeddedServer(Path(self.config.store.data_dir))
+            self._embedded = EmbeddedServer(Path(self.config.store.data_dir), config=self.config.store)
             dsn = await self._embedded.start()
         self.store = Store(self.config.store, dsn, self.clock)
         await self._begin(self.store)
-        self.node = Node(self.store.database.connect)
+        limits = self.config.store
+        self.node = Node(self.store.database.connect, ping_s=limits.node_ping_s, timeout_s=limits.node_timeout_s)
         await self._begin(self.node)
 
     async def _start_index(self) -> None:
@@ -171,7 +179,7 @@ class Daemon:
         BACKLOG.set_function(lambda: self.fanout.backlog)
         LEDGER_DRIFT.set_function(lambda: self.fanout.drift)
         OLDEST_PENDING.set_function(lambda: self.fanout.oldest_pending_s)
-        await self._resume()
+        await self._begin(_Takeover(self._resume, self._database_trouble, self.config.store.node_ping_s))
 
     async def _resume(self) -> None:
         """Takes over what dead nodes left: exactly what they had targeted and not settled."""
@@ -199,6 +207,7 @@ class Daemon:
             clock=self.clock,
             config=self.config,
         )
+        await self._begin(_Commands(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
@@ -213,6 +222,35 @@ class Daemon:
         self.fanout.credentials_changed()
 
 
+class _Takeover(Service):
+    """Takes over what dead nodes left, at the start and from then on.
+
+    A death may show late: PostgreSQL keeps the session of a machine that vanished for a while. A claim that breaks off
+    half-way ends the process, and the next one claims it all.
+    """
+
+    def __init__(
+        self,
+        resume: Callable[[], Awaitable[None]],
+        trouble: Callable[[], Awaitable[list[str]]],
+        interval_s: float,
+    ) -> None:
+        super().__init__()
+        self._resume = resume
+        self._trouble = trouble
+        self._interval_s = interval_s
+
+    async def start(self) -> None:
+        await self._resume()
+        self.spawn(self._watch(), "takeover")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            if not await self._trouble():
+                await self._resume()
+
+
 class _GatewayService(Service):
     """A gateway in the order of starts and stops."""
 
@@ -225,3 +263,14 @@ class _GatewayService(Service):
 
     async def stop(self) -> None:
         await self._gateway.stop(GATEWAY_DRAIN_S)
+
+
+class _Commands(Service):
+    """Commands whose askers went away, in the order of stops: after the listeners, before the parts that they use."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    async def stop(self) -> None:
+        await self._context.finish(COMMANDS_FINISH_S)
