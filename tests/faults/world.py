@@ -1,0 +1,251 @@
+"""A world to break: a local APNs, a daemon as a child process, producers that never give up, and what they were told."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+
+import aiohttp
+import orjson
+
+from pushd.cli.children import free_port
+from tests.faults.children import Daemon, scratch
+from tests.faults.gateway import DEAD, Gateway
+from tests.faults.history import Promise
+from tests.faults.postgres import PostgreSQL
+
+BUNDLE = "com.example.orchard"
+DEAD_EVERY = 97
+ONCE_TAG = "once"
+"""Every fourth device has it: the audience of what goes out at most once."""
+PATIENCE_S = 120.0
+CHUNK = 2_000
+UNSETTLED_ROWS_MAX = 2_000
+SMALL = {
+    "fanout.unsettled_rows_max": UNSETTLED_ROWS_MAX,
+    "fanout.batch_rows_max": 250,
+    "http.auth_failures_per_minute_max": 1_000_000,
+    "telemetry.log_format": "json",
+    "telemetry.log_level": "warning",
+}
+"""A small bound on what a kill may repeat, so that it is seen to hold."""
+
+
+class World:
+    """One app on one daemon. Everything random comes from the seed."""
+
+    def __init__(self, place, seed, session, gateway, daemon, postgres):
+        self.dice = random.Random(seed)
+        self.place = place
+        self.session = session
+        self.gateway = gateway
+        self.daemon = daemon
+        self.postgres = postgres
+        self.promises = []
+        self.refusals = []
+        """(status, Retry-After) of every send that was refused for the time being."""
+        self.tokens = []
+        self.drifts = []
+        """Samples of `pushd_ledger_drift`."""
+        self.kills = 0
+        self._headers = {}
+        self._keys = count()
+
+    # Setting up ---------------------------------------------------------------------------------------------------
+
+    async def settle_in(self, devices):
+        """Makes an app with the simulator's provider key, and registers devices."""
+        key_file = self.place / "admin.key"
+        await self.daemon.start("--admin-key-file", str(key_file), command="up")
+        self._headers = {"Authorization": f"Bearer {key_file.read_text().strip()}"}
+        app = await self.call("POST", "/apps", {"name": "Orchard"})
+        self._headers["Pushd-App"] = str(app["id"])
+        credential = {"secret": self.gateway.secret, "environment": "production", "name": "test"}
+        await self.call("POST", "/credentials", credential)
+        await self._register(devices)
+
+    async def _register(self, devices):
+        self.tokens = [self._token(number) for number in range(devices)]
+
+        async def lines():
+            for start in range(0, devices, CHUNK):
+                rows = (self._registration(number) for number in range(start, min(devices, start + CHUNK)))
+                yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+        headers = self._headers | {"Content-Type": "application/x-ndjson"}
+        async with asyncio.timeout(PATIENCE_S), self.session.post(
+            f"{self.daemon.url}/pushd/v1/devices/bulk", data=lines(), headers=headers
+        ) as answer:
+            said = [orjson.loads(line) async for line in answer.content if line.strip()]
+        assert said[-1]["type"] == "summary", said[-1]
+        assert said[-1]["accepted"] == devices, said[-1]
+
+    def _token(self, number):
+        token = self.dice.randbytes(32).hex()
+        return DEAD + token[len(DEAD) :] if number % DEAD_EVERY == 5 else "a" + token[1:]
+
+    def _registration(self, number):
+        body = {
+            "install_id": f"install-{number}",
+            "user_id": f"user-{number}",
+            "bundle": BUNDLE,
+            "platform": "ios",
+            "token": self.tokens[number],
+        }
+        return body | ({"tags": [ONCE_TAG]} if number % 4 == 0 else {})
+
+    @property
+    def dead(self):
+        """Tokens that the gateway calls unregistered."""
+        return frozenset(token for token in self.tokens if token.startswith(DEAD))
+
+    # Asking -------------------------------------------------------------------------------------------------------
+
+    async def call(self, method, path, body=None, **query):
+        """The decoded answer of a request that has to succeed."""
+        data = None if body is None else orjson.dumps(body)
+        kind = {"Content-Type": "application/json"} if data else {}
+        async with asyncio.timeout(PATIENCE_S), self.session.request(
+            method, f"{self.daemon.url}/pushd/v1{path}", data=data, params=query, headers=self._headers | kind
+        ) as answer:
+            text = await answer.read()
+            assert answer.status < 300, (method, path, answer.status, text)
+            return orjson.loads(text) if text else None
+
+    async def views(self):
+        """Every notification by id, as the daemon shows them."""
+        found, query = {}, {"limit": 1000}
+        while True:
+            page = await self.call("GET", "/notifications", **query)
+            found.update((view["id"], view) for view in page["items"])
+            if not page.get("next"):
+                return found
+            query["cursor"] = page["next"]
+
+    async def metric(self, name):
+        """A sample of a metric without labels; None while the daemon is away."""
+        try:
+            async with self.session.get(f"{self.daemon.url}/metrics", timeout=aiohttp.ClientTimeout(total=5)) as answer:
+                text = await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+
+    # Sending ------------------------------------------------------------------------------------------------------
+
+    async def broadcast(self):
+        """A promise to every device, at least once."""
+        return await self.send({"type": "broadcast"}, self.tokens)
+
+    async def once(self):
+        """A promise to every fourth device, at most once."""
+        audience = {"type": "tags", "any": [ONCE_TAG]}
+        return await self.send(audience, self.tokens[::4], delivery="at_most_once")
+
+    async def single(self):
+        """A promise to one device that lives."""
+        number = self.dice.randrange(len(self.tokens))
+        while self.tokens[number].startswith(DEAD):
+            number = self.dice.randrange(len(self.tokens))
+        return await self.send({"type": "users", "ids": [f"user-{number}"]}, [self.tokens[number]])
+
+    async def send(self, audience, tokens, **more):
+        """The promise, however often it takes: repeated under one Idempotency-Key until there is a 202."""
+        key = f"key-{next(self._keys)}"
+        body = orjson.dumps({"audience": audience, "message": {"title": "Pears", "body": key}, **more})
+        headers = self._headers | {"Content-Type": "application/json", "Idempotency-Key": key}
+        async with asyncio.timeout(PATIENCE_S):
+            while (told := await self._try(body, headers)) is None:
+                await asyncio.sleep(0.05)
+        promise = Promise(told["id"], frozenset(tokens), more.get("delivery") == "at_most_once")
+        self.promises.append(promise)
+        return promise
+
+    async def _try(self, body, headers):
+        try:
+            async with self.session.post(
+                f"{self.daemon.url}/pushd/v1/notifications", data=body, headers=headers
+            ) as answer:
+                text = await answer.read()
+        except (aiohttp.ClientError, ConnectionError):
+            return None  # nobody was promised anything
+        if answer.status == 503:
+            self.refusals.append((answer.status, answer.headers.get("Retry-After")))
+            return None
+        assert answer.status == 202, (answer.status, text)
+        return orjson.loads(text)
+
+    @asynccontextmanager
+    async def under_way(self, producers=2, pause_s=0.02):
+        """Meanwhile single sends go on all the time, and the ledger is looked at."""
+        over = asyncio.Event()
+
+        async def produce():
+            while not over.is_set():
+                await self.single()
+                await asyncio.sleep(pause_s)
+
+        async def watch():
+            while not over.is_set():
+                if (drift := await self.metric("pushd_ledger_drift")) is not None:
+                    self.drifts.append(drift)
+                await asyncio.sleep(0.1)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(producers):
+                group.create_task(produce())
+            group.create_task(watch())
+            try:
+                yield
+            finally:
+                over.set()
+
+    # Breaking and waiting -----------------------------------------------------------------------------------------
+
+    async def kill(self, pause_s=0.0):
+        """kill -9 of the daemon, and its next start. Its embedded PostgreSQL goes down with it."""
+        self.kills += 1
+        await self.daemon.kill()
+        await asyncio.sleep(pause_s)
+        await self.daemon.start()
+
+    async def pushed(self, rows, timeout_s=PATIENCE_S):
+        """Returns when the gateway has seen so many pushes more than now."""
+        goal = await self.gateway.total() + rows
+        async with asyncio.timeout(timeout_s):
+            while await self.gateway.total() < goal:
+                await asyncio.sleep(0.01)
+
+    async def done(self, timeout_s=PATIENCE_S):
+        """Every notification by id, once nothing of any is pending."""
+        async with asyncio.timeout(timeout_s):
+            while await self.metric("pushd_backlog_devices") != 0:
+                await asyncio.sleep(0.1)
+            while True:
+                views = await self.views()
+                if all(view["state"] == "done" for view in views.values()):
+                    return views
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def world(devices, *, seed=0, external=False, settings=SMALL):
+    """A world with so many devices; `external`: on a PostgreSQL that is not the daemon's own."""
+    async with AsyncExitStack() as stack:
+        place = stack.enter_context(scratch())
+        timeout = aiohttp.ClientTimeout(total=30)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        gateway = await Gateway.start(place, session, seed)
+        stack.push_async_callback(gateway.stop)
+        known = gateway.settings | settings
+        postgres = None
+        if external:
+            postgres = PostgreSQL(place)
+            stack.push_async_callback(postgres.stop)
+            await postgres.start()
+            known["store.dsn"] = postgres.dsn
+        daemon = Daemon(place / "data", free_port(), known)
+        stack.push_async_callback(daemon.put_away)
+        made = World(place, seed, session, gateway, daemon, postgres)
+        await made.settle_in(devices)
+        yield made
