@@ -47,6 +47,7 @@ async def delete(context: Context, app_id: int) -> None:
 async def _delete(context: Context, app_id: int) -> None:
     if not await context.store.apps.delete(app_id):
         raise NotFoundError("There is no such app")
+    context.store.keys.forget()  # its keys went with it
     context.index.remove_app(app_id)
     await context.keyring.reload([app_id])
     context.fanout.credentials_changed()
