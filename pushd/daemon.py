@@ -195,6 +195,14 @@ class Daemon:
                     attempted=left.attempted,
                 )
                 log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
+                if self._ready:
+                    await self._cancel_if_told(left.notification)
+
+    async def _cancel_if_told(self, notification: Notification) -> None:
+        """A cancel that came between the claim and the resume found nothing running here: it is heard now."""
+        stored = await self.store.notifications.get(notification.app_id, notification.id)
+        if stored is not None and stored.notification.state is State.CANCELLED:
+            self.fanout.cancel(notification.id)
 
     async def _start_http(self) -> None:
         self.context = Context(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from pushd.errors import PushdError
+
 if TYPE_CHECKING:
     from pushd.bitset import Devices
     from pushd.clock import Clock
@@ -84,5 +86,8 @@ class Context:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Who asked gets the error too, unless the deadline came first.
-            log.debug("command_failed", error=repr(error))
+            # Who asked gets the error too, unless the deadline came first: then this line is all there is.
+            if isinstance(error, PushdError):
+                log.debug("command_failed", error=repr(error))
+            else:
+                log.error("command_failed", error=repr(error), exc_info=error)
