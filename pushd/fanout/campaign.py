@@ -95,10 +95,12 @@ class Campaign:
 
     def expired(self, now: float, attempt: int) -> bool:
         """Whether its life is over. A message with no life at all (TTL 0) still goes out once."""
+        return self.outlived(now) and not (attempt == 1 and self.notification.send.ttl_s == 0)
+
+    def outlived(self, now: float) -> bool:
+        """Whether its life is over, and it has to wait: then also "now or never" (TTL 0) is never."""
         end = self.notification.expires_at
-        if end is None or (attempt == 1 and self.notification.send.ttl_s == 0):
-            return False
-        return now >= end
+        return end is not None and now >= end
 
     def ledger(self, reasons: dict[int, Reasons]) -> Ledger:
         """What was targeted and where it stands, from committed counts and what waits or flies."""

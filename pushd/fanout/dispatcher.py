@@ -28,7 +28,7 @@ from pushd.store.settlements import SettlementStore
 HARVEST_S = 0.05
 """How often batches in flight are looked at, so that a straggler does not hold the credit of its neighbours."""
 SWEEP_S = 1.0
-"""How often rows behind a paused credential are looked at for the end of their life."""
+"""How often rows that cannot go out now are looked at for the end of their life, and what is idle is forgotten."""
 ATTEMPT_RETRY_S = 0.5
 """Pause between tries to commit that at-most-once rows are about to be sent."""
 
@@ -274,13 +274,23 @@ class Dispatcher(Service):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = self._clock.now()
-            for outlet in self.lanes:
-                for wave in [each for each in outlet.waves if outlet.held and each.campaign.expired(now, each.attempt)]:
-                    outlet.drop(wave)
-                    self.end(wave, EXPIRED.code)
+            self._end_outlived()
             self._forget_idle()
             self.pump_soon()
+
+    def _end_outlived(self) -> None:
+        """Ends what outlived itself where nothing goes out: behind a paused credential, or in a rest."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for outlet in self.lanes:
+            if outlet.held:
+                over = [wave for wave in outlet.waves if wave.campaign.outlived(now)]
+            elif outlet.resume_at > monotonic:
+                over = [wave for wave in outlet.waves if wave.campaign.expired(now, wave.attempt)]
+            else:
+                continue
+            for wave in over:
+                outlet.drop(wave)
+                self.end(wave, EXPIRED.code)
 
     def _forget_idle(self) -> None:
         now = self._clock.monotonic()

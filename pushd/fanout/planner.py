@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -81,11 +82,18 @@ class Planner:
         spans: list[Span] = []
         room = rows_max
         attempt = outlet.waves[0].attempt
-        for wave in list(outlet.waves):
+        for wave in list(islice(outlet.waves, rows_max)):
             if room <= 0 or wave.attempt != attempt:
                 break
             rendered = self._render(wave.campaign, outlet.key.route.kind)
-            ids = self._sendable(outlet, wave, wave.take(room), rendered, settled)
+            if over := self._over(wave.campaign, wave.attempt, rendered):
+                # All of it at once, however much that is: nothing of it needs room.
+                gateway = outlet.key.route.kind.gateway.number
+                ids = wave.take(wave.left)
+                settled.append(Settled(campaign=wave.campaign, gateway=gateway, code=over, ids=ids))
+                outlet.drop(wave)
+                continue
+            ids = self._sendable(outlet, wave, wave.take(room), settled)
             if not wave.left:
                 outlet.drop(wave)
             if rendered is not None and len(ids):
@@ -96,19 +104,11 @@ class Planner:
         return self._flight(outlet, spans, attempt) if spans else None, settled
 
     def _sendable(
-        self,
-        outlet: Outlet,
-        wave: Wave,
-        ids: NDArray[np.uint32],
-        rendered: Rendered | None,
-        settled: list[Settled],
+        self, outlet: Outlet, wave: Wave, ids: NDArray[np.uint32], settled: list[Settled]
     ) -> NDArray[np.uint32]:
+        """Those of the rows that may still be sent to on this route."""
         campaign = wave.campaign
         gateway = outlet.key.route.kind.gateway.number
-        over = self._over(campaign, wave.attempt, rendered)
-        if over:
-            settled.append(Settled(campaign=campaign, gateway=gateway, code=over, ids=ids))
-            return ids[:0]
         if wave.version == self._index.version:
             return ids
         known = Devices.of(ids)

@@ -237,6 +237,19 @@ async def test_an_expired_notification_is_not_sent_but_ttl_zero_goes_once(bench)
     assert one.store.codes(2) == {ACCEPTED.code: 1}
 
 
+async def test_an_expired_campaign_ends_in_one_look_however_little_room_there_is(bench, everyone, monkeypatch):
+    one = await bench()
+    one.index.apply_devices(rows(everyone))
+    one.gateway.room_rows = 1
+    planner, looks = one.fanout._dispatcher._planner, []
+    plan = planner.plan
+    monkeypatch.setattr(planner, "plan", lambda *given: looks.append(1) or plan(*given))
+    one.release(notification(1, ttl_s=5, age_s=10), everyone)
+    await one.done(1)
+    assert one.store.codes(1) == {EXPIRED.code: 5_000}
+    assert len(looks) == 1
+
+
 async def test_stragglers_do_not_hold_the_credit_of_their_neighbours(bench):
     one = await bench(unsettled_rows_max=1_000, batch_rows_max=100)
     one.index.apply_devices(rows(range(1, 2_001)))

@@ -233,6 +233,26 @@ async def test_messages_behind_a_paused_credential_expire_there(bench):
 
 
 @pytest.mark.asyncio
+async def test_now_or_never_is_never_behind_a_paused_credential(bench):
+    one = await bench()
+    one.index.apply_devices(rows([1]))
+    one.keyring.paused[7, None] = True
+    one.release(notification(1, ttl_s=0), [1])
+    await one.done(1)
+    assert one.store.codes(1) == {EXPIRED.code: 1}
+
+
+@pytest.mark.asyncio
+async def test_messages_expire_while_their_gateway_rests(bench):
+    one = await bench(unprocessed_pause_s=60.0, retry_cap_s=60.0)
+    one.index.apply_devices(rows([1]))
+    one.gateway.script = lambda batch: batch.outcomes.fill(NOT_WRITTEN.code)
+    one.release(notification(1, ttl_s=1), [1])
+    await one.done(1)
+    assert one.store.codes(1) == {EXPIRED.code: 1}
+
+
+@pytest.mark.asyncio
 async def test_a50_dead_tokens_are_retired_with_revision_and_time(bench):
     one = await bench()
     one.index.apply_devices(rows(range(1, 101), revision=3))
