@@ -117,13 +117,13 @@ async def _make_app(stack: AsyncExitStack, url: str, admin_key: str, manifest: d
 
 async def _show_off(client: Client, manifest: dict[str, Any], devices: int, *, quiet: bool) -> dict[str, Any]:
     """Registers, sends thrice, and gathers the outcomes."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
         registered_s = await _register(client, devices, progress)
         sends = [
-            await _send(client, progress, "a broadcast", {"type": "broadcast"}),
-            await _send(client, progress, f"a send to tag {TAG}", {"type": "tags", "any": [TAG]}),
-            await _send(client, progress, "a send to one user", {"type": "users", "ids": ["user-0"]}),
+            await _send(client, progress, "broadcast", {"type": "broadcast"}),
+            await _send(client, progress, f"tag {TAG}", {"type": "tags", "any": [TAG]}),
+            await _send(client, progress, "one user", {"type": "users", "ids": ["user-0"]}),
         ]
     async with (
         aiohttp.ClientSession() as session,
@@ -179,7 +179,7 @@ async def _send(client: Client, progress: Progress, name: str, audience: dict[st
     """One send, watched to its end."""
     task = progress.add_task(name, total=None)
     begun = perf_counter()
-    message = {"body": f"This is {name}.", "data": {"demo": True}}
+    message = {"body": f"For {name}.", "data": {"demo": True}}
     sent = await client.call("POST", "/notifications", {"audience": audience, "message": message})
     while True:
         view = await client.call("GET", f"/notifications/{sent['id']}")

@@ -26,7 +26,13 @@ def show(data: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Prints rows under their column names."""
-    grid = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    grid = Table(
+        *[column.replace("_", " ") for column in columns],
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for row in rows:
         grid.add_row(*[text(row.get(column)) for column in columns])
     console.print(grid)
