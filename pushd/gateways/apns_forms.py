@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from pushd.transport.queue import Load, Sending
 PATH_PREFIX = b"/3/device/"
 COLLAPSE_ID = "apns-collapse-id"
 PUSH_TYPE = "apns-push-type"
+TOKEN = re.compile(rb"(?:[0-9a-fA-F]{2}){1,%d}" % (apns.TOKEN_CHARS_MAX // 2))
+FEW = 8
+"""Up to this many rows are made one by one; a single send is one."""
 
 
 class Shape(NamedTuple):
@@ -74,16 +78,19 @@ class Mixed:
 def loads(sending: Sending) -> Iterator[Load]:
     """The loads of a batch; rows whose token could never be one are settled at once (A-30)."""
     batch = sending.batch
+    if len(batch) <= FEW and isinstance(batch.payloads, Rendered):
+        yield from _few(sending, batch.payloads)
+        return
     good = apns.valid_tokens(batch.tokens)
     pending = batch.outcomes == 0
     bad = np.flatnonzero(pending & ~good)
     if len(bad):
-        sending.settle(bad, code_of(400, "BadDeviceToken"))
+        sending.settle(bad, BAD_TOKEN)
     rows = np.flatnonzero(pending & good)
     if not len(rows):
         return
-    octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
     if isinstance(batch.payloads, Rendered):
+        octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
         yield from _uniform(sending, batch.payloads, rows, octets)
     else:
         yield from _mixed(sending, batch.payloads, rows)
@@ -92,6 +99,31 @@ def loads(sending: Sending) -> Iterator[Load]:
 def code_of(status: int, reason: str) -> int:
     """The outcome byte of an answer."""
     return VENDOR_CODES_FROM + apns.lookup(status, reason)
+
+
+BAD_TOKEN = code_of(400, "BadDeviceToken")
+
+
+def _few(sending: Sending, rendered: Rendered) -> Iterator[Load]:
+    """The same for a handful of rows, where columns cost more than they save."""
+    batch = sending.batch
+    shape, collapse = _shape(batch, rendered)
+    constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
+    tokens, ids, outcomes = batch.tokens.tolist(), batch.ids.tolist(), batch.outcomes.tolist()
+    of = batch.notifications
+    rows, values = [], []
+    for row, token in enumerate(tokens):
+        if outcomes[row]:
+            continue
+        if not TOKEN.fullmatch(token):
+            sending.settle(np.array([row]), BAD_TOKEN)
+            continue
+        apns_id = apns.apns_id(of if isinstance(of, int) else int(of[row]), ids[row]).encode()
+        rows.append(row)
+        values.append([token, apns_id, *constants])
+    if rows:
+        form = Mixed(shape, values, [rendered.payload] * len(rows))
+        yield Load(sending, np.array(rows, np.intp), form, len(rendered.payload), uniform=False)
 
 
 def _uniform(sending: Sending, rendered: Rendered, rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterator[Load]:

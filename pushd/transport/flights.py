@@ -17,18 +17,19 @@ REFUSED_STREAM = 7
 class Flight:
     """What one write put on one link: a run of streams, and the rows of a load that they carry."""
 
-    __slots__ = ("begin", "deadline", "end", "load", "run", "start")
+    __slots__ = ("alone", "begin", "deadline", "end", "load", "run", "start")
 
-    def __init__(self, load: Load, start: int, deadline: float, begin: int) -> None:
+    def __init__(self, load: Load, start: int, deadline: float) -> None:
         self.load = load
         self.start = start
         """Position in the load of the run's first row."""
         self.deadline = deadline
         """When rows without an answer are given up, in seconds of the loop's clock."""
-        self.begin = begin
-        """Offset in the link's byte stream at which the run's first row begins, at the earliest."""
-        self.end = begin
         self.run: Run
+        self.begin = self.end = 0
+        """Where the write that holds the run lies in the link's byte stream."""
+        self.alone = False
+        """Whether it holds no other run."""
 
     def settle(self, rows: NDArray[np.intp], codes: NDArray[np.uint8] | int) -> None:
         """Gives rows of the run their codes."""
@@ -41,11 +42,11 @@ class Flight:
     def unwritten_from(self, handed: int) -> int:
         """The first row of the run of which no byte lies below this offset of the link's byte stream (A-65).
 
-        Where rows differ in length, one that was begun counts for all.
+        Where rows differ in length, a write that was begun counts for all of them.
         """
         if handed <= self.begin:
             return 0
-        if handed >= self.end or not self.load.uniform:
+        if handed >= self.end or not (self.load.uniform and self.alone):
             return self.run.count
         return -(-(handed - self.begin) * self.run.count // (self.end - self.begin))
 

@@ -140,7 +140,8 @@ class Link(asyncio.Protocol):
 
     def pump(self, rows_max: int = 1 << 30) -> int:
         """Takes rows while there is room for them, at most `rows_max`, and writes them; how many it took."""
-        taken = 0
+        taken = octets = 0
+        flights: list[Flight] = []
         if (advice := self.exchange.condition()) is not Advice.KEEP:
             self.drain(advice, "unfit for more rows")
         while self.phase is Phase.OPEN and not self._outbox.full and taken < rows_max:
@@ -149,11 +150,16 @@ class Link(asyncio.Protocol):
                 self._starved_at = NEVER
                 break
             rows = self._room(load, rows_max - taken)
-            if not rows:
+            if not rows or (flight := self._carry(load, rows)) is None:
                 break
-            taken += self._carry(load, rows)
+            flights.append(flight)
+            taken += rows
+            octets += rows * load.body_bytes
+            if octets >= self._config.write_chunk_bytes:
+                self._write(flights)
+                flights, octets = [], 0
         if self.phase is not Phase.CLOSED:
-            self._flush()
+            self._write(flights)
         return taken
 
     def drain(self, advice: Advice, why: str) -> None:
@@ -205,32 +211,36 @@ class Link(asyncio.Protocol):
             self._watch()
         return 0
 
-    def _carry(self, load: Load, rows: int) -> int:
-        """Puts rows of a load on the wire; how many, 0 when the peer's limits make that impossible."""
+    def _carry(self, load: Load, rows: int) -> Flight | None:
+        """Makes the requests of rows of a load; None when the peer's limits make that impossible."""
         now = self._loop.time()
-        self._outbox.put(self.connection.data_to_send())  # control frames are no part of the run
-        flight = Flight(load, self._owner.take(rows), now + self._config.response_timeout_s, self._outbox.queued)
+        flight = Flight(load, self._owner.take(rows), now + self._config.response_timeout_s)
         try:
             flight.run = self.exchange.encode(self.connection, flight, rows)
         except LocalProtocolError as error:  # its SETTINGS leave no room for our headers
             load.settle(np.arange(flight.start, flight.start + rows), outcome.NOT_WRITTEN.code)
             self.drain(Advice.BACK_OFF, f"request impossible: {error}")
-            return 0
-        self._outbox.put(self.connection.data_to_send())
-        flight.end = self._outbox.queued
-        if not self._flights:
+            return None
+        first = not self._flights
+        self._flights.add(flight)
+        if first:
             self._used_at = self._read_at = now  # silence counts from the first row that expects an answer
-            self._flights.add(flight)
             self._watch()
-        else:
-            self._flights.add(flight)
         if self.connection.exhausted:
             self.drain(Advice.REPLACE, "stream ids used up")
-        return rows
+        return flight
+
+    def _write(self, flights: list[Flight]) -> None:
+        """Hands on the octets of these flights, and of whatever else waits."""
+        outbox = self._outbox
+        begin = outbox.queued
+        outbox.put(self.connection.data_to_send())
+        for flight in flights:
+            flight.begin, flight.end, flight.alone = begin, outbox.queued, len(flights) == 1
+        outbox.flush()
 
     def _flush(self) -> None:
-        self._outbox.put(self.connection.data_to_send())
-        self._outbox.flush()
+        self._write([])
 
     # -- answers in
 

@@ -58,6 +58,7 @@ class Pool:
         self._pace = Pace(config)
         self._progress_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._woken = False
         self._stateless_headers = True
         self._gone = asyncio.Event()
@@ -223,8 +224,14 @@ class Pool:
 
     def _look_again(self, at: float) -> None:
         if self._timer is not None:
+            if self._timer_at <= at:
+                return  # it fires soon enough, and then looks anew
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._wake)
+        self._timer, self._timer_at = self._loop.call_at(at, self._alarm), at
+
+    def _alarm(self) -> None:
+        self._timer = None
+        self._wake()
 
     def _dial(self, now: float) -> None:
         self._pace.started(now)

@@ -147,8 +147,8 @@ async def test_outbox_ends_with_a_last_word_where_it_can():
 
 
 def flight_of(of, start, count, begin, end, uniform=True):
-    flight = Flight(load(of, uniform=uniform), start, 10.0, begin)
-    flight.end = end
+    flight = Flight(load(of, uniform=uniform), start, 10.0)
+    flight.begin, flight.end, flight.alone = begin, end, True
     flight.run = Run(1, count, flight)
     return flight
 
