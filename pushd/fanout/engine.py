@@ -28,6 +28,7 @@ from pushd.model.device import GatewayName, Kind
 from pushd.model.notification import Ledger, Notification, State
 from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reasons
 from pushd.service import Service
+from pushd.store.notifications import INLINE_TARGETS_MAX
 from pushd.store.settlements import Committed, SettlementStore
 from pushd.targeting.index import Index
 from pushd.telemetry import DELIVERIES
@@ -38,6 +39,8 @@ _GATEWAYS = tuple(GatewayName)
 
 RATE_SPAN_S = 5.0
 """Over how long the rate of settling is averaged; Retry-After is computed from it."""
+COMMIT_S = 1.0
+"""What a stop leaves for the commit of the last outcomes, however long it waited for them."""
 RETRY_AFTER_MAX_S = 600.0
 """The longest that we ask a producer to stay away."""
 
@@ -101,10 +104,14 @@ class Fanout(Service):
         await self._dispatcher.start()
 
     async def stop(self) -> None:
-        """Launches nothing more, waits for what is in flight and commits it; the rest stays stored for a resume."""
+        """Launches nothing more, waits for what is in flight and commits it; the rest stays stored for a resume.
+
+        Both together take at most `drain_timeout_s`: what is committed late is resumed, what takes too long is killed.
+        """
         self._stopping = True
+        until = self._clock.monotonic() + self._config.drain_timeout_s
         await self._dispatcher.drain(self._config.drain_timeout_s)
-        await self._recorder.drain(self._config.drain_timeout_s)
+        await self._recorder.drain(max(COMMIT_S, until - self._clock.monotonic()))
         await self._dispatcher.stop()
         await self._recorder.stop()
         await self.cancel_tasks()
@@ -196,7 +203,7 @@ class Fanout(Service):
     @property
     def drift(self) -> int:
         """Sum of the absolute ledger drift of everything that runs; 0, or there is a bug."""
-        return sum(abs(campaign.ledger(self.reasons).drift) for campaign in self._campaigns.values())
+        return sum(abs(each.targeted - sum(each.counts.values()) - each.pending) for each in self._campaigns.values())
 
     @property
     def oldest_pending_s(self) -> float:
@@ -212,7 +219,8 @@ class Fanout(Service):
             kinds=kinds(notification.send.message.push_type),
             lane=lane_for(targeted, notification.send.transactional, self._config),
             targeted=targeted,
-            inline=targeted <= self._config.inline_targets_max,
+            # As the store decided when it kept the targets: rows and bitmaps are found again by that.
+            inline=targeted <= INLINE_TARGETS_MAX,
         )
         self._campaigns[notification.id] = campaign
         return campaign

@@ -22,6 +22,7 @@ from pushd.outcome import (
     STOPPED,
     UNREACHABLE,
 )
+from pushd.store.notifications import INLINE_TARGETS_MAX
 from tests.pushd.fanout.conftest import notification, people, rows
 from tests.pushd.fanout.doubles import BAD, accept_all
 
@@ -286,6 +287,33 @@ async def test_a_stop_waits_for_what_flies_and_leaves_the_rest_unsettled(bench, 
     assert not one.store.finished
 
 
+async def test_waiting_for_answers_leaves_a_stop_little_time_to_commit(bench, monkeypatch):
+    one = await bench(drain_timeout_s=0.2)
+    one.index.apply_devices(rows([1]))
+    given = []
+    drain = one.fanout._recorder.drain
+    monkeypatch.setattr(one.fanout._recorder, "drain", lambda timeout_s: given.append(timeout_s) or drain(timeout_s))
+    monkeypatch.setattr("pushd.fanout.engine.COMMIT_S", 0.01)
+    one.gateway.gate.clear()
+    one.release(notification(1), [1])
+    await one.until(lambda: one.gateway.in_flight == 1)
+    await one.fanout.stop()
+    assert given[0] < 0.1, "both together take as long as a stop may"
+
+
+async def test_outcomes_are_kept_as_the_store_keeps_targets_whatever_the_configuration(bench):
+    one = await bench(inline_targets_max=1_000)
+    one.index.apply_devices(rows(range(1, 101)))
+    kept = []
+    settle = one.store.settle
+    one.store.settle = lambda settlement, node_id: kept.append(settlement) or settle(settlement, node_id)
+    one.release(notification(1), range(1, 101))
+    one.release(notification(2), range(1, INLINE_TARGETS_MAX + 1))
+    await one.done(1, 2)
+    assert {delta.notification_id for each in kept for delta in each.deltas} == {1}
+    assert {number for each in kept for number in each.notifications.tolist()} == {2}
+
+
 async def test_a_full_fanout_says_when_to_come_back(bench):
     one = await bench(backlog_rows_max=100, campaigns_max=2)
     one.index.apply_devices(rows(range(1, 101)))
@@ -313,7 +341,7 @@ async def test_drift_is_seen_when_the_ledger_is_wrong(bench):
 
 
 async def test_a_notification_that_another_node_took_is_let_go(bench):
-    one = await bench(inline_targets_max=64)
+    one = await bench()
     one.index.apply_devices(rows(range(1, 41)))
     one.store.disowned = {1}
     one.release(notification(1), range(1, 41))
