@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,8 +36,11 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="postgres", daemon=True)
         self._thread.start()
 
+    def begin(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_S)
+        return self.begin(work).result(START_TIMEOUT_S)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -56,6 +60,7 @@ class Server:
             self._directory, BINDIRS[version], settings={"fsync": "off", "max_connections": "100"}
         )
         self._numbers = itertools.count()
+        self._next: Future[str] | None = None
         self.dsn = ""
 
     def start(self) -> None:
@@ -63,13 +68,16 @@ class Server:
         self._loop.run(self._make_template())
 
     def stop(self) -> None:
+        if self._next is not None:
+            self._next.result(START_TIMEOUT_S)
         self._loop.run(self.embedded.stop())
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def create(self) -> str:
-        """The DSN of a fresh database."""
-        name = f"test_{next(self._numbers)}"
-        self._loop.run(self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
+        """The DSN of a fresh database; the one after it is made meanwhile."""
+        ready = self._next or self._loop.begin(self._copy())
+        name: str = ready.result(START_TIMEOUT_S)
+        self._next = self._loop.begin(self._copy())
         return self.of(name)
 
     def drop(self, dsn: str) -> None:
@@ -77,6 +85,11 @@ class Server:
 
     def of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{database}"))
+
+    async def _copy(self) -> str:
+        name = f"test_{next(self._numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        return name
 
     async def _make_template(self) -> None:
         await self._execute(f"CREATE DATABASE {TEMPLATE}")

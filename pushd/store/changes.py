@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -18,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pushd.errors import UnavailableError
+from pushd.errors import InternalError, UnavailableError
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.service import Service
 from pushd.store.database import Database
@@ -121,6 +122,10 @@ class Listeners:
 Images = Callable[[NDArray[np.uint32]], Awaitable[Any]]
 
 
+class FeedLostError(InternalError):
+    """Changes were purged before they were read: what is in memory has to be loaded anew, by a new process."""
+
+
 class Follower(Service):
     """Reads the feed for as long as it runs; while PostgreSQL is away it waits, and goes on where it was."""
 
@@ -148,11 +153,16 @@ class Follower(Service):
         self.spawn(self._listen(), "change-feed-wake")
 
     async def _follow(self, position: int) -> None:
-        poll_s = self._database.config.feed_poll_ms / 1000
+        config = self._database.config
+        poll_s = config.feed_poll_ms / 1000
+        heard = monotonic()
         while True:
             pause = poll_s
             try:
                 events, following = await self._changes.read(position)
+                if monotonic() - heard > config.feed_keep_s:
+                    raise FeedLostError
+                heard = monotonic()
                 if events:
                     await self._apply(events)
                 position = following
@@ -162,7 +172,7 @@ class Follower(Service):
                     pause = LATE_POLL_S
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("change_feed_waits", error=str(error))
-                pause = self._database.config.retry_after_s
+                pause = config.retry_after_s
             if pause == poll_s:
                 self._wake.clear()
                 try:

@@ -1,0 +1,183 @@
+"""Group commit: one transaction for many, everyone answered for himself, and nothing kept that nobody was promised."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from pushd.config import StoreConfig
+from pushd.errors import InternalError, InvalidRequestError, NotFoundError, UnavailableError
+from pushd.store.committer import Committer, refusal
+from pushd.store.database import OutcomeUnknownError
+
+pytestmark = pytest.mark.asyncio
+
+CONFIG = StoreConfig(group_rows_max=10, group_queue_max=30, retry_after_s=0.1, write_timeout_s=0.3)
+
+
+class Table:
+    """Doubles what it is given, in groups."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.errors: list[BaseException] = []
+        self.bad: set[int] = set()
+        self.stored: set[int] = set()
+        self.abandoned: list[int] = []
+        self.down = 0
+
+    async def write(self, items):
+        self.groups.append(list(items))
+        await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.bad & set(items):
+            raise asyncpg.DataError("no")
+        self.stored.update(items)
+        return [NotFoundError() if item < 0 else item * 2 for item in items]
+
+    async def resolve(self, items):
+        if self.down:
+            self.down -= 1
+            raise UnavailableError
+        return [item * 2 if item in self.stored else None for item in items]
+
+    async def abandon(self, results):
+        self.abandoned += results
+
+
+@pytest_asyncio.fixture
+async def table():
+    return Table()
+
+
+@pytest_asyncio.fixture
+async def committer(table):
+    committer = Committer("test", CONFIG, table.write, table.resolve, table.abandon)
+    await committer.start()
+    yield committer
+    await committer.stop()
+
+
+async def all_of(committer, items):
+    return await asyncio.gather(*(committer.submit(item) for item in items), return_exceptions=True)
+
+
+async def test_concurrent_writes_share_transactions_in_order(table, committer):
+    assert await all_of(committer, range(25)) == [2 * n for n in range(25)]
+    assert [item for group in table.groups for item in group] == list(range(25))
+    assert max(map(len, table.groups)) == 10
+    assert len(table.groups) == 3
+
+
+async def test_each_caller_has_an_answer_of_his_own(committer):
+    results = await all_of(committer, [1, -1, 2])
+    assert results[0::2] == [2, 4]
+    assert isinstance(results[1], NotFoundError)
+
+
+async def test_bad_data_stands_alone_in_the_end(table, committer):
+    table.bad = {3, 8}
+    results = await all_of(committer, range(10))
+    assert [row for row, each in enumerate(results) if isinstance(each, InvalidRequestError)] == [3, 8]
+    assert [each for each in results if not isinstance(each, Exception)] == [
+        2 * n for n in range(10) if n not in (3, 8)
+    ]
+
+
+async def test_trouble_fails_the_group_and_the_next_goes_on(table, committer):
+    table.errors = [UnavailableError("away", retry_after_s=3)]
+    results = await all_of(committer, range(5))
+    assert all(isinstance(each, UnavailableError) and each.retry_after_s == 3 for each in results)
+    assert await committer.submit(7) == 14
+
+
+async def test_the_queue_is_bounded(table, committer):
+    table.gate.clear()
+    waiting = [asyncio.create_task(committer.submit(n)) for n in range(40)]
+    await asyncio.sleep(0.01)
+    full = [task for task in waiting if task.done()]
+    assert len(full) == 40 - 30
+    assert all(isinstance(task.exception(), UnavailableError) and task.exception().retry_after_s for task in full)
+    table.gate.set()
+    await asyncio.wait(waiting)
+
+
+async def test_who_waits_too_long_for_a_turn_is_told(table, committer):
+    table.gate.clear()
+    first = asyncio.create_task(committer.submit(1))
+    await asyncio.sleep(0)
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(committer.submit(2), 2)
+    assert not first.done()
+    table.gate.set()
+    assert await first == 2
+    assert 2 not in table.stored
+
+
+async def test_a_lost_commit_is_looked_up(table, committer):
+    table.stored = {1, 3}
+    table.errors = [OutcomeUnknownError("lost")]
+    table.down = 1
+    results = await all_of(committer, [1, 2, 3])
+    assert results[0::2] == [2, 6]
+    assert isinstance(results[1], UnavailableError)
+    assert table.abandoned == []
+
+
+async def test_what_is_found_too_late_is_abandoned(table, committer):
+    table.stored = {1}
+    table.errors = [OutcomeUnknownError("lost")]
+    table.down = 5
+    results = await all_of(committer, [1, 2])
+    assert all(isinstance(each, UnavailableError) for each in results)
+    for _ in range(200):
+        if table.abandoned:
+            break
+        await asyncio.sleep(0.02)
+    assert table.abandoned == [2]
+    assert await committer.submit(5) == 10
+
+
+async def test_who_gave_up_before_his_turn_is_not_written_and_after_it_is_abandoned(table, committer):
+    table.gate.clear()
+    early, late = asyncio.create_task(committer.submit(1)), asyncio.create_task(committer.submit(2))
+    await asyncio.sleep(0.01)
+    queued = asyncio.create_task(committer.submit(3))
+    await asyncio.sleep(0)
+    early.cancel()
+    queued.cancel()
+    await asyncio.sleep(0)
+    table.gate.set()
+    assert await late == 4
+    assert await committer.submit(4) == 8
+    assert table.abandoned == [2]
+    assert 3 not in table.stored
+
+
+async def test_a_stop_answers_everyone(table):
+    committer = Committer("test", CONFIG, table.write)
+    await committer.start()
+    table.gate.clear()
+    waiting = [asyncio.create_task(committer.submit(n)) for n in range(15)]
+    await asyncio.sleep(0.01)
+    await committer.stop()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(each, UnavailableError) for each in results)
+
+
+async def test_refusals_are_told_in_our_words():
+    class Coded(asyncpg.PostgresError):
+        def __init__(self, sqlstate: str) -> None:
+            super().__init__("secret values")
+            self.sqlstate = sqlstate
+
+    assert isinstance(refusal(Coded("PD404")), NotFoundError)
+    assert isinstance(refusal(Coded("PD503")), UnavailableError)
+    assert isinstance(refusal(Coded("XX000")), InternalError)
+    assert "secret" not in str(refusal(Coded("XX000")))
