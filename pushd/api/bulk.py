@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pushd.clock import Clock
@@ -17,8 +19,13 @@ T = TypeVar("T")
 CHUNK_ROWS = 5_000
 """Lines of one transaction; a progress line follows each."""
 
-CarryOut = Callable[[list[T]], Awaitable[tuple[list[int], dict[int, list[Fault]]]]]
-"""Carries out a chunk: ids of the rows that were taken, in order; faults of the others by position."""
+OVERLAP_ROWS_MIN = CHUNK_ROWS // 2
+"""Smaller chunks may share a transaction with other requests, in any order: they wait for the chunk before."""
+
+Carried = tuple[list[int], dict[int, list[Fault]]]
+"""Ids of the rows that were taken, in order; faults of the others by position."""
+CarryOut = Callable[[list[T]], Coroutine[Any, Any, Carried]]
+"""Carries out a chunk."""
 
 
 class BulkReject(Struct, frozen=True, kw_only=True, tag="reject", tag_field="type"):
@@ -59,6 +66,17 @@ class BulkParams(Struct, frozen=True):
     ids: Annotated[bool, Meta(description="Whether progress lines carry the numeric ids.")] = False
 
 
+class Chunk(NamedTuple, Generic[T]):
+    """Lines of one transaction, decoded."""
+
+    last: int
+    """Number of the last line."""
+    rows: list[T]
+    numbers: list[int]
+    """Line number of each row."""
+    rejects: list[BulkReject]
+
+
 class Bulk(Struct):
     """Totals of a stream while it is read."""
 
@@ -71,43 +89,97 @@ class Bulk(Struct):
         return BulkProgress(lines=self.lines, accepted=self.accepted, rejected=self.rejected, ids=ids)
 
 
-async def carry_out_lines(
-    lines: LineReader, body: JsonBody[T], carry_out: CarryOut[T], *, clock: Clock, with_ids: bool
-) -> AsyncIterator[BulkLine]:
-    """The answer to a stream: rejects and progress chunk by chunk, the summary last."""
-    started, total = clock.monotonic(), Bulk()
-    async for first, raw in lines.batches(CHUNK_ROWS):
-        rows, numbers, rejects = decode(body, raw, first)
-        ids, bad = await carry_out(rows) if rows else ([], {})
-        rejects += [_reject(numbers[row], fault) for row, faults in bad.items() for fault in faults]
-        total.lines = first + len(raw) - 1
-        total.accepted += len(ids)
-        total.rejected += len({reject.line for reject in rejects})
-        for reject in sorted(rejects, key=_line):
-            yield reject
-        yield total.progress(ids if with_ids else UNSET)
-    yield BulkSummary(
-        lines=total.lines,
-        accepted=total.accepted,
-        rejected=total.rejected,
-        seconds=round(clock.monotonic() - started, 3),
-    )
+class LineType(Generic[T]):
+    """How lines of one type are decoded."""
 
+    __slots__ = ("_body", "_quick")
 
-def decode(body: JsonBody[T], raw: list[bytes], first: int) -> tuple[list[T], list[int], list[BulkReject]]:
-    """The rows of raw lines, the line number of each, and the lines that are none; blank lines are passed over."""
-    rows: list[T] = []
-    numbers: list[int] = []
-    rejects: list[BulkReject] = []
-    for number, line in enumerate(raw, first):
-        if not line or line.isspace():
-            continue
+    def __init__(self, type_: Any, *, flat: bool = False) -> None:
+        """`flat`: its fields are texts, flags and lists of texts, so that nothing can be deep or a number."""
+        self._body: JsonBody[T] = JsonBody(type_)
+        self._quick: Callable[[bytes], T] = msgspec.json.Decoder(type_).decode if flat else self._body.decode_line
+
+    def decode(self, first: int, raw: list[bytes]) -> Chunk[T]:
+        """The rows of raw lines, and the lines that are none; blank lines are passed over."""
+        chunk: Chunk[T] = Chunk(first + len(raw) - 1, [], [], [])
+        for number, line in enumerate(raw, first):
+            if not line or line.isspace():
+                continue
+            try:
+                chunk.rows.append(self._decode(line))
+                chunk.numbers.append(number)
+            except InvalidRequestError as error:
+                chunk.rejects.extend(_reject(number, fault) for fault in error.faults)
+        return chunk
+
+    def _decode(self, line: bytes) -> T:
         try:
-            rows.append(body.decode_line(line))
-            numbers.append(number)
-        except InvalidRequestError as error:
-            rejects += [_reject(number, fault) for fault in error.faults]
-    return rows, numbers, rejects
+            return self._quick(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._body.decode_line(line)  # says what is wrong with it
+
+
+async def carry_out_lines(
+    lines: LineReader,
+    line_type: LineType[T],
+    carry_out: CarryOut[T],
+    *,
+    clock: Clock,
+    with_ids: bool,
+    overlapping: bool = False,
+) -> AsyncIterator[BulkLine]:
+    """The answer to a stream: rejects and progress chunk by chunk, the summary last.
+
+    While a chunk is committed the next one is read and decoded. `overlapping`: it is begun, too, because the store
+    itself commits large chunks in the order in which they were begun.
+    """
+    started, total = clock.monotonic(), Bulk()
+    begun: set[asyncio.Future[Carried]] = set()
+    try:
+        async for chunk, done in _ahead(_begun(lines, line_type, carry_out, begun, overlapping=overlapping)):
+            ids, bad = await done
+            begun.discard(done)
+            rejects = chunk.rejects + [_reject(chunk.numbers[row], each) for row in bad for each in bad[row]]
+            total.lines = chunk.last
+            total.accepted += len(ids)
+            total.rejected += len({reject.line for reject in rejects})
+            for reject in sorted(rejects, key=_line):
+                yield reject
+            yield total.progress(ids if with_ids else UNSET)
+    finally:
+        await asyncio.gather(*begun, return_exceptions=True)
+    seconds = round(clock.monotonic() - started, 3)
+    yield BulkSummary(lines=total.lines, accepted=total.accepted, rejected=total.rejected, seconds=seconds)
+
+
+async def _begun(
+    lines: LineReader,
+    line_type: LineType[T],
+    carry_out: CarryOut[T],
+    begun: set[asyncio.Future[Carried]],
+    *,
+    overlapping: bool,
+) -> AsyncIterator[tuple[Chunk[T], asyncio.Future[Carried]]]:
+    """Chunks that are being carried out."""
+    async for first, raw in lines.batches(CHUNK_ROWS):
+        chunk = line_type.decode(first, raw)
+        if begun and not (overlapping and len(chunk.rows) >= OVERLAP_ROWS_MIN):
+            await asyncio.wait(begun)
+        done = asyncio.ensure_future(carry_out(chunk.rows))
+        begun.add(done)
+        yield chunk, done
+
+
+async def _ahead(source: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The items of a source, each asked for while the one before is in use."""
+    coming = asyncio.ensure_future(anext(source, None))
+    try:
+        while (item := await coming) is not None:
+            coming = asyncio.ensure_future(anext(source, None))
+            yield item
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def _reject(number: int, fault: Fault) -> BulkReject:
@@ -116,8 +188,3 @@ def _reject(number: int, fault: Fault) -> BulkReject:
 
 def _line(reject: BulkReject) -> int:
     return reject.line
-
-
-def lines_body(type_: Any) -> JsonBody[Any]:
-    """The decoder of one line."""
-    return JsonBody(type_)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from pushd.api.bulk import BulkLine, BulkParams, carry_out_lines
+from pushd.api.bulk import BulkLine, BulkParams, LineType, carry_out_lines
 from pushd.api.operation import EVERYONE, Listing, Operation, Page
 from pushd.api.request import Request
 from pushd.commands import devices, progress
@@ -19,9 +19,8 @@ from pushd.errors import Fault, InvalidRequestError
 from pushd.model.app import Role
 from pushd.model.device import Device, DeviceId, Registration, Text255
 from pushd.web.caller import Caller
-from pushd.web.decode import JsonBody
 
-_LINE: JsonBody[Registration] = JsonBody(Registration)
+_LINE: LineType[Registration] = LineType(Registration, flat=True)
 _NAMES_INSTALL = "A device key names the install (`install_id`), and sees and touches no other."
 
 
@@ -60,7 +59,9 @@ async def register(context: Context, caller: Caller, request: Request[Registrati
 async def bulk(context: Context, caller: Caller, request: Request[None, BulkParams]) -> AsyncIterator[BulkLine]:
     """POST /devices/bulk."""
     carry_out = partial(devices.register_many, context, caller.app)
-    return carry_out_lines(request.lines(), _LINE, carry_out, clock=context.clock, with_ids=request.params.ids)
+    return carry_out_lines(
+        request.lines(), _LINE, carry_out, clock=context.clock, with_ids=request.params.ids, overlapping=True
+    )
 
 
 async def listing(context: Context, caller: Caller, request: Request[None, DevicesPage]) -> Listing[Device]:

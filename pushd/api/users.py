@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from pushd.api.bulk import BulkLine, BulkParams, carry_out_lines
+from pushd.api.bulk import BulkLine, BulkParams, LineType, carry_out_lines
 from pushd.api.operation import Listing, Operation, Page
 from pushd.api.request import Request
 from pushd.commands import users
@@ -17,9 +17,8 @@ from pushd.commands.context import Context
 from pushd.model.device import Tag, Text255
 from pushd.model.user import User, UserChange
 from pushd.web.caller import Caller
-from pushd.web.decode import JsonBody
 
-_LINE: JsonBody[UserChange] = JsonBody(UserChange)
+_LINE: LineType[UserChange] = LineType(UserChange)
 
 
 class OneUser(Struct, frozen=True):

@@ -2,11 +2,10 @@ import asyncio
 
 import pytest
 
-from pushd.api.bulk import BulkProgress, BulkReject, BulkSummary, carry_out_lines
+from pushd.api.bulk import BulkProgress, BulkReject, BulkSummary, LineType, carry_out_lines
 from pushd.clock import SystemClock
 from pushd.errors import Fault, UnavailableError
 from pushd.model.user import UserChange
-from pushd.web.decode import JsonBody
 from pushd.web.ndjson import LineReader
 
 
@@ -36,7 +35,7 @@ class Taker:
 
 
 async def answers(source: LineReader, take, *, with_ids: bool = False):
-    body = JsonBody(UserChange)
+    body = LineType(UserChange)
     return [line async for line in carry_out_lines(source, body, take, clock=SystemClock(), with_ids=with_ids)]
 
 
