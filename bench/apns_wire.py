@@ -34,7 +34,7 @@ PAYLOAD = (
 TOPIC = "com.example.app"
 CLIENTS = ((1, 100), (1, 1000), (2, 500), (4, 250))
 """Connections and streams each that h2load is tried with."""
-LINKS = (1, 2)
+LINKS = (1, 2, 4)
 """Links that pushd is tried with."""
 BATCH_ROWS = 2_000
 

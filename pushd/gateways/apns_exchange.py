@@ -7,11 +7,12 @@ becomes the row's code, with the timestamp of a 410 and Retry-After beside it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from protocols import apns
 from protocols.apns import Verdict
@@ -23,13 +24,15 @@ from pushd.credentials.apns_tokens import TokenMint
 from pushd.gateways.apns_forms import Mixed, Shape, Uniform
 from pushd.gateways.retry_after import retry_after_s
 from pushd.outcome import VENDOR_CODES_FROM, Outcome, Reason, Reasons
+from pushd.telemetry import REGISTRY
 from pushd.transport.exchange import Advice
 from pushd.transport.flights import Flight
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 log = structlog.get_logger(__name__)
+
+UNKNOWN_ANSWERS = Counter(
+    "pushd_unknown_answers", "Answers of gateways that no table of reasons knows.", ("provider",), registry=REGISTRY
+)
 
 OUTCOMES: Mapping[Verdict, Outcome] = {
     Verdict.ACCEPTED: Outcome.ACCEPTED,
@@ -157,6 +160,8 @@ class ApnsExchange:
             reason, timestamp_ms = apns.parse_error(bodies.get((run, row), b""))
             index = apns.lookup(status, reason)
             verdict = apns.REASONS[index].verdict
+            if not apns.is_known(index):
+                UNKNOWN_ANSWERS.labels("apns").inc()
             codes[at] = VENDOR_CODES_FROM + index
             if verdict is Verdict.TOKEN_DEAD:
                 batch.invalid_since[flight.batch_row(row)] = apns.invalid_since(timestamp_ms, int(now * 1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
 
@@ -58,6 +59,7 @@ class Dialer:
     async def _connect(self, address: Address, link: Link) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         plain, _ = await loop.create_connection(asyncio.Protocol, address.host, address.port, family=address.family)
+        plain.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secure: asyncio.Transport | None = None
         try:
             secure = await loop.start_tls(

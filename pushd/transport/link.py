@@ -18,7 +18,6 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-import structlog
 
 from protocols.errors import LocalProtocolError
 from protocols.http2 import Connection, ConnectionBrokenError, Received
@@ -29,8 +28,6 @@ from pushd.transport.exchange import Advice, Exchange
 from pushd.transport.flights import Flight, Flights
 from pushd.transport.outbox import Outbox
 from pushd.transport.queue import Load
-
-log = structlog.get_logger(__name__)
 
 NEVER = float("inf")
 
@@ -80,6 +77,7 @@ class Link(asyncio.Protocol):
         self.opened_at = self._read_at = self._used_at = 0.0
         self._pinged_at = self._starved_at = self._drain_at = NEVER
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
 
     # -- the socket's side
 
@@ -267,11 +265,15 @@ class Link(asyncio.Protocol):
     # -- time
 
     def _watch(self) -> None:
-        """Sets the timer to the next deadline that can pass."""
+        """Sets the timer to the next deadline that can pass; one that fires earlier looks again anyway."""
+        if self.phase is Phase.CLOSED:
+            return
+        at = self._next_deadline()
         if self._timer is not None:
+            if self._timer_at <= at:
+                return
             self._timer.cancel()
-        if self.phase is not Phase.CLOSED:
-            self._timer = self._loop.call_at(self._next_deadline(), self._look)
+        self._timer, self._timer_at = self._loop.call_at(at, self._look), at
 
     def _next_deadline(self) -> float:
         config = self._config
@@ -287,6 +289,7 @@ class Link(asyncio.Protocol):
 
     def _look(self) -> None:
         """Does what is due, and sets the timer anew."""
+        self._timer = None
         now, config = self._loop.time(), self._config
         self.connection.new_interval()
         if not self.connection.settings_seen and now >= self.opened_at + config.settings_timeout_s:

@@ -11,10 +11,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
+from prometheus_client import Counter
 
 from pushd import outcome
 from pushd.batch import Batch
 from pushd.config.transport import TransportConfig
+from pushd.telemetry import REGISTRY
 from pushd.transport.dial import Dialer, DialError
 from pushd.transport.exchange import Advice, Exchange
 from pushd.transport.link import Link, Phase
@@ -22,6 +24,10 @@ from pushd.transport.pace import Pace
 from pushd.transport.queue import Load, Queue, Sending
 
 log = structlog.get_logger(__name__)
+
+CONNECTS = Counter(
+    "pushd_connects", "Connects to gateways: open, or where they failed.", ("result",), registry=REGISTRY
+)
 
 COMPRESSION_ERROR = 9
 """RFC 9113 section 7."""
@@ -172,9 +178,8 @@ class Pool:
         self._leaving.discard(link)
         if link.error_code == COMPRESSION_ERROR and not link.answered:
             self._stateless_headers = False  # RFC 9113 section 4.3.1 warns of peers that cannot
-        log.info(
-            "link_closed", pool=self.label, why=link.why, answered=link.answered, failures=self._pace.failures or None
-        )
+        tell = log.info if link.exchange.proven or self.retired else log.warning
+        tell("link_closed", pool=self.label, why=link.why, answered=link.answered, failures=self._pace.failures)
         self._check_gone()
 
     # -- inside
@@ -245,10 +250,12 @@ class Pool:
             await self._dialer.dial(link)
         except DialError as error:
             self._pace.failed(self._loop.time())
+            CONNECTS.labels(error.kind).inc()
             log.warning("connect_failed", pool=self.label, kind=error.kind, error=str(error))
             return
         if link.phase is Phase.OPEN and not self.retired:
             self._links.append(link)
+            CONNECTS.labels("open").inc()
             log.info("link_opened", pool=self.label)
         else:  # it came and went, or nobody wants it any more
             self._pace.failed(self._loop.time())
