@@ -44,6 +44,9 @@ async def _run(config: Config, announce: Callable[[Daemon], object] | None) -> i
     except PushdError as error:
         log.error("cannot_start", detail=error.detail)  # noqa: TRY400  # the detail says it; a traceback would not
         return 78 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        log.error("cannot_start", detail=str(error))  # noqa: TRY400  # an address that is taken, a file out of reach
+        return 1
     except asyncio.CancelledError:
         return 0
     loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(_reload(daemon, notifier)))
