@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Mapping
 
 from pushd.batch import Lane
@@ -27,6 +28,8 @@ from pushd.store.settlements import SettlementStore
 
 HARVEST_S = 0.05
 """How often batches in flight are looked at, so that a straggler does not hold the credit of its neighbours."""
+STRAGGLER_ROWS = 16
+"""Smaller batches are looked at when they land: thousands of single sends may fly, and hold little credit each."""
 SWEEP_S = 1.0
 """How often rows that cannot go out now are looked at for the end of their life, and what is idle is forgotten."""
 ATTEMPT_RETRY_S = 0.5
@@ -115,10 +118,11 @@ class Dispatcher(Service):
 
     def withdraw(self, campaign: Campaign) -> list[Wave]:
         """Takes everything that waits of a campaign out of lanes and timers."""
-        for outlet in self.lanes:
-            for wave in [each for each in outlet.waves if each.campaign is campaign]:
-                outlet.waves.remove(wave)
         waves = list(campaign.waves)
+        routes = {wave.route for wave in waves}
+        for outlet in self.lanes:
+            if outlet.key.lane is campaign.lane and outlet.key.route in routes:
+                outlet.waves = deque(each for each in outlet.waves if each.campaign is not campaign)
         campaign.waves.clear()
         return waves
 
@@ -158,6 +162,7 @@ class Dispatcher(Service):
 
     def _pump(self) -> None:
         now = self._clock.monotonic()
+        self.lanes.wake(now)
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)
         whole = self._config.unsettled_rows_max
@@ -255,10 +260,7 @@ class Dispatcher(Service):
     # Timers -------------------------------------------------------------------------------------------------------
 
     def _set_alarm(self, now: float) -> None:
-        dues = [outlet.resume_at for outlet in self.lanes if outlet.waves and outlet.resume_at > now]
-        later = self._later.next_due()
-        if later is not None:
-            dues.append(later)
+        dues = [due for due in (self.lanes.next_wake(), self._later.next_due()) if due is not None]
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -269,7 +271,8 @@ class Dispatcher(Service):
         while True:
             await asyncio.sleep(HARVEST_S)
             for flight in list(self._flights):
-                self._harvester.harvest(flight)
+                if len(flight.batch) >= STRAGGLER_ROWS:
+                    self._harvester.harvest(flight)
 
     async def _sweep(self) -> None:
         while True:

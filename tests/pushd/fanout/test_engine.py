@@ -8,6 +8,7 @@ import pytest
 from pushd.batch import Lane, Rendered
 from pushd.bitset import Devices
 from pushd.errors import UnavailableError
+from pushd.fanout.dispatcher import STRAGGLER_ROWS
 from pushd.model.app import Settings
 from pushd.model.audience import UserNumbers
 from pushd.model.notification import Delivery
@@ -266,7 +267,8 @@ async def test_stragglers_do_not_hold_the_credit_of_their_neighbours(bench):
     one.gateway.send = send
     one.release(notification(1), range(1, 2_001))
     await one.until(lambda: len(one.gateway.sent) == 2_000)
-    await one.until(lambda: one.fanout.unsettled == len(one.gateway.batches))
+    small = sum(len(batch) for batch in one.gateway.batches if len(batch) < STRAGGLER_ROWS)
+    await one.until(lambda: one.fanout.unsettled <= len(one.gateway.batches) + small)
     late.set()
     await one.done(1)
 
