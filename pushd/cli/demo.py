@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -42,7 +43,9 @@ def demo(
     try:
         result = uvloop.run(_demo(devices, keep=keep, quiet=json))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + signal.SIGINT) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     if json:
         show(result, as_json=True)
     if not result["whole"]:
@@ -50,6 +53,9 @@ def demo(
 
 
 async def _demo(devices: int, *, keep: bool, quiet: bool) -> dict[str, Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     state = Path(tempfile.mkdtemp(prefix="pushd-demo-"))
     state.chmod(0o711)  # as root, the embedded PostgreSQL runs as another user, who has to pass through
     try:
