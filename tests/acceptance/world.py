@@ -195,15 +195,18 @@ async def running(*, fanout: FanoutConfig | None = None, http: dict[str, Any] | 
         fanout=fanout or FanoutConfig(),
     )
     daemon = Daemon(config, environ={})
+    world: World | None = None
     try:
         await daemon.start()
         _, admin_key = await daemon.store.keys.create(None, Role.ADMIN, "acceptance")
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-            yield World(daemon, simulator, session, admin_key)
+            world = World(daemon, simulator, session, admin_key)
+            yield world
+        daemon = world.daemon
         assert daemon.fanout.drift == 0
         assert not daemon.failed.done() or daemon.failed.exception() is None
         assert not simulator.record.violations, list(simulator.record.violations)
     finally:
-        await daemon.stop()
+        await (world.daemon if world else daemon).stop()  # a test may have started it anew
         await simulator.stop()
         shutil.rmtree(folder, ignore_errors=True)
