@@ -41,7 +41,7 @@ def environment(settings):
 
 async def spawn(*command, log, env, **options):
     """A running `pushd COMMAND`, the leader of its own process group; what it says on stderr goes to `log`."""
-    with open(log, "ab") as stderr:
+    with log.open("ab") as stderr:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pushd", *command),
             cwd=ROOT,
@@ -137,4 +137,4 @@ class Daemon:
     def broken_parts(self):
         """Lines of the log that tell of a broken invariant: no fault from outside may cause one."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return [line for line in text.splitlines() if "task_failed" in line or "Traceback" in line]
+        return [line for line in text.splitlines() if "task_failed" in line or line.startswith("Traceback")]

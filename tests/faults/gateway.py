@@ -1,6 +1,7 @@
 """The local APNs as a child process, asked through its control interface."""
 
 import asyncio
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
@@ -29,13 +30,12 @@ class Gateway:
         self._session = session
         self._control = f"http://{manifest['host']}:{manifest['control_port']}"
         provider = manifest["keys"][0]
-        with open(manifest["key_files"][provider["key_id"]]) as file:
-            self.secret = {
-                "type": "apns_token",
-                "team_id": provider["team_id"],
-                "key_id": provider["key_id"],
-                "private_key": file.read(),
-            }
+        self.secret = {
+            "type": "apns_token",
+            "team_id": provider["team_id"],
+            "key_id": provider["key_id"],
+            "private_key": Path(manifest["key_files"][provider["key_id"]]).read_text(),
+        }
         self.settings = {
             "apns.production_host": manifest["host"],
             "apns.production_port": manifest["production_port"],

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of fan-outs under load, and the verdict on it: `python -m tests.faults.kill --kills 200`."""
+"""kill -9 at random moments of fan-outs under load, and the verdict: `python -m tests.faults.kill --kills 200`."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""A world to break: a local APNs, a daemon as a child process, producers that never give up, and what they were told."""
+"""A world to break: a local APNs, a daemon as a child process, producers that never give up, what they were told."""
 
 import asyncio
 import random
@@ -73,9 +73,10 @@ class World:
                 yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
         headers = self._headers | {"Content-Type": "application/x-ndjson"}
-        async with asyncio.timeout(PATIENCE_S), self.session.post(
-            f"{self.daemon.url}/pushd/v1/devices/bulk", data=lines(), headers=headers
-        ) as answer:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            self.session.post(f"{self.daemon.url}/pushd/v1/devices/bulk", data=lines(), headers=headers) as answer,
+        ):
             said = [orjson.loads(line) async for line in answer.content if line.strip()]
         assert said[-1]["type"] == "summary", said[-1]
         assert said[-1]["accepted"] == devices, said[-1]
@@ -105,9 +106,12 @@ class World:
         """The decoded answer of a request that has to succeed."""
         data = None if body is None else orjson.dumps(body)
         kind = {"Content-Type": "application/json"} if data else {}
-        async with asyncio.timeout(PATIENCE_S), self.session.request(
-            method, f"{self.daemon.url}/pushd/v1{path}", data=data, params=query, headers=self._headers | kind
-        ) as answer:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            self.session.request(
+                method, f"{self.daemon.url}/pushd/v1{path}", data=data, params=query, headers=self._headers | kind
+            ) as answer,
+        ):
             text = await answer.read()
             assert answer.status < 300, (method, path, answer.status, text)
             return orjson.loads(text) if text else None
@@ -167,7 +171,7 @@ class World:
                 f"{self.daemon.url}/pushd/v1/notifications", data=body, headers=headers
             ) as answer:
                 text = await answer.read()
-        except (aiohttp.ClientError, ConnectionError):
+        except (aiohttp.ClientError, TimeoutError):
             return None  # nobody was promised anything
         if answer.status == 503:
             self.refusals.append((answer.status, answer.headers.get("Retry-After")))
@@ -214,12 +218,14 @@ class World:
         goal = await self.gateway.total() + rows
         async with asyncio.timeout(timeout_s):
             while await self.gateway.total() < goal:
+                assert self.daemon.running, self.daemon.tail()
                 await asyncio.sleep(0.01)
 
     async def done(self, timeout_s=PATIENCE_S):
         """Every notification by id, once nothing of any is pending."""
         async with asyncio.timeout(timeout_s):
             while await self.metric("pushd_backlog_devices") != 0:
+                assert self.daemon.running, self.daemon.tail()
                 await asyncio.sleep(0.1)
             while True:
                 views = await self.views()
