@@ -39,6 +39,7 @@ def names() -> list[str]:
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
     """The result of one benchmark, with commit and machine."""
     answer = importlib.import_module(f"bench.{name}").run(quick)
+    answer.pop("name", None)
     known = {key: answer.pop(key) for key in ("ratio", "target", "table", "figures") if key in answer}
     return {
         "name": name,
