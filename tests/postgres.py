@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -48,19 +49,43 @@ class Loop:
         self._loop.close()
 
 
+RESET = """
+DO $$
+DECLARE
+    own record;
+    filled boolean;
+BEGIN
+    FOR own IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        AND relname NOT IN ('migrations', 'id_frontiers')
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', own.relname) INTO filled;
+        IF filled THEN
+            EXECUTE format('TRUNCATE %I CASCADE', own.relname);
+        END IF;
+    END LOOP;
+    UPDATE id_frontiers SET next_64 = 0, end_64 = 0, next_4096 = 0, end_4096 = 0, next_65536 = 0;
+    FOR own IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S' LOOP
+        EXECUTE format('ALTER SEQUENCE %I RESTART', own.relname);
+    END LOOP;
+END $$
+"""
+SHAPE = "SELECT count(*) || ' ' || (SELECT count(*) FROM migrations) FROM pg_class"
+
+
 class Server:
-    """A server with a migrated template, of which every test gets a copy."""
+    """A server with a migrated template. Tests get copies of it, made clean again after each."""
 
     def __init__(self, loop: Loop, version: str) -> None:
         self.version = version
         self._loop = loop
         self._directory = tempfile.mkdtemp(prefix="pushd-test-")
+        Path(self._directory).chmod(0o711)
         # Processes are killed in these tests, never the machine: what the system holds is durable enough.
-        self.embedded = EmbeddedServer(
-            self._directory, BINDIRS[version], settings={"fsync": "off", "max_connections": "100"}
-        )
+        settings = {"fsync": "off", "max_connections": "100", "autovacuum": "off"}
+        self.embedded = EmbeddedServer(self._directory, BINDIRS[version], settings=settings)
         self._numbers = itertools.count()
-        self._next: Future[str] | None = None
+        self._clean: list[str] = []
+        self._shape = ""
         self.dsn = ""
 
     def start(self) -> None:
@@ -68,40 +93,51 @@ class Server:
         self._loop.run(self._make_template())
 
     def stop(self) -> None:
-        if self._next is not None:
-            self._next.result(START_TIMEOUT_S)
         self._loop.run(self.embedded.stop())
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def create(self) -> str:
-        """The DSN of a fresh database; the one after it is made meanwhile."""
-        ready = self._next or self._loop.begin(self._copy())
-        name: str = ready.result(START_TIMEOUT_S)
-        self._next = self._loop.begin(self._copy())
+        """The DSN of a clean database."""
+        if self._clean:
+            return self.of(self._clean.pop())
+        name = f"test_{next(self._numbers)}"
+        self._loop.run(self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
         return self.of(name)
 
     def drop(self, dsn: str) -> None:
-        self._loop.run(self._execute(f"DROP DATABASE {urlsplit(dsn).path[1:]} WITH (FORCE)"))
+        """Takes a database back."""
+        self._loop.run(self._recycle(dsn))
 
     def of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{database}"))
 
-    async def _copy(self) -> str:
-        name = f"test_{next(self._numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        return name
+    async def _recycle(self, dsn: str) -> None:
+        name = urlsplit(dsn).path[1:]
+        await self._execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name)
+        connection = await asyncpg.connect(dsn)
+        try:
+            same = await connection.fetchval(SHAPE) == self._shape
+            if same:
+                await connection.execute(RESET)
+        finally:
+            await connection.close()
+        if same:
+            self._clean.append(name)
+        else:
+            await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def _make_template(self) -> None:
         await self._execute(f"CREATE DATABASE {TEMPLATE}")
         database = Database(StoreConfig(pool_size=1), self.of(TEMPLATE))
         await database.start()
         await migrate(database)
+        self._shape = await database.fetchval(SHAPE)
         await database.stop()
 
-    async def _execute(self, statement: str) -> None:
+    async def _execute(self, statement: str, *args: Any) -> None:
         connection = await asyncpg.connect(self.dsn)
         try:
-            await connection.execute(statement)
+            await connection.execute(statement, *args)
         finally:
             await connection.close()
 

@@ -112,16 +112,14 @@ async def _programs(server):
     return programs.find(server._bindir, server._home, server._account)
 
 
-async def test_a_killed_backend_costs_one_call(server):
-    store, node, app = await started(server)
+async def test_a_killed_backend_costs_one_call(store, node, app):
     for _ in range(3):
         await store.database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'pushd'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
         await eventually(lambda: store.notifications.accept(accept(app.id, node.id, Devices([1]))))
         await eventually(lambda: store.users.list(app.id, 0, 1))
-    await node.stop()
-    await store.stop()
 
 
 async def test_a_settlement_goes_through_once_the_server_is_back(server):
@@ -150,7 +148,7 @@ def _children(pid):
     return [each.pid for each in psutil.Process(pid).children()]
 
 
-async def test_a_server_that_is_not_there_is_unavailable(server, tmp_path):
+async def test_a_server_that_is_not_there_is_unavailable(tmp_path):
     database = Database(QUICK, f"postgresql://pushd@/pushd?host={tmp_path}")
     with pytest.raises(UnavailableError):
         await database.start()
@@ -158,8 +156,8 @@ async def test_a_server_that_is_not_there_is_unavailable(server, tmp_path):
         await database.fetchval("SELECT 1")
 
 
-async def test_deadlines_and_full_pools_are_unavailable_and_pass(server):
-    database = Database(QUICK, server.dsn)
+async def test_deadlines_and_full_pools_are_unavailable_and_pass(dsn):
+    database = Database(QUICK, dsn)
     await database.start()
     with pytest.raises(OutcomeUnknownError):
         await database.fetchval("SELECT pg_sleep(5)", timeout_s=0.1)
@@ -176,8 +174,8 @@ async def test_deadlines_and_full_pools_are_unavailable_and_pass(server):
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53300", "57P03", "58030", "40P01", "55P03", "25006"])
-async def test_trouble_of_the_server_is_unavailable(server, sqlstate):
-    database = Database(QUICK, server.dsn)
+async def test_trouble_of_the_server_is_unavailable(dsn, sqlstate):
+    database = Database(QUICK, dsn)
     await database.start()
     with pytest.raises(UnavailableError) as error:
         await database.execute(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{sqlstate}'; END $$")
