@@ -50,8 +50,8 @@ async def send(context: Context, caller: Caller, request: Request[Send, None]) -
 
 async def listing(context: Context, caller: Caller, request: Request[None, Page]) -> Listing[NotificationView]:
     """GET /notifications."""
-    found = await progress.list_page(context, caller.app, before=request.after(_NEWEST), limit=request.limit)
-    return request.listing(found, [each.id for each in found])
+    found, more = await progress.list_page(context, caller.app, before=request.after(_NEWEST), limit=request.limit)
+    return request.listing(found, [each.id for each in found], more=more)
 
 
 async def show(context: Context, caller: Caller, request: Request[None, OneNotification]) -> NotificationView:
@@ -114,6 +114,7 @@ OPERATIONS = (
         path="/notifications",
         tag="notifications",
         summary="Notifications, newest first",
+        description="A page of very large sends has fewer items than its limit; `next` says whether there are more.",
         handler=listing,
         params=Page,
         answer=Listing[NotificationView],

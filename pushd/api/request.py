@@ -87,10 +87,10 @@ class Request(Generic[B, P]):
         assert isinstance(self.params, Page)
         return first if self.params.cursor is None else self._cursors.open(self._scope, self.params.cursor)
 
-    def listing(self, items: Sequence[T], positions: Sequence[int]) -> Listing[T]:
-        """A page of items with the cursor of the next one, when this one is full; a position per item."""
-        more = self._cursors.seal(self._scope, positions[-1]) if len(items) >= self.limit else None
-        return Listing(items=list(items), next=more)
+    def listing(self, items: Sequence[T], positions: Sequence[int], *, more: bool = False) -> Listing[T]:
+        """A page of items, a position for each; with the cursor of the next one when this one is full or says `more`."""
+        full = more or len(items) >= self.limit
+        return Listing(items=list(items), next=self._cursors.seal(self._scope, positions[-1]) if full else None)
 
     @property
     def _scope(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from pushd.commands.context import Context
@@ -33,6 +34,12 @@ OutcomeName = Literal[
 ]
 """`failed` stands for itself and the last seven."""
 
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+"""JSON of a page of notifications beyond which it ends early."""
+SLICE_ROWS = 10
+"""Notifications that are read at first for a page; five times as many once these were small."""
+
+_encode = msgspec.json.Encoder().encode
 _GATEWAYS = tuple(GatewayName)
 
 
@@ -61,9 +68,23 @@ async def get(context: Context, app_id: int, notification_id: int) -> Notificati
     return _view(context, await _stored(context, app_id, notification_id))
 
 
-async def list_page(context: Context, app_id: int, *, before: int, limit: int) -> list[NotificationView]:
-    """Notifications with ids below `before`, newest first."""
-    return [_view(context, each) for each in await context.store.notifications.list(app_id, before, limit)]
+async def list_page(context: Context, app_id: int, *, before: int, limit: int) -> tuple[list[NotificationView], bool]:
+    """Notifications with ids below `before`, newest first, and whether the page was cut short by its size.
+
+    A send can name 100,000 targets: a page of such would be as large as the daemon's memory.
+    """
+    views: list[NotificationView] = []
+    size, rows = 0, SLICE_ROWS
+    while (wanted := min(limit - len(views), rows)) > 0:
+        found = [_view(context, each) for each in await context.store.notifications.list(app_id, before, wanted)]
+        views += found
+        if len(found) < wanted:
+            break
+        size += sum(len(_encode(view)) for view in found)
+        if size > PAGE_BYTES_MAX:
+            return views, True
+        before, rows = found[-1].id, 5 * SLICE_ROWS
+    return views, False
 
 
 async def outcome_devices(

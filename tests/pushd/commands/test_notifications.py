@@ -109,7 +109,7 @@ async def test_what_cannot_be_sent_is_refused_before_it_is_kept(world):
             await send(world, Broadcast(), bad)
         assert pointer is None or [fault.pointer for fault in caught.value.faults] == [pointer]
     assert world.fanout.released == []
-    assert await progress.list_page(world.context, world.app.id, before=2**31, limit=10) == []
+    assert await progress.list_page(world.context, world.app.id, before=2**31, limit=10) == ([], False)
 
 
 async def test_a_full_fan_out_takes_nothing(world):
@@ -118,7 +118,7 @@ async def test_a_full_fan_out_takes_nothing(world):
     with pytest.raises(UnavailableError) as caught:
         await send(world, Broadcast())
     assert caught.value.retry_after_s == 7
-    assert await progress.list_page(world.context, world.app.id, before=2**31, limit=10) == []
+    assert await progress.list_page(world.context, world.app.id, before=2**31, limit=10) == ([], False)
 
 
 async def test_the_same_key_and_request_is_answered_as_the_first_time(world):
@@ -163,7 +163,7 @@ async def test_a_send_is_released_though_the_asker_went_away(world):
     with pytest.raises(asyncio.CancelledError):
         await asked
     await world.context.finish(5)
-    stored = await progress.list_page(world.context, world.app.id, before=2**31, limit=10)
+    stored, _ = await progress.list_page(world.context, world.app.id, before=2**31, limit=10)
     assert [view.id for view in stored] == [notification.id for notification, _, _ in world.fanout.released]
 
 
@@ -208,7 +208,7 @@ async def test_notifications_of_another_app_are_not_there(world):
     ):
         with pytest.raises(NotFoundError):
             await asked
-    assert await progress.list_page(world.context, other.app.id, before=2**31, limit=10) == []
+    assert await progress.list_page(world.context, other.app.id, before=2**31, limit=10) == ([], False)
     assert (await progress.get(world.context, world.app.id, sent.id)).name is None
     assert world.fanout.cancelled == []
 

@@ -131,9 +131,22 @@ async def test_what_runs_here_is_told_live(world):
 
 async def test_notifications_are_listed_newest_first(world):
     sent = [(await send(world))[0] for _ in range(4)]
-    first = await progress.list_page(world.context, world.app.id, before=2**31, limit=3)
-    rest = await progress.list_page(world.context, world.app.id, before=first[-1].id, limit=3)
+    first, _ = await progress.list_page(world.context, world.app.id, before=2**31, limit=3)
+    rest, _ = await progress.list_page(world.context, world.app.id, before=first[-1].id, limit=3)
     assert [view.id for view in first + rest] == sent[::-1]
+
+
+async def test_a_page_of_large_sends_ends_early(world, monkeypatch):
+    sent = [(await send(world))[0] for _ in range(25)]
+    monkeypatch.setattr(progress, "PAGE_BYTES_MAX", 1_000)
+    found, more = await progress.list_page(world.context, world.app.id, before=2**31, limit=25)
+    assert more
+    assert [view.id for view in found] == sent[: -len(found) - 1 : -1]
+    assert 0 < len(found) < 25
+    monkeypatch.undo()
+    found, more = await progress.list_page(world.context, world.app.id, before=2**31, limit=25)
+    assert ([view.id for view in found], more) == (sent[::-1], False)
+    assert len((await progress.list_page(world.context, world.app.id, before=2**31, limit=100))[0]) == 25
 
 
 async def test_a_devices_history_is_newest_first_and_its_own(world):
