@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from pushd.config import StoreConfig
-from pushd.errors import UnavailableError
+from pushd.errors import PushdError, UnavailableError
 from pushd.service import Service
 
 log = structlog.get_logger(__name__)
@@ -122,8 +122,9 @@ class Database(Service):
         try:
             yield connection
             whole = True
-        except asyncpg.PostgresError:
-            whole = True  # the server answered: the connection itself is sound
+        except (asyncpg.PostgresError, PushdError) as error:
+            # The server answered, or it was not asked: the connection itself is sound.
+            whole = not isinstance(error, UnavailableError)
             raise
         finally:
             if not whole:

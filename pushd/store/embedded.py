@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import getpass
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -186,7 +186,11 @@ class EmbeddedServer:
     def _write_access(self, cluster: Path) -> None:
         """Who may connect: the user of this process, as the server's one role."""
         self._write(cluster / "pg_hba.conf", "local all all peer map=pushd\n")
-        self._write(cluster / "pg_ident.conf", f'pushd "{getpass.getuser() if os.geteuid() else "root"}" {USER}\n')
+        try:
+            name = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            raise ConfigError(f"User id {os.geteuid()} has no name, which PostgreSQL needs: use `store.dsn`") from None
+        self._write(cluster / "pg_ident.conf", f'pushd "{name}" {USER}\n')
 
     def _write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")

@@ -5,7 +5,6 @@ does this, because code between fork and exec of a process with threads can dead
 forgets the death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG).
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -22,14 +21,20 @@ def main() -> None:
         os.setgid(gid)
         os.setuid(uid)
     os.umask(0o077)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        # SIGINT is PostgreSQL's fast shutdown.
-        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0) != 0:
-            sys.exit(71)
+    _die_with_parent()
     if os.getppid() != parent:
         sys.exit(70)
     os.execv(command[0], command)  # noqa: S606  # what our parent asked for, without a shell
+
+
+def _die_with_parent() -> None:
+    try:
+        import ctypes  # noqa: PLC0415  # there are Pythons without it, and sandboxes that forbid it
+    except ImportError:
+        return
+    # SIGINT is PostgreSQL's fast shutdown.
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0) != 0:
+        sys.exit(71)
 
 
 main()

@@ -27,9 +27,9 @@ from pushd.store.times import moment
 log = structlog.get_logger(__name__)
 
 _SETTLE = """
-SELECT r.refused, (r.retired).*
+SELECT r.refused, r.compactable, (r.retired).*
 FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-    AS r (refused, retired)
+    AS r (refused, compactable, retired)
 """
 _ATTEMPTED = "INSERT INTO attempts (notification_id, devices) SELECT * FROM unnest($1::bigint[], $2::bytea[])"
 _DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
@@ -132,10 +132,8 @@ class SettlementStore(Service):
             list(settlement.finished),
         )
         refused = frozenset(row["refused"])
-        large = {delta.notification_id for delta in settlement.deltas}
-        for notification_id in settlement.finished:
-            if notification_id not in refused and (large or not len(settlement.notifications)):
-                self._compactable.put_nowait(notification_id)
+        for notification_id in row["compactable"] or ():
+            self._compactable.put_nowait(notification_id)
         if row["ids"] is None:
             return Committed(None, refused)
         return Committed(await self._names.name_devices(unpack_devices(row)), refused)

@@ -169,6 +169,10 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'node % may not accept', p_node USING ERRCODE = 'PD503';
     END IF;
+    IF EXISTS (SELECT FROM (SELECT DISTINCT a FROM unnest(n_app) a) n
+               LEFT JOIN apps ON apps.id = n.a AND apps.deleted_at IS NULL WHERE apps.id IS NULL) THEN
+        RAISE EXCEPTION 'there is no such app' USING ERRCODE = 'PD404';
+    END IF;
     IF cardinality(k_row) > 0 THEN
         WITH put AS (
             INSERT INTO idempotency AS i (app_id, key, body_hash, notification_id, answer, created_at)
@@ -221,7 +225,7 @@ CREATE FUNCTION settle(
     d_notification bigint[], d_part int[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[],
     x_id int[], x_revision int[], x_at timestamptz[], x_reason text[], x_credential int[],
     p_named bigint[], p_finished bigint[],
-    OUT refused bigint[], OUT retired device_columns
+    OUT refused bigint[], OUT compactable bigint[], OUT retired device_columns
 ) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     seen bigint[];
@@ -272,6 +276,9 @@ BEGIN
         )
         INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
             SELECT gone.notification_id, gone.created_at, p_now, gone.cancelled_at IS NOT NULL FROM gone;
+        SELECT array_agg(f.id) INTO compactable FROM unnest(p_finished) AS f (id)
+            WHERE EXISTS (SELECT FROM outcome_deltas d WHERE d.notification_id = f.id)
+                AND (refused = '{}' OR f.id <> ALL (refused));
     END IF;
 
     IF cardinality(x_id) > 0 THEN

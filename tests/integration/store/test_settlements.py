@@ -48,7 +48,8 @@ async def test_deltas_are_appended_and_compacted_at_the_end(store, app, node):
     assert await store.notifications.counts(app.id, sent.id) == expected
     first = await store.notifications.outcome_devices(app.id, sent.id, [(0, 64)], 1_048_570, 5)
     assert [each.device_id for each in first] == [each for each in dead if each > 1_048_570][:5]
-    await store.settlements.settle(Settlement(finished=[sent.id]), node.id)
+    small = await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    await store.settlements.settle(rows_of([(small.id, 1)], finished=(small.id, sent.id)), node.id)
 
     async def compacted():
         return await store.database.fetchval("SELECT count(*) FROM outcome_deltas") == 0

@@ -46,6 +46,8 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
     assert (await store.notifications.get(app.id, running.id)).notification.state == "cancelled"
     with pytest.raises(NotFoundError):
         await store.devices.register_many(app.id, [registration(2)], NOW)
+    with pytest.raises(NotFoundError):
+        await store.notifications.accept(accept(app.id, node.id, Devices([1])))
     await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
     await store.maintenance.purge()
     for table in ("devices", "installs", "users", "tags"):
