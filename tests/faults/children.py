@@ -59,6 +59,12 @@ def family(pid):
     return [parent, *parent.children(recursive=True)]
 
 
+def using(place):
+    """Processes that name a directory on their command line, whoever their parent is."""
+    everybody = psutil.process_iter(["cmdline"])
+    return [each for each in everybody if any(str(place) in part for part in each.info["cmdline"] or ())]
+
+
 async def gone(processes, timeout_s=10.0):
     """Those of the processes that still run after the time; waits no longer than needed."""
     return (await asyncio.to_thread(psutil.wait_procs, processes, timeout=timeout_s))[1]

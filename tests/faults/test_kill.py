@@ -9,15 +9,17 @@ from tests.faults.history import judge
 from tests.faults.kill import check, survive
 from tests.faults.world import world
 
-DEVICES = 20_000
-
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("kills", "external"), [(3, False), (1, True)], ids=["with-its-postgres", "beside-postgres"])
-async def test_a_kill_at_a_random_moment_loses_nothing(kills, external):
+@pytest.mark.parametrize(
+    ("kills", "devices", "external"),
+    [(3, 20_000, False), (1, 8_000, True)],
+    ids=["with-its-postgres", "beside-postgres"],
+)
+async def test_a_kill_at_a_random_moment_loses_nothing(kills, devices, external):
     seed = secrets.randbelow(1 << 31)
     print(f"seed {seed}")  # shown when it fails: `python -m tests.faults.kill --seed` repeats it
-    report = await survive(kills, DEVICES, seed, external=external)
+    report = await survive(kills, devices, seed, external=external)
     print(report)
     assert report["kills_of_running"]
 

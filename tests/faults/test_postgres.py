@@ -14,7 +14,7 @@ AWAY_S = 3.0
 @pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_fan_out_waits_for_a_postgres_that_is_away(how):
-    async with world(10_000, external=True) as here:
+    async with world(6_000, external=True) as here:
         pid = here.daemon.pid
         async with here.under_way():
             await here.broadcast()

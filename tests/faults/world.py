@@ -57,6 +57,9 @@ class World:
         """Makes an app with the simulator's provider key, and registers devices."""
         key_file = self.place / "admin.key"
         await self.daemon.start("--admin-key-file", str(key_file), command="up")
+        async with asyncio.timeout(10):  # it serves first, and writes the key then
+            while not key_file.exists() or not key_file.read_text().endswith("\n"):
+                await asyncio.sleep(0.01)
         self._headers = {"Authorization": f"Bearer {key_file.read_text().strip()}"}
         app = await self.call("POST", "/apps", {"name": "Orchard"})
         self._headers["Pushd-App"] = str(app["id"])
