@@ -98,7 +98,15 @@ async def _start_daemon(stack: AsyncExitStack, state: Path, manifest: dict[str, 
         "PUSHD__APNS__CA_FILE": manifest["ca_file"],
         "PUSHD__TELEMETRY__LOG_LEVEL": "warning",
     }
-    arguments = ("--data-dir", str(state / "data"), "--port", str(port), "--admin-key-file", str(key_file))
+    arguments = (
+        "--data-dir",
+        str(state / "data"),
+        "--port",
+        str(port),
+        "--admin-key-file",
+        str(key_file),
+        "--with-parent",
+    )
     child = await spawn(stack, "up", *arguments, environ=settings)
     await child.line(PATIENCE_S)
     return child, f"http://127.0.0.1:{port}", key_file.read_text().strip()

@@ -22,22 +22,27 @@ log = structlog.get_logger(__name__)
 
 STOP_S = 30.0
 """A stop ends within this time, whatever hangs."""
+PARENT_POLL_S = 0.25
 
 
-def run(config: Config, *, announce: Callable[[Daemon], object] | None = None) -> int:
-    """Runs a daemon until SIGTERM or SIGINT; the exit status. `announce` is awaited or called once it serves."""
+def run(config: Config, *, announce: Callable[[Daemon], object] | None = None, with_parent: bool = False) -> int:
+    """Runs a daemon until SIGTERM or SIGINT, or `with_parent` until the parent is gone; the exit status.
+
+    `announce` is awaited or called once it serves.
+    """
     configure_logging(config.telemetry)
     with contextlib.suppress(KeyboardInterrupt):
-        return uvloop.run(_run(config, announce))
+        return uvloop.run(_run(config, announce, with_parent=with_parent))
     return 130
 
 
-async def _run(config: Config, announce: Callable[[Daemon], object] | None) -> int:
+async def _run(config: Config, announce: Callable[[Daemon], object] | None, *, with_parent: bool) -> int:
     notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    watch = asyncio.create_task(_follow_parent(stop)) if with_parent else None
     try:
         daemon = Daemon(config)
         await _unless_stopped(daemon.start(), stop)
@@ -59,6 +64,8 @@ async def _run(config: Config, announce: Callable[[Daemon], object] | None) -> i
     status = await _until_over(daemon, stop)
     notifier.stopping()
     watchdog.cancel()
+    if watch is not None:
+        watch.cancel()
     try:
         await asyncio.wait_for(daemon.stop(), STOP_S)
     except TimeoutError:
@@ -77,6 +84,14 @@ async def _unless_stopped(start: Coroutine[Any, Any, None], stop: asyncio.Event)
     if not starting.done():
         starting.cancel()
     await starting
+
+
+async def _follow_parent(stop: asyncio.Event) -> None:
+    """Stops when the process that started us is gone: whoever adopts us is another."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(PARENT_POLL_S)
+    stop.set()
 
 
 async def _wait(stop: asyncio.Event) -> None:

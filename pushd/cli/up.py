@@ -31,10 +31,11 @@ def up(
     host: Host = None,
     port: Port = None,
     admin_key_file: KeyOut = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="End when the parent process does.")] = False,
 ) -> None:
     """Start the daemon for real use; the first time, print the admin key, once."""
     loaded = configuration(config, data_dir, dsn, http__host=host, http__port=port)
-    raise typer.Exit(run(loaded.config, announce=partial(_welcome, admin_key_file)))
+    raise typer.Exit(run(loaded.config, announce=partial(_welcome, admin_key_file), with_parent=with_parent))
 
 
 def serve(config: ConfigPath = None, data_dir: DataDir = None, dsn: Dsn = None) -> None:

@@ -13,8 +13,6 @@ class FanoutConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     batch_rows_max: int = 2_000
     transactional_rows_max: int = 100
     """Sends that resolve to at most this many devices use the transactional lane."""
-    inline_targets_max: int = 64
-    """Up to this many targets outcomes are rows; more: bitmaps."""
     settle_interval_ms: int = 20
     settle_rows_max: int = 5_000
     """Settled rows are committed at the latest after this interval, or at this many."""
@@ -44,5 +42,5 @@ class FanoutConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Notifications running at once; past it 503."""
     backlog_rows_max: int = 50_000_000
     """Rows waiting at once; past it 503."""
-    drain_timeout_s: float = 25.0
+    drain_timeout_s: float = 15.0
     """How long a stop waits for rows in flight."""

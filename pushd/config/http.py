@@ -44,7 +44,7 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the rest of a body is read and thrown away after an early answer, so that the client can read it."""
     write_timeout_s: float = 60.0
     """A client that takes nothing of its answer for this long is cut off (TCP_USER_TIMEOUT)."""
-    stop_timeout_s: float = 10.0
+    stop_timeout_s: float = 5.0
     """How long a stop waits for requests that are being answered."""
     request_timeout_s: float = 60.0
     """For an answer, once the body is there."""

@@ -303,8 +303,8 @@ async def test_waiting_for_answers_leaves_a_stop_little_time_to_commit(bench, mo
     assert given[0] < 0.1, "both together take as long as a stop may"
 
 
-async def test_outcomes_are_kept_as_the_store_keeps_targets_whatever_the_configuration(bench):
-    one = await bench(inline_targets_max=1_000)
+async def test_outcomes_are_kept_as_the_store_keeps_targets(bench):
+    one = await bench()
     one.index.apply_devices(rows(range(1, 101)))
     kept = []
     settle = one.store.settle
