@@ -88,7 +88,7 @@ class Request(Generic[B, P]):
         return first if self.params.cursor is None else self._cursors.open(self._scope, self.params.cursor)
 
     def listing(self, items: Sequence[T], positions: Sequence[int], *, more: bool = False) -> Listing[T]:
-        """A page of items, a position for each; with the cursor of the next one when this one is full or says `more`."""
+        """A page of items, a position for each; with a cursor when this one is full or there is `more`."""
         full = more or len(items) >= self.limit
         return Listing(items=list(items), next=self._cursors.seal(self._scope, positions[-1]) if full else None)
 
