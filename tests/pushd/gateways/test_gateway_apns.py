@@ -1,6 +1,7 @@
 """The APNs gateway against the simulator: what arrives, and what comes home."""
 
 import asyncio
+import ssl
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pushd.model.device import Environment, Kind, Route
 from pushd.outcome import VENDOR_CODES_FROM, Outcome
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, LateSettings, Silence
-from pushd.simulator.identity import ProviderKey
+from pushd.simulator.identity import Identity, ProviderKey
 from tests.pushd.gateways.apns_world import PAYLOAD, ROUTE, token
 
 pytestmark = pytest.mark.asyncio
@@ -233,3 +234,18 @@ async def test_reasons_come_home(world, reason, outcome):
         assert w.gateway.reasons.outcome(code) is outcome
         assert batch.outcomes[[0, 2]].tolist() == [1, 1]
         assert w.at_rest()
+
+
+async def test_a02_t15_tls_12_with_a_modern_suite_is_enough(world, tmp_path):
+    context = Identity(tmp_path / "simulator").tls()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with world(tls=context) as w:
+        assert w.reasons(await w.send(20)) == {"accepted": 20}
+
+
+async def test_a02_t15_what_is_older_is_refused(world, tmp_path):
+    context = Identity(tmp_path / "simulator").tls()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES256-GCM-SHA384")  # RSA key exchange: Appendix A of RFC 9113 forbids it
+    async with world(tls=context) as w:
+        assert w.reasons(await w.send(2)) == {"no_connection": 2}

@@ -207,10 +207,9 @@ async def test_a65_what_never_left_is_unprocessed(tmp_path):
         await asyncio.sleep(0.15)
         writer.transport.abort()
 
-    async with raw_pool(
-        script, tmp_path, write_high_water_bytes=65_536, write_chunk_bytes=16_384, queue_timeout_s=0.3
-    ) as (_, pool):
-        batch = await push(pool, 3_001, b"x" * 8_000)
+    little = {"write_high_water_bytes": 65_536, "write_chunk_bytes": 16_384, "run_bytes_max": 8_000_000}
+    async with raw_pool(script, tmp_path, queue_timeout_s=0.3, **little) as (_, pool):
+        batch = await push(pool, 1_000, b"x" * 30_000)
         codes = batch.outcomes
         assert set(codes.tolist()) <= {1, outcome.CONNECTION_LOST.code, outcome.NOT_WRITTEN.code, 5}
         first_link = codes[1:900]
