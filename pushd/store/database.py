@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -128,7 +128,8 @@ class Database(Service):
             raise
         finally:
             if not whole:
-                connection.terminate()
+                with suppress(asyncpg.InterfaceError):  # a broken one may be back with the pool already
+                    connection.terminate()
             if self._pool is not None:
                 with self._translated(lost_is_unknown=False):
                     await self._pool.release(connection)
