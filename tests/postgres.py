@@ -81,7 +81,7 @@ class Server:
         self._directory = tempfile.mkdtemp(prefix="pushd-test-")
         Path(self._directory).chmod(0o711)
         # Processes are killed in these tests, never the machine: what the system holds is durable enough.
-        settings = {"fsync": "off", "max_connections": "100", "autovacuum": "off"}
+        settings = {"fsync": "off", "max_connections": "100", "autovacuum": "off", "shared_buffers": "128MB"}
         self.embedded = EmbeddedServer(self._directory, BINDIRS[version], settings=settings)
         self._numbers = itertools.count()
         self._clean: list[str] = []

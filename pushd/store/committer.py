@@ -107,7 +107,8 @@ class Committer(Service, Generic[Item, Result]):
             taken = (self._queue.popleft() for _ in range(min(len(self._queue), self._config.group_rows_max)))
             group = [(item, future) for item, future, _ in taken if not future.done()]
             try:
-                await self._commit(group)
+                if group:
+                    await self._commit(group)
             finally:
                 for _, future in group:
                     if not future.done():

@@ -44,7 +44,6 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
-    "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "wal_buffers": "16MB",
@@ -73,7 +72,7 @@ class EmbeddedServer:
         self._root = Path(data_dir).absolute()
         self._home = self._root / "postgresql"
         self._bindir = bindir or self._config.postgres_bin_dir or None
-        self._settings = _SETTINGS | (settings or {})
+        self._settings = {"shared_buffers": f"{_buffers_mb()}MB"} | _SETTINGS | (settings or {})
         self._account: Account = programs.account()
         self._process: asyncio.subprocess.Process | None = None
         self._socket_dir: Path | None = None
@@ -279,6 +278,12 @@ class EmbeddedServer:
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             start_new_session=True,
         )
+
+
+def _buffers_mb() -> int:
+    """An eighth of the memory: the indexes of a million devices then stay in it; between 128 MB and 2 GB."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(max(memory // 8 // 2**20, 128), 2048)
 
 
 def _lock(path: Path) -> int:

@@ -2,9 +2,11 @@
 
 Run as a script by `embedded.py`, never imported: `launch.py PARENT_PID UID GID PROGRAM [ARGUMENT ...]`. A fresh process
 does this, because code between fork and exec of a process with threads can deadlock. The order matters: the kernel
-forgets the death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG).
+forgets the death signal when the user id changes (prctl(2), PR_SET_PDEATHSIG), and the new user may not be able to read
+Python's own modules, so all are imported before.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -28,10 +30,6 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    try:
-        import ctypes  # noqa: PLC0415  # there are Pythons without it, and sandboxes that forbid it
-    except ImportError:
-        return
     # SIGINT is PostgreSQL's fast shutdown.
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0) != 0:
         sys.exit(71)

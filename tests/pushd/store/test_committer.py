@@ -160,6 +160,20 @@ async def test_who_gave_up_before_his_turn_is_not_written_and_after_it_is_abando
     assert 3 not in table.stored
 
 
+async def test_a_turn_that_everyone_gave_up_writes_nothing(table, committer):
+    table.gate.clear()
+    first = asyncio.create_task(committer.submit(1))
+    await asyncio.sleep(0.01)
+    queued = asyncio.create_task(committer.submit(2))
+    await asyncio.sleep(0)
+    queued.cancel()
+    await asyncio.sleep(0)
+    table.gate.set()
+    assert await first == 2
+    assert await committer.submit(3) == 6
+    assert table.groups == [[1], [3]]
+
+
 async def test_a_stop_answers_everyone(table):
     committer = Committer("test", CONFIG, table.write)
     await committer.start()
