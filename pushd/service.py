@@ -35,6 +35,7 @@ class Service:
         task = asyncio.create_task(self._guard(work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one that is cancelled before its first step never awaited it
         return task
 
     async def cancel_tasks(self) -> None:

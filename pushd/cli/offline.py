@@ -17,7 +17,7 @@ async def offline_server(config: Config) -> AsyncIterator[str]:
     if config.store.dsn:
         yield config.store.dsn
         return
-    server = EmbeddedServer(Path(config.store.data_dir))
+    server = EmbeddedServer(Path(config.store.data_dir), config=config.store)
     dsn = await server.start()
     try:
         yield dsn

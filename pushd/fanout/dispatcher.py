@@ -22,7 +22,7 @@ from pushd.fanout.retry import Backoff, Budget, Later
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName
-from pushd.outcome import EXPIRED, NO_CREDENTIAL
+from pushd.outcome import CANCELLED, EXPIRED, NOT_WRITTEN, NO_CREDENTIAL
 from pushd.service import Service
 from pushd.store.settlements import SettlementStore
 
@@ -49,6 +49,7 @@ class Dispatcher(Service):
         harvester: Harvester,
         recorder: Recorder,
         settlements: SettlementStore,
+        node_id: int,
         later: Later,
         backoff: Backoff,
         clock: Clock,
@@ -61,6 +62,7 @@ class Dispatcher(Service):
         self._harvester = harvester
         self._recorder = recorder
         self._settlements = settlements
+        self._node_id = node_id
         self._later = later
         self._backoff = backoff
         self._clock = clock
@@ -225,8 +227,11 @@ class Dispatcher(Service):
             self._recorder.finish_if_spent(each.campaign)
 
     async def _fly(self, flight: Flight) -> None:
-        await self._record_attempts(flight)
-        await self._gateways[flight.batch.route.kind.gateway].send(flight.batch)
+        refused = await self._record_attempts(flight)
+        if refused:
+            self._ground(flight, refused)
+        else:
+            await self._gateways[flight.batch.route.kind.gateway].send(flight.batch)
         assert not flight.batch.pending, "a gateway came back with rows pending"
         self._harvester.harvest(flight)
         self._flights.discard(flight)
@@ -234,8 +239,11 @@ class Dispatcher(Service):
             self._landed.set()
         self.pump_soon()
 
-    async def _record_attempts(self, flight: Flight) -> None:
-        """At-most-once: that a row is tried is committed before it is; while PostgreSQL is away it waits."""
+    async def _record_attempts(self, flight: Flight) -> frozenset[int]:
+        """At-most-once: that a row is tried is committed before it is; while PostgreSQL is away it waits.
+
+        The notifications that may not be sent: another node has claimed them.
+        """
         tried = [
             (campaign.id, Devices.of(flight.batch.ids[start:end]))
             for campaign, start, end in flight.spans()
@@ -243,13 +251,18 @@ class Dispatcher(Service):
         ]
         while tried:
             try:
-                await self._settlements.attempted(tried)
+                return await self._settlements.attempted(tried, self._node_id)
             except PushdError as error:
                 if not error.retryable:
                     raise
                 await asyncio.sleep(ATTEMPT_RETRY_S)
-            else:
-                return
+        return frozenset()
+
+    def _ground(self, flight: Flight, refused: frozenset[int]) -> None:
+        """Sends nothing of a batch: rows of the refused notifications end, their neighbours wait for the next one."""
+        for campaign, start, end in flight.spans():
+            code = CANCELLED.code if campaign.id in refused else NOT_WRITTEN.code
+            flight.batch.outcomes[start:end] = code
 
     def _budget(self, key: OutletKey) -> Budget:
         budget = self._budgets.get(key)

@@ -88,6 +88,7 @@ class Fanout(Service):
             ),
             recorder=self._recorder,
             settlements=settlements,
+            node_id=node_id,
             later=later,
             backoff=backoff,
             clock=clock,

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 Rows = NDArray[np.intp]
 
+CLOCK_SKEW_MS = 1_000
+"""A token registered less than this before a gateway calls it dead is kept: clocks differ (A-50)."""
+
 
 class Harvester:
     """Reads what gateways wrote into batches. It decides, per code and never per row, what happens next."""
@@ -193,7 +196,7 @@ class Harvester:
             Retirement(
                 ids=batch.ids[rows],
                 revisions=batch.revisions[rows],
-                at_ms=np.array([since.get(row, now_ms) for row in rows.tolist()], np.int64),
+                at_ms=np.array([since.get(row, now_ms) for row in rows.tolist()], np.int64) - CLOCK_SKEW_MS,
                 reason=self._gateways[batch.route.kind.gateway].reasons.name(code),
                 credential_id=batch.credential_id,
             )

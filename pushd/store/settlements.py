@@ -31,7 +31,15 @@ SELECT r.refused, r.compactable, (r.retired).*
 FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
     AS r (refused, compactable, retired)
 """
-_ATTEMPTED = "INSERT INTO attempts (notification_id, devices) SELECT * FROM unnest($1::bigint[], $2::bytea[])"
+# Under the fence, as settling is: who was fenced meanwhile waits for the row of its node, and then writes nothing.
+_ATTEMPTED = """
+WITH fence AS (SELECT 1 FROM nodes WHERE id = $1 AND fenced_at IS NULL FOR KEY SHARE)
+INSERT INTO attempts (notification_id, devices)
+SELECT a.id, a.devices FROM unnest($2::bigint[], $3::bytea[]) AS a (id, devices)
+    JOIN runs r ON r.notification_id = a.id AND r.node_id = $1
+WHERE EXISTS (SELECT FROM fence)
+RETURNING notification_id
+"""
 _DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
 _COMPACT = """
 WITH gone AS (DELETE FROM outcome_deltas WHERE notification_id = $1)
@@ -115,10 +123,14 @@ class SettlementStore(Service):
             self._compactable.put_nowait(row["id"])
         self.spawn(self._compact_finished(), "compaction")
 
-    async def attempted(self, attempts: Sequence[tuple[int, Devices]]) -> None:
-        """Commits what is about to be written, for notifications that go out at most once. UnavailableError."""
+    async def attempted(self, attempts: Sequence[tuple[int, Devices]], node_id: int) -> frozenset[int]:
+        """Commits what is about to be written, for notifications that go out at most once; which may not be written.
+
+        Those belong to another node by now, or are gone. UnavailableError.
+        """
         ids = [notification_id for notification_id, _ in attempts]
-        await self._database.execute(_ATTEMPTED, ids, [devices.dump() for _, devices in attempts])
+        rows = await self._database.fetch(_ATTEMPTED, node_id, ids, [devices.dump() for _, devices in attempts])
+        return frozenset(ids) - {row["notification_id"] for row in rows}
 
     async def settle(self, settlement: Settlement, node_id: int) -> Committed:
         """What was committed, in one transaction. UnavailableError: give the same settlement again."""

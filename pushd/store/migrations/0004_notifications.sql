@@ -309,6 +309,8 @@ BEGIN
     FOR other IN SELECT DISTINCT r.node_id FROM runs r WHERE r.node_id <> p_node ORDER BY 1 LOOP
         EXIT WHEN room <= 0;
         CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
+        -- What the dead node has under way holds its row until it ends; an update alone would not wait for that.
+        PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
         UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
         -- A statement of its own: it sees what the dead node committed while we waited for its row.
         RETURN QUERY UPDATE runs r SET node_id = p_node WHERE r.notification_id IN (

@@ -80,13 +80,25 @@ async def test_at_most_once_says_what_was_attempted(store, app):
     sent = await store.notifications.accept(
         accept(app.id, dead.id, Devices(range(1, 101)), delivery=Delivery.AT_MOST_ONCE)
     )
-    await store.settlements.attempted([(sent.id, Devices(range(1, 61)))])
+    await store.settlements.attempted([(sent.id, Devices(range(1, 61)))], dead.id)
     await store.settlements.settle(Settlement(deltas=[Delta(sent.id, 0, 0, 1, Devices(range(1, 41)))]), dead.id)
     await dead.stop()
     heir = await new_node(store)
     (left,) = await store.notifications.resumable(heir.id)
     assert left.remaining == Devices(range(41, 101))
     assert left.attempted == Devices(range(41, 61))
+    await heir.stop()
+
+
+async def test_a_fenced_node_may_attempt_nothing(store, app):
+    dead = await new_node(store)
+    sent = await store.notifications.accept(accept(app.id, dead.id, Devices([1, 2]), delivery=Delivery.AT_MOST_ONCE))
+    await dead.stop()
+    heir = await new_node(store)
+    assert await store.notifications.resumable(heir.id)
+    assert await store.settlements.attempted([(sent.id, Devices([1]))], dead.id) == {sent.id}
+    assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0
+    assert await store.settlements.attempted([(sent.id, Devices([1]))], heir.id) == frozenset()
     await heir.stop()
 
 

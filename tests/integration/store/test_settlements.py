@@ -95,8 +95,8 @@ async def test_a_settlement_that_is_given_again_is_applied_once(store, app, node
 
 async def test_attempts_are_kept_until_the_end(store, app, node):
     sent = await store.notifications.accept(accept(app.id, node.id, Devices([1, 2]), delivery=Delivery.AT_MOST_ONCE))
-    await store.settlements.attempted([(sent.id, Devices([1]))])
-    await store.settlements.attempted([(sent.id, Devices([2]))])
+    await store.settlements.attempted([(sent.id, Devices([1]))], node.id)
+    await store.settlements.attempted([(sent.id, Devices([2]))], node.id)
     assert await store.database.fetchval("SELECT count(*) FROM attempts") == 2
     await store.settlements.settle(rows_of([(sent.id, 1), (sent.id, 2)], finished=(sent.id,)), node.id)
     assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0

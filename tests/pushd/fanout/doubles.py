@@ -79,11 +79,13 @@ class MemorySettlements:
         self.disowned = set()
         self.commits = 0
 
-    async def attempted(self, tried):
+    async def attempted(self, tried, node_id):
         if self.down:
             raise UnavailableError("down")
         for notification, devices in tried:
-            self.tried[notification] |= devices
+            if notification not in self.disowned:
+                self.tried[notification] |= devices
+        return frozenset(self.disowned & {notification for notification, _ in tried})
 
     async def settle(self, settlement, node_id):
         if self.down:

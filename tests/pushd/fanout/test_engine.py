@@ -181,6 +181,18 @@ async def test_at_most_once_rows_wait_while_their_try_cannot_be_committed(bench)
     await one.done(1)
 
 
+async def test_at_most_once_rows_that_another_node_took_are_not_sent(bench):
+    one = await bench()
+    one.index.apply_devices(rows(range(1, 4)))
+    one.store.disowned = {1}
+    for number in (1, 2, 3):
+        one.release(notification(number, delivery=Delivery.AT_MOST_ONCE), [number])
+    await one.done(2, 3)
+    await one.until(lambda: one.fanout.running == 0)
+    assert one.gateway.devices(1) == []
+    assert (one.gateway.devices(2), one.gateway.devices(3)) == ([2], [3])
+
+
 async def test_what_became_unreachable_or_changed_hands_is_suppressed(bench):
     one = await bench()
     one.index.apply_users(people([5, 6]))
