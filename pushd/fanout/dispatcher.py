@@ -22,7 +22,7 @@ from pushd.fanout.retry import Backoff, Budget, Later
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName
-from pushd.outcome import CANCELLED, EXPIRED, NOT_WRITTEN, NO_CREDENTIAL
+from pushd.outcome import CANCELLED, EXPIRED, NO_CREDENTIAL, NOT_WRITTEN
 from pushd.service import Service
 from pushd.store.settlements import SettlementStore
 
