@@ -149,6 +149,7 @@ class Daemon:
             on_users=self.index.apply_users,
             on_credentials=self.keyring.reload,
             on_apps=self._apps_changed,
+            known_devices=self.index.knows,
             snapshot=snapshot,
         )
         await self._begin(follower)

@@ -19,6 +19,7 @@ from pushd.model.app import App
 from pushd.model.device import Kind
 from pushd.model.notification import Send, State
 from pushd.store.notifications import Accept, Accepted, Idempotency
+from pushd.telemetry import ACCEPTED
 
 _encode = msgspec.json.Encoder().encode
 
@@ -122,6 +123,7 @@ async def _accept(context: Context, plan: Plan, key: Idempotency | None) -> Acce
         )
     )
     if accepted.notification is not None:
+        ACCEPTED.inc()
         context.fanout.release(accepted.notification, plan.app.settings, plan.devices)
     return accepted
 

@@ -96,6 +96,14 @@ class Index:
             ids = np.where(ids < size, ids, 0)
         return Addresses(table.tokens.get_many(table.token_places.data[ids]), table.revisions.data[ids])
 
+    def knows(self, ids: NDArray[np.uint32], revisions: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which of these devices' images, or newer ones, are taken in already."""
+        revised = self._population.devices.revisions.data
+        within = ids < len(revised)
+        known = np.zeros(len(ids), np.bool_)
+        known[within] = revised[ids[within]] >= revisions[within]
+        return known
+
     def stats(self) -> dict[str, int]:
         """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""
         population = self._population

@@ -19,6 +19,7 @@ from pushd.model.audience import And, Audience, Broadcast, DeviceIds, Tags, User
 from pushd.model.message import TTL_MAX_S, Message, PushType
 from pushd.model.notification import Send, State
 from pushd.store.settlements import Settlement
+from pushd.telemetry import ACCEPTED
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -38,7 +39,9 @@ async def send(world, audience: Audience, message: Message = HELLO, key: str | N
 
 async def test_a_send_is_committed_then_released(world):
     device = await world.register("a")
+    before = ACCEPTED._value.get()
     sent = await send(world, Broadcast(), name="first")
+    assert ACCEPTED._value.get() == before + 1
     ((notification, settings, targeted),) = world.fanout.released
     assert (sent.id, sent.targeted, sent.errors) == (notification.id, 1, None)
     assert list(targeted) == [device.id]

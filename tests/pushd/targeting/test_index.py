@@ -325,3 +325,16 @@ def test_stats_count_and_weigh():
         "tags": 2,
     }
     assert all(stats[name] > 0 for name in stats if name.endswith("_bytes"))
+
+
+def test_the_index_knows_which_images_it_has_taken_in():
+    index = Index()
+    one, two = (
+        DeviceImage(id=key, revision=3, route=1, user=0, flags=LIVE, token=b"a" * 64, tags=()) for key in (1, 2)
+    )
+    before = index.version
+    index.apply_devices(device_rows(one, two))
+    assert index.version > before
+    ids = np.array([1, 1, 2, 3, 2**31 - 1], np.uint32)
+    known = index.knows(ids, np.array([2, 4, 3, 1, 1], np.int32))
+    assert known.tolist() == [True, False, True, False, False]
