@@ -225,7 +225,7 @@ class Daemon:
         await self._begin(self.http)
 
     def _credential_changed(self, credential_id: int, change: Change) -> None:
-        if change in (Change.REPLACED, Change.REMOVED):
+        if change in (Change.REPLACED, Change.REMOVED, Change.RESUMED):
             for gateway in self.gateways.values():
                 gateway.drop_credential(credential_id)
         self.fanout.credentials_changed()
