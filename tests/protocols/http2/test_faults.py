@@ -178,7 +178,7 @@ def test_x13_endless_rejections_never_stall_the_window():
     refusal = encoder().encode([(b":status", b"410")])
     credit, rejected = 2**31 - 1, 0
     body = b'{"reason":"Unregistered","timestamp":1700000000000}' * 20
-    for _ in range(20):
+    for _ in range(200):
         octets = b"".join(head(run.stream(row), refusal) + data(run.stream(row), body, last=True) for row in range(500))
         summary, sent = feed(client, [octets])
         rejected += len(summary.statuses)
@@ -187,7 +187,7 @@ def test_x13_endless_rejections_never_stall_the_window():
         assert credit > 2**30
         run = client.request_each(SIMPLE, [[b"x"]] * 500, b"", "run")
         client.data_to_send()
-    assert rejected == 10_000
+    assert rejected == 100_000
 
 
 def test_x14_the_connection_window_is_reserved_for_whole_bodies():
