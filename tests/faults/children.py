@@ -1,6 +1,7 @@
 """Processes that tests start: `pushd` as a child in a process group of its own, its log in a file, ended by its pid."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+
+from tests.faults.failpoints import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -39,11 +42,11 @@ def environment(settings):
     return ours | {f"PUSHD__{name.upper().replace('.', '__')}": str(value) for name, value in settings.items()}
 
 
-async def spawn(*command, log, env, **options):
+async def spawn(*command, log, env, module="pushd", **options):
     """A running `pushd COMMAND`, the leader of its own process group; what it says on stderr goes to `log`."""
     with log.open("ab") as stderr:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pushd", *command),
+            *(sys.executable, "-m", module, *command),
             cwd=ROOT,
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
@@ -95,11 +98,15 @@ class Daemon:
     def running(self):
         return self.process is not None and self.process.returncode is None
 
-    async def start(self, *arguments, command=None, environ=(), wait=True):
-        """Starts it; returns once it says that it is ready."""
-        env = environment(self.settings) | dict(environ)
+    async def start(self, *arguments, command=None, environ=(), wait=True, point=""):
+        """Starts it; returns once it says that it is ready. `point`: where it is to kill itself, `name:hit`."""
+        env = environment(self.settings) | dict(environ) | ({VARIABLE: point} if point else {})
         self.process = await spawn(
-            command or self.command, *arguments, log=self.log, env=env, stdout=asyncio.subprocess.DEVNULL
+            *(command or self.command, *arguments),
+            log=self.log,
+            env=env,
+            module="tests.faults.failpoints" if point else "pushd",
+            stdout=asyncio.subprocess.DEVNULL,
         )
         if wait:
             await self.ready()
@@ -118,9 +125,20 @@ class Daemon:
             return False
 
     async def kill(self):
-        """kill -9, at once."""
-        self.process.kill()
+        """kill -9, at once; of one that has killed itself, nothing more."""
+        if self.running:
+            self.process.kill()
         await self.process.wait()
+
+    async def dies(self, timeout_s):
+        """Whether it killed itself within the time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), timeout_s)
+        return self.killed
+
+    @property
+    def killed(self):
+        return self.process is not None and self.process.returncode == -signal.SIGKILL
 
     async def terminate(self):
         """The exit status after SIGTERM."""

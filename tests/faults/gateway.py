@@ -7,6 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from tests.faults.children import environment, put_away, spawn
+from tests.faults.history import Pushes
 
 DEAD = "dead"
 """Tokens that begin so are answered 410."""
@@ -73,9 +74,10 @@ class Gateway:
         return (await self.ask("/summary"))["pushes"]
 
     async def pushes(self):
-        """Everything that arrived, in order."""
+        """Everything that arrived, as columns; what a client must not do has not been done."""
+        assert not (await self.ask("/summary"))["violations"]
         found, last = [], 0
         while rows := (page := await self.ask("/pushes", since=last, limit=PAGE))["pushes"]:
             found += [Push(row["at_ms"], row["token"], row["apns_id"], row["status"]) for row in rows]
             last = page["last"]
-        return found
+        return Pushes.of(found)

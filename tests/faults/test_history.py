@@ -4,7 +4,7 @@ import pytest
 
 from protocols.apns import apns_id
 from tests.faults.gateway import Push
-from tests.faults.history import Promise, judge
+from tests.faults.history import Promise, Pushes, judge
 
 A, B = "aa", "bb"
 
@@ -28,7 +28,7 @@ def push(notification, token, status=200, device=None):
     ],
 )
 def test_the_verdict_tells_what_went_wrong(promise, pushes, found):
-    verdict = judge([promise], pushes)
+    verdict = judge([promise], Pushes.of(pushes))
     assert {name: getattr(verdict, name) for name in found} == found
     wrong = [name for name in ("lost", "twice", "strays", "mixed") if found.get(name)]
     if wrong or found.get("duplicates"):

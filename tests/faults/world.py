@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 
@@ -12,6 +13,7 @@ from pushd.cli.children import free_port
 from tests.faults.children import Daemon, scratch
 from tests.faults.gateway import DEAD, Gateway
 from tests.faults.history import Promise
+from tests.faults.nginx import Nginx
 from tests.faults.postgres import PostgreSQL
 
 BUNDLE = "com.example.orchard"
@@ -19,6 +21,8 @@ DEAD_EVERY = 97
 ONCE_TAG = "once"
 """Every fourth device has it: the audience of what goes out at most once."""
 PATIENCE_S = 120.0
+IN_FLIGHT_S = 0.05
+"""What a dead daemon wrote last has arrived by then."""
 CHUNK = 2_000
 UNSETTLED_ROWS_MAX = 2_000
 SMALL = {
@@ -47,16 +51,20 @@ class World:
         self.tokens = []
         self.drifts = []
         """Samples of `pushd_ledger_drift`."""
+        self.sends = []
+        """Sends on their way that nobody waits for."""
         self.kills = 0
+        self.births_ms = []
+        """When the second and later lives of the daemon began, ms since the epoch."""
         self._headers = {}
         self._keys = count()
 
     # Setting up ---------------------------------------------------------------------------------------------------
 
-    async def settle_in(self, devices):
-        """Makes an app with the simulator's provider key, and registers devices."""
+    async def settle_in(self, devices, point=""):
+        """Makes an app with the gateway's provider key, and registers devices."""
         key_file = self.place / "admin.key"
-        await self.daemon.start("--admin-key-file", str(key_file), command="up")
+        await self.daemon.start("--admin-key-file", str(key_file), command="up", point=point)
         async with asyncio.timeout(10):  # it serves first, and writes the key then
             while not key_file.exists() or not key_file.read_text().endswith("\n"):
                 await asyncio.sleep(0.01)
@@ -69,6 +77,7 @@ class World:
 
     async def _register(self, devices):
         self.tokens = [self._token(number) for number in range(devices)]
+        self._everyone, self._some = frozenset(self.tokens), frozenset(self.tokens[::4])
 
         async def lines():
             for start in range(0, devices, CHUNK):
@@ -142,12 +151,12 @@ class World:
 
     async def broadcast(self):
         """A promise to every device, at least once."""
-        return await self.send({"type": "broadcast"}, self.tokens)
+        return await self.send({"type": "broadcast"}, self._everyone)
 
     async def once(self):
         """A promise to every fourth device, at most once."""
         audience = {"type": "tags", "any": [ONCE_TAG]}
-        return await self.send(audience, self.tokens[::4], delivery="at_most_once")
+        return await self.send(audience, self._some, delivery="at_most_once")
 
     async def single(self):
         """A promise to one device that lives."""
@@ -209,12 +218,15 @@ class World:
 
     # Breaking and waiting -----------------------------------------------------------------------------------------
 
-    async def kill(self, pause_s=0.0):
+    async def kill(self, pause_s=0.0, point=""):
         """kill -9 of the daemon, and its next start. Its embedded PostgreSQL goes down with it."""
         self.kills += 1
         await self.daemon.kill()
-        await asyncio.sleep(pause_s)
-        await self.daemon.start()
+        await asyncio.sleep(max(pause_s, IN_FLIGHT_S))
+        self.births_ms.append(int(time.time() * 1000))
+        await self.daemon.start(wait=False, point=point)
+        if not point:
+            await self.daemon.ready()
 
     async def pushed(self, rows, timeout_s=PATIENCE_S):
         """Returns when the gateway has seen so many pushes more than now."""
@@ -222,11 +234,12 @@ class World:
         async with asyncio.timeout(timeout_s):
             while await self.gateway.total() < goal:
                 assert self.daemon.running, self.daemon.tail()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.002)
 
     async def done(self, timeout_s=PATIENCE_S):
         """Every notification by id, once nothing of any is pending."""
         async with asyncio.timeout(timeout_s):
+            await asyncio.gather(*self.sends)
             while await self.metric("pushd_backlog_devices") != 0:
                 assert self.daemon.running, self.daemon.tail()
                 await asyncio.sleep(0.1)
@@ -238,13 +251,17 @@ class World:
 
 
 @asynccontextmanager
-async def world(devices, *, seed=0, external=False, settings=SMALL):
-    """A world with so many devices; `external`: on a PostgreSQL that is not the daemon's own."""
+async def world(devices, *, seed=0, external=False, settings=SMALL, fast=False, point=""):
+    """A world with so many devices.
+
+    `external`: on a PostgreSQL that is not the daemon's own. `fast`: nginx is the gateway, which checks nothing. `point`:
+    where the daemon's first life ends.
+    """
     async with AsyncExitStack() as stack:
         place = stack.enter_context(scratch())
         timeout = aiohttp.ClientTimeout(total=30)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        gateway = await Gateway.start(place, session, seed)
+        gateway = await (Nginx.start(place) if fast else Gateway.start(place, session, seed))
         stack.push_async_callback(gateway.stop)
         known = gateway.settings | settings
         postgres = None
@@ -256,5 +273,5 @@ async def world(devices, *, seed=0, external=False, settings=SMALL):
         daemon = Daemon(place / "data", free_port(), known)
         stack.push_async_callback(daemon.put_away)
         made = World(place, seed, session, gateway, daemon, postgres)
-        await made.settle_in(devices)
+        await made.settle_in(devices, point)
         yield made
