@@ -95,7 +95,7 @@ class Server:
         self.pid = 0
         self.tokens = [secrets.token_hex(32) for _ in range(TOKENS)]
         self.ca_file, self.key_file = directory / "cert.pem", directory / "key.pem"
-        self.private_key, self.jwt = _provider_token()
+        self.private_key, self.jwt = provider_token()
         self.paths_file, self.body_file = directory / "paths", directory / "body"
         self._prepare()
 
@@ -114,7 +114,7 @@ class Server:
         urls = (f"https://localhost:{self.port}/3/device/{token}\n" for token in self.tokens)
         self.paths_file.write_text("".join(urls))
         self.body_file.write_bytes(PAYLOAD)
-        _certificate(self.ca_file, self.key_file)
+        certificate(self.ca_file, self.key_file)
         (self.directory / "server.json").write_text(json.dumps(self.facts()))
 
     def facts(self) -> dict[str, Any]:
@@ -183,7 +183,8 @@ def pushd(far: Server, requests: int, links: int) -> dict[str, Any]:
     return answer
 
 
-def _certificate(cert_file: Path, key_file: Path) -> None:
+def certificate(cert_file: Path, key_file: Path) -> None:
+    """Writes a self-signed certificate for localhost and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -210,7 +211,7 @@ def _certificate(cert_file: Path, key_file: Path) -> None:
     )
 
 
-def _provider_token() -> tuple[str, str]:
+def provider_token() -> tuple[str, str]:
     """A provider key as PEM, and a token signed with it, as long as pushd's own."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec

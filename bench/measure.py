@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,9 +102,27 @@ def child_json(command: Sequence[str], *, core: int = CLIENT_CORE, timeout_s: fl
 
 
 @contextlib.contextmanager
-def server(command: Sequence[str], port: int, *, core: int = SERVER_CORE, wait_s: float = 10.0) -> Iterator[int]:
-    """A server process pinned to a core, from when it listens on `port` of the loopback; its process id."""
-    process = subprocess.Popen(pinned(core, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def server(
+    command: Sequence[str],
+    port: int,
+    *,
+    core: int = SERVER_CORE,
+    wait_s: float = 10.0,
+    environ: Mapping[str, str] | None = None,
+    errors: str | Path = os.devnull,
+) -> Iterator[int]:
+    """A server process pinned to a core, from when it listens on `port` of the loopback; its process id.
+
+    `errors` is the file for what it writes to standard error; `environ` is added to ours.
+    """
+    with Path(errors).open("ab") as log:
+        process = subprocess.Popen(
+            pinned(core, command),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, **(environ or {})},
+        )
     try:
         _await_port(process, port, wait_s)
         yield process.pid
