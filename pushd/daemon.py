@@ -162,8 +162,7 @@ class Daemon:
                 self.index.remove_app(app_id)
 
     async def _start_fanout(self) -> None:
-        apns = ApnsGateway(self.config.apns, self.config.transport, self.keyring, self.clock)
-        self.gateways: dict[GatewayName, Gateway] = {GatewayName.APNS: apns}
+        self.gateways = self._build_gateways()
         for gateway in self.gateways.values():
             await self._begin(_GatewayService(gateway))
         self.fanout = Fanout(
@@ -181,6 +180,11 @@ class Daemon:
         LEDGER_DRIFT.set_function(lambda: self.fanout.drift)
         OLDEST_PENDING.set_function(lambda: self.fanout.oldest_pending_s)
         await self._begin(_Takeover(self._resume, self._database_trouble, self.config.store.node_ping_s))
+
+    def _build_gateways(self) -> dict[GatewayName, Gateway]:
+        config, keyring, clock = self.config, self.keyring, self.clock
+        gateways: tuple[Gateway, ...] = (ApnsGateway(config.apns, config.transport, keyring, clock),)
+        return {gateway.name: gateway for gateway in gateways}
 
     async def _resume(self) -> None:
         """Takes over what dead nodes left: exactly what they had targeted and not settled."""
@@ -212,6 +216,7 @@ class Daemon:
             index=self.index,
             keyring=self.keyring,
             vault=self.vault,
+            gateways=self.gateways,
             fanout=self.fanout,
             clock=self.clock,
             config=self.config,

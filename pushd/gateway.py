@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pushd.batch import Batch, Lane
 from pushd.model.device import GatewayName, Route
-from pushd.outcome import Reasons
+from pushd.outcome import Outcome, Reason, Reasons
+
+
+class Proof(NamedTuple):
+    """What a gateway says of a credential, asked without sending anything to anyone."""
+
+    accepted: bool | None
+    """None: it could not be asked."""
+    reason: str
+    """In the gateway's words, or in ours where it said nothing."""
+
+    @classmethod
+    def of(cls, reason: Reason) -> Proof:
+        """What the answer to a request that can reach nobody proves: to judge it, the gateway let us in first."""
+        if reason.outcome is Outcome.MISCONFIGURED:
+            return cls(False, reason.name)
+        return cls(True if reason.outcome in _LET_IN else None, reason.name)
+
+
+_LET_IN = frozenset({Outcome.ACCEPTED, Outcome.UNREGISTERED, Outcome.REJECTED})
 
 
 class Gateway(Protocol):
@@ -34,3 +53,6 @@ class Gateway(Protocol):
 
     def drop_credential(self, credential_id: int) -> None:
         """Closes every link of this credential; later rows open new ones with what the credential then is (A-06)."""
+
+    async def prove(self, route: Route, credential_id: int) -> Proof:
+        """Whether the gateway takes this credential for the route, asked at once and reaching no device."""

@@ -39,6 +39,22 @@ class NewSecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     secret: Secret
 
 
+class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which of the app's bundles to ask for."""
+
+    bundle: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    """Absent: one that the credential names, or that a device of the app has."""
+
+
+class ProofView(Struct, frozen=True, kw_only=True):
+    """What a gateway says of a credential."""
+
+    accepted: bool | None
+    """Null: it could not be asked."""
+    reason: str
+    """In the gateway's words, or in ours where it said nothing."""
+
+
 async def create(context: Context, caller: Caller, request: Request[CredentialBody, None]) -> Credential:
     """POST /credentials."""
     body = request.body
@@ -69,6 +85,12 @@ async def pause(context: Context, caller: Caller, request: Request[None, OneCred
 async def resume(context: Context, caller: Caller, request: Request[None, OneCredential]) -> Credential:
     """POST /credentials/{credential_id}/resume."""
     return await credentials.resume(context, caller.app, request.params.credential_id)
+
+
+async def prove(context: Context, caller: Caller, request: Request[Question, OneCredential]) -> ProofView:
+    """POST /credentials/{credential_id}/test."""
+    said = await credentials.prove(context, caller.app, request.params.credential_id, request.body.bundle)
+    return ProofView(accepted=said.accepted, reason=said.reason)
 
 
 async def delete(context: Context, caller: Caller, request: Request[None, OneCredential]) -> None:
@@ -156,6 +178,19 @@ OPERATIONS = (
         handler=resume,
         params=OneCredential,
         answer=Credential,
+    ),
+    Operation(
+        name="testCredential",
+        method="POST",
+        path="/credentials/{credential_id}/test",
+        tag="credentials",
+        summary="Asks the gateway whether it takes a credential",
+        description="Nothing is sent to anyone, and the credential stays as it is, in use or paused.",
+        handler=prove,
+        params=OneCredential,
+        body=Question,
+        answer=ProofView,
+        example={"bundle": "com.example.orchard"},
     ),
     Operation(
         name="deleteCredential",

@@ -72,6 +72,22 @@ def resume(
     show(ask(url, key_file, app, "POST", f"/credentials/{credential}/resume"), as_json=json)
 
 
+@commands.command("test")
+def prove(
+    credential: Identity,
+    bundle: Annotated[str | None, typer.Option(help="Bundle id to ask for; absent: one that it serves.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Ask the gateway whether it takes a credential, without sending anything."""
+    said = ask(url, key_file, app, "POST", f"/credentials/{credential}/test", {"bundle": bundle} if bundle else {})
+    show(said, as_json=json)
+    if said["accepted"] is not True:
+        raise typer.Exit(1)
+
+
 @commands.command()
 def delete(credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
     """Delete a credential."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pushd.config import Config
     from pushd.credentials.keyring import Keyring
     from pushd.credentials.vault import Vault
+    from pushd.gateway import Gateway
     from pushd.model.app import Settings
+    from pushd.model.device import GatewayName
     from pushd.model.notification import Ledger, Notification
     from pushd.outcome import Reasons
     from pushd.store.store import Store
@@ -61,6 +63,7 @@ class Context:
     index: Index
     keyring: Keyring
     vault: Vault
+    gateways: Mapping[GatewayName, Gateway]
     fanout: Fanout
     clock: Clock
     config: Config

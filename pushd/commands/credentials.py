@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.credentials import secrets
-from pushd.errors import NotFoundError
+from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.gateway import Proof
+from pushd.model.audience import Broadcast
 from pushd.model.credential import Credential, CredentialState, Secret
-from pushd.model.device import Environment, GatewayName
+from pushd.model.device import Environment, Kind, Route
 
 PAUSED_BY_CALLER = "paused by request"
 
@@ -27,9 +29,12 @@ async def create(context: Context, app_id: int, environment: Environment, name: 
 async def replace(context: Context, app_id: int, credential_id: int, secret: Secret) -> Credential:
     """The credential with another secret, resumed if it was paused; messages that waited for it go out.
 
-    NotFoundError; InvalidRequestError when the secret is not usable.
+    NotFoundError; InvalidRequestError when the secret is not usable, or is another gateway's.
     """
     known = await get(context, app_id, credential_id)
+    if secret.gateway is not known.gateway:
+        fault = Fault("/secret/type", f"is not a secret of {known.gateway.value}, whose credential this is")
+        raise InvalidRequestError("The secret is another gateway's", faults=[fault])
     return await context.whole(_put(context, app_id, credential_id, known.environment, known.name, secret))
 
 
@@ -53,6 +58,38 @@ async def resume(context: Context, app_id: int, credential_id: int) -> Credentia
     return await context.whole(_resume(context, app_id, credential_id))
 
 
+async def prove(context: Context, app_id: int, credential_id: int, bundle: str | None) -> Proof:
+    """What its gateway says of the credential, asked without sending; nothing is resumed or paused by it.
+
+    `bundle`: for which of the app's bundles; absent, one that the credential names or that a device of the app has.
+    NotFoundError; InvalidRequestError where there is none and the gateway needs one.
+    """
+    credential = await get(context, app_id, credential_id)
+    gateway = context.gateways.get(credential.gateway)
+    if gateway is None:
+        return Proof(None, "this daemon has no such gateway")
+    route = _route(context, credential, bundle)
+    return await gateway.prove(route, credential_id)
+
+
+def _route(context: Context, credential: Credential, bundle: str | None) -> Route:
+    """The route to ask for: the gateway's ordinary kind, and a bundle that the credential serves."""
+    kind = Kind(credential.gateway.value)
+    asked = Route(credential.app_id, kind, credential.environment, bundle or "")
+    if bundle is None:
+        secret = context.keyring.secret(credential.id)
+        here = context.index.resolve(credential.app_id, Broadcast(), frozenset({kind})).devices
+        routes = [route for route, _ in context.index.routes(credential.app_id, here)]
+        fitting = [route for route in routes if route.environment is credential.environment]
+        asked = next((route for route in fitting if secret is None or secret.serves(route.bundle)), asked)
+        if not asked.bundle and secret is not None and secret.bundles:
+            asked = asked._replace(bundle=secret.bundles[0])
+    if kind is Kind.APNS and not asked.bundle:
+        fault = Fault("/bundle", "is required: the credential names no topic, and no device of the app has one yet")
+        raise InvalidRequestError("Which bundle to ask for is not known", faults=[fault])
+    return asked
+
+
 async def delete(context: Context, app_id: int, credential_id: int) -> None:
     """Nothing, once the credential is gone and no link uses it. NotFoundError."""
     await context.whole(_delete(context, app_id, credential_id))
@@ -67,7 +104,7 @@ async def _put(
         return context.vault.seal(app_id, made_id, plaintext)
 
     put = context.store.credentials.put
-    made = await put(app_id, GatewayName.APNS, environment, name, summary, seal, credential_id=credential_id)
+    made = await put(app_id, secret.gateway, environment, name, summary, seal, credential_id=credential_id)
     await _apply(context, app_id)
     return _found(made)
 

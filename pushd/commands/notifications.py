@@ -81,7 +81,7 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
 def prepare(context: Context, app: App, wanted: Send) -> Plan:
     """The send with its devices as of now; InvalidRequestError, UnknownTargetsError."""
     check_text(wanted)
-    validate(wanted, app.settings)
+    validate(wanted, app.settings, context.keyring.gateways(app.id))
     reach = kinds(wanted.message.push_type)
     found = context.index.resolve(app.id, wanted.audience, reach)
     errors = target_errors(found)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import urlsplit
 
 import msgspec
 
 from protocols import apns
-from pushd.content.apns import SILENT, render
+from pushd.content.apns import SILENT
+from pushd.content.kinds import kinds
+from pushd.content.platforms import refuse_unfit
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.app import Settings
-from pushd.model.device import ID_MAX
+from pushd.model.device import ID_MAX, GatewayName
 from pushd.model.message import LiveActivity, Message, PushType, Sound
 from pushd.model.notification import Send
 
@@ -45,13 +47,18 @@ _LAST_SECOND = 9_999_999_999.0
 """The latest time that ten digits write; the year is 2286."""
 
 
-def validate(send: Send, settings: Settings) -> None:
-    """Nothing, or InvalidRequestError with every fault of the send; at last its size on the wire (A-40)."""
+def validate(send: Send, settings: Settings, served: Collection[GatewayName] = ()) -> None:
+    """Nothing, or InvalidRequestError with every fault of the send; at last its size on each platform (A-40).
+
+    `served` are the gateways that the app has credentials for: what it cannot send to, it need not fit. Of an app
+    that has none yet, every platform that the message reaches is asked.
+    """
     faults = [fault for rule in _RULES for fault in rule(send)]
     if faults:
         raise InvalidRequestError("The send breaks rules between its fields", faults=faults)
     # The notification has no id and no time of release yet; the largest ones take the most room.
-    render(send.message, send, settings, notification_id=ID_MAX, now=_LAST_SECOND)
+    reached = {kind.gateway for kind in kinds(send.message.push_type)}
+    refuse_unfit(reached & {*served} or reached, send, settings, notification_id=ID_MAX, now=_LAST_SECOND)
 
 
 def _meaningful(send: Send) -> Iterator[Fault]:

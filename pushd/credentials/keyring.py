@@ -93,6 +93,7 @@ class Keyring(Service):
         self._vault = vault
         self._entries: dict[int, _Entry] = {}
         self._serving: dict[tuple[int, GatewayName, Environment], list[_Entry]] = {}
+        self._gateways: dict[int, frozenset[GatewayName]] = {}
         self._listeners: list[Listener] = []
         self._reloading = asyncio.Lock()
         self._reloads = 0
@@ -113,11 +114,15 @@ class Keyring(Service):
         fitting = [
             entry
             for entry in self._serving.get((route.app_id, route.kind.gateway, route.environment), ())
-            if entry.secret is None or not entry.secret.topics or route.bundle in entry.secret.topics
+            if entry.secret is None or entry.secret.serves(route.bundle)
         ]
         if not fitting:
             return None
         return max(fitting, key=lambda entry: _rank(entry, route.bundle)).credential.id
+
+    def gateways(self, app_id: int) -> frozenset[GatewayName]:
+        """The gateways that an app has credentials for, paused ones too."""
+        return self._gateways.get(app_id, frozenset())
 
     def secret(self, credential_id: int) -> Secret | None:
         """The opened secret; None for a credential that is gone, or that the vault could not open."""
@@ -212,6 +217,10 @@ class Keyring(Service):
             credential = entry.credential
             serving.setdefault((credential.app_id, credential.gateway, credential.environment), []).append(entry)
         self._serving = serving
+        gateways: dict[int, set[GatewayName]] = {}
+        for app_id, gateway, _ in serving:
+            gateways.setdefault(app_id, set()).add(gateway)
+        self._gateways = {app_id: frozenset(names) for app_id, names in gateways.items()}
 
     async def _save_pause(self, entry: _Entry, reason: str) -> None:
         credential = entry.credential
@@ -235,7 +244,7 @@ class Keyring(Service):
 
 def _rank(entry: _Entry, bundle: str) -> tuple[bool, bool, int]:
     usable = entry.state(bundle) is CredentialState.ACTIVE
-    return usable, entry.secret is not None and bool(entry.secret.topics), entry.credential.id
+    return usable, entry.secret is not None and bool(entry.secret.bundles), entry.credential.id
 
 
 def _among(credential: Credential, app_ids: Collection[int] | None) -> bool:

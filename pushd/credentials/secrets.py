@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from protocols import jwt
 from pushd.errors import Fault, InvalidRequestError
-from pushd.model.credential import Secret
+from pushd.model.credential import ApnsToken, Secret
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Secret)
@@ -18,14 +21,35 @@ def examine(secret: Secret, pointer: str = "") -> dict[str, str]:
     InvalidRequestError points at the field under `pointer`, and never holds key material.
     """
     try:
+        return _EXAMINERS[type(secret)](secret)
+    except UnusableError as error:
+        fault = Fault(f"{pointer}/{error.field}", str(error))
+        raise InvalidRequestError("The credential is not usable", faults=[fault]) from None
+
+
+class UnusableError(ValueError):
+    """A secret that cannot be used: which field is at fault, and why, without key material."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+def _apns_token(secret: ApnsToken) -> dict[str, str]:
+    try:
         jwt.load_p8(secret.private_key)
     except ValueError as error:
-        fault = Fault(f"{pointer}/private_key", str(error))
-        raise InvalidRequestError("The credential is not usable", faults=[fault]) from None
+        raise UnusableError("private_key", str(error)) from None
     summary = {"type": "apns_token", "team_id": secret.team_id, "key_id": secret.key_id}
     if secret.topics:
         summary["topics"] = ", ".join(secret.topics)
     return summary
+
+
+_EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
+    ApnsToken: _apns_token,
+}
+"""How each sort of secret is proven without asking its gateway; UnusableError names the field."""
 
 
 def dump(secret: Secret) -> bytes:

@@ -12,7 +12,7 @@ from pushd.model.app import Settings
 from pushd.model.audience import And, Audience, Not, Or, UserIds, UserNumbers
 from pushd.model.device import Kind, Route
 from pushd.model.notification import Delivery, Ledger, Notification
-from pushd.outcome import FAILED, Outcome, Reasons
+from pushd.outcome import FAILED, Outcome, Reason, Reasons
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ class Campaign:
     """Rows with a final outcome that is not committed yet."""
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
     """Committed outcomes by (gateway number, code)."""
-    rendered: dict[Kind, Rendered | None] = field(default_factory=dict)
+    rendered: dict[Kind, Rendered | Reason] = field(default_factory=dict)
     cancelled: bool = False
     finishing: bool = False
     """Its end is on its way to the store."""

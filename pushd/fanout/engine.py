@@ -11,10 +11,10 @@ from pushd.batch import Rendered
 from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.config import FanoutConfig
-from pushd.content.apns import render
 from pushd.content.kinds import kinds
+from pushd.content.platforms import render
 from pushd.credentials.keyring import Keyring
-from pushd.errors import InvalidRequestError, UnavailableError
+from pushd.errors import UnavailableError
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.dispatcher import Dispatcher
 from pushd.fanout.harvest import Harvester, lane_for
@@ -26,7 +26,7 @@ from pushd.model.app import Settings
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName, Kind
 from pushd.model.notification import Ledger, Notification, State
-from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reasons
+from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reason, Reasons
 from pushd.service import Service
 from pushd.store.notifications import INLINE_TARGETS_MAX
 from pushd.store.settlements import Committed, SettlementStore
@@ -292,22 +292,15 @@ class Fanout(Service):
             self.spawn(self._keyring.pause(credential_id, reason, bundle), "pause-credential")
 
 
-def _render(campaign: Campaign, kind: Kind) -> Rendered | None:
-    """What a campaign's message is on a kind of address, rendered once; None where it does not fit there.
-
-    Sends are rendered before they are accepted: only settings that changed before a resume can make one too large.
-    """
+def _render(campaign: Campaign, kind: Kind) -> Rendered | Reason:
+    """What a campaign's message is on a kind of address, rendered once; where it cannot go, the reason."""
     if kind not in campaign.rendered:
         notification = campaign.notification
-        try:
-            rendered = render(
-                notification.send.message,
-                notification.send,
-                campaign.settings,
-                notification_id=notification.id,
-                now=notification.released_at,
-            )
-        except InvalidRequestError:
-            rendered = None
-        campaign.rendered[kind] = rendered
+        campaign.rendered[kind] = render(
+            kind.gateway,
+            notification.send,
+            campaign.settings,
+            notification_id=notification.id,
+            now=notification.released_at,
+        )
     return campaign.rendered[kind]

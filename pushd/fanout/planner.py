@@ -16,10 +16,10 @@ from pushd.clock import Clock
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.lanes import Outlet
 from pushd.model.device import Kind
-from pushd.outcome import CANCELLED, EXPIRED, PAYLOAD_TOO_LARGE, UNREACHABLE
+from pushd.outcome import CANCELLED, EXPIRED, UNREACHABLE, Reason
 from pushd.targeting.index import Index
 
-Render = Callable[[Campaign, Kind], Rendered | None]
+Render = Callable[[Campaign, Kind], Rendered | Reason]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -96,7 +96,7 @@ class Planner:
             ids = self._sendable(outlet, wave, wave.take(room), settled)
             if not wave.left:
                 outlet.drop(wave)
-            if rendered is not None and len(ids):
+            if isinstance(rendered, Rendered) and len(ids):
                 spans.append(Span(wave.campaign, ids, rendered))
                 room -= len(ids)
             if spans and outlet.key.lane is Lane.BULK:
@@ -132,13 +132,13 @@ class Planner:
                 self.moved.append(moved)
         return own.column()
 
-    def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | None) -> int:
+    def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | Reason) -> int:
         """The code for a notification that no row of may go out any more, else 0."""
         if campaign.cancelled:
             return CANCELLED.code
         if campaign.expired(self._clock.now(), attempt):
             return EXPIRED.code
-        return PAYLOAD_TOO_LARGE.code if rendered is None else 0
+        return rendered.code if isinstance(rendered, Reason) else 0
 
     def _flight(self, outlet: Outlet, spans: list[Span], attempt: int) -> Flight:
         counts = np.array([len(span.ids) for span in spans], np.int64)

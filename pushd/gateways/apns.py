@@ -6,13 +6,16 @@ import asyncio
 import ssl
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from pushd import outcome
-from pushd.batch import Batch, Lane
+from pushd.batch import Batch, Lane, Rendered
 from pushd.clock import Clock, SystemClock
 from pushd.config.apns import ApnsConfig
 from pushd.config.transport import TransportConfig
 from pushd.credentials.apns_tokens import TokenMint, TokenMints
 from pushd.errors import ConfigError
+from pushd.gateway import Proof
 from pushd.gateways import apns_forms
 from pushd.gateways.apns_exchange import REASONS, ApnsExchange
 from pushd.model.credential import ApnsToken, Secret
@@ -23,6 +26,13 @@ from pushd.transport.resolve import Resolver, SystemResolver
 from pushd.transport.tls import client_context
 
 HTTPS_PORT = 443
+
+NOBODY = b"dead" * 16
+"""A well-formed device token that Apple gives to no device."""
+
+PROBE = Rendered(
+    payload=b'{"aps":{"content-available":1}}', headers=(("apns-push-type", "background"), ("apns-priority", "5"))
+)
 
 
 class Secrets(Protocol):
@@ -102,6 +112,21 @@ class ApnsGateway:
         """Drains every link of this credential; later rows open new ones with what the credential then is (A-06)."""
         for key in [key for key in self._pools if key.credential_id == credential_id]:
             self._retire(self._pools.pop(key))
+
+    async def prove(self, route: Route, credential_id: int) -> Proof:
+        """Asks with a token that no device has: Apple looks at the credential and the topic first."""
+        batch = Batch(
+            route=route,
+            credential_id=credential_id,
+            lane=Lane.TRANSACTIONAL,
+            ids=np.zeros(1, np.uint32),
+            tokens=np.array([NOBODY]),
+            revisions=np.zeros(1, np.int32),
+            notifications=0,
+            payloads=PROBE,
+        )
+        await self.send(batch)
+        return Proof.of(REASONS.by_code[int(batch.outcomes[0])])
 
     @property
     def pools(self) -> list[Pool]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -18,8 +19,37 @@ class CredentialState(StrEnum):
     """Refused by the gateway: its messages wait until it is replaced, resumed, or they expire."""
 
 
-class ApnsToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="apns_token"):
+class GatewaySecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the secrets of all gateways have in common. `shown` names the fields that may be seen."""
+
+    gateway: ClassVar[GatewayName]
+    shown: ClassVar[tuple[str, ...]]
+
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The bundles or packages that it serves alone; none: it serves them all.
+
+        One that names bundles is chosen before one that does not (A-18).
+        """
+        return ()
+
+    def serves(self, bundle: str) -> bool:
+        """Whether it may send to installs of this bundle or package."""
+        return not self.bundles or bundle in self.bundles
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # Tracebacks show locals by these two: no key may be among them (G-09).
+        return [(name, getattr(self, name)) for name in self.shown]
+
+
+class ApnsToken(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="apns_token"):
     """An APNs provider token key (p8): Apple's 10-character ids and the PKCS#8 PEM text."""
+
+    gateway = GatewayName.APNS
+    shown = ("team_id", "key_id", "topics")
 
     team_id: Annotated[str, Meta(pattern=r"^[A-Z0-9]{10}$")]
     key_id: Annotated[str, Meta(pattern=r"^[A-Z0-9]{10}$")]
@@ -27,12 +57,10 @@ class ApnsToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     topics: list[str] = []
     """Bundle ids that this key serves; empty: every bundle of the app (a team-scoped key)."""
 
-    def __repr__(self) -> str:
-        return f"ApnsToken(team_id={self.team_id!r}, key_id={self.key_id!r}, topics={self.topics!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        # Tracebacks show locals by these two: the key must not be among them (G-09).
-        return [("team_id", self.team_id), ("key_id", self.key_id), ("topics", self.topics)]
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The topics of a topic-specific key; none of a team-scoped one."""
+        return self.topics
 
 
 Secret = ApnsToken

@@ -25,7 +25,7 @@ from pushd.simulator.faults import (
 from pushd.simulator.provider import Session
 from pushd.simulator.reasons import Rejection
 from pushd.simulator.record import UNANSWERED
-from pushd.simulator.rules import Request, check_fields, check_line
+from pushd.simulator.rules import NOBODY, Request, check_fields, check_line
 from pushd.simulator.wire import Headers
 from pushd.simulator.world import World
 
@@ -84,6 +84,8 @@ class ApnsConnection(Connection):
             refusal = self.world.rules.check_payload(request)
         if refusal is not None:
             self._reply(request, refusal.status, refusal.reason)
+        elif action is None and request.token == NOBODY:
+            self._reply(request, 400, "BadDeviceToken")
         elif action is None:
             self._reply(request, 200, "")
         else:

@@ -41,6 +41,9 @@ SUFFIXES: dict[bytes, bytes] = {
 PAYLOAD_MAX = 4_096
 VOIP_PAYLOAD_MAX = 5_120
 COLLAPSE_ID_MAX = 64
+NOBODY = b"dead" * 16
+"""A well-formed token that no device has."""
+
 TOKEN_HEX_MIN, TOKEN_HEX_MAX = 64, 512
 """A device token is 32 bytes or more; Apple asks to assume no size, so the maximum is only sane."""
 VERDICTS_KEPT = 4_096

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from pushd.config import FanoutConfig
-from pushd.simulator.faults import Slow
+from pushd.simulator.faults import Answer, Slow
 from tests.acceptance.world import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -121,3 +121,20 @@ async def test_a_stream_that_breaks_off_tells_what_was_kept(tenant):
     assert [line.get("type") for line in lines][:-1] == ["progress"]
     assert (lines[0]["accepted"], lines[-1]["code"], lines[-1]["status"]) == (3, "payload_too_large", 413)
     assert len((await tenant.server.ok("GET", "/devices"))["items"]) == 3
+
+
+async def test_a_credential_is_tested_without_sending(world):
+    tenant = await world.tenant(credential=False)
+    made = await tenant.server.ok("POST", "/credentials", world.credential())
+    path = f"/credentials/{made['id']}/test"
+    said = await tenant.server.ok("POST", path, {"bundle": "com.example.app"})
+    assert said["accepted"] is True
+    unknown = await tenant.server("POST", path, json={})
+    assert (unknown.status, unknown.pointers) == (400, ["/bundle"])
+    await tenant.register("phone")
+    assert (await tenant.server.ok("POST", path, {}))["accepted"] is True
+    tenant.fault(Answer(reason="InvalidProviderToken"))
+    said = await tenant.server.ok("POST", path, {})
+    assert (said["accepted"], said["reason"]) == (False, "InvalidProviderToken")
+    assert (await tenant.server.ok("GET", f"/credentials/{made['id']}"))["state"] == "active"
+    assert (await tenant.server("POST", "/credentials/999999/test", json={})).status == 404

@@ -1,182 +1,18 @@
-"""One suite over every gateway: what the fan-out relies on, whatever the vendor. A gateway joins with a `Far`.
-
-A far side answers by device number: what each answer of the contract is called in its vendor's words is its own affair.
-"""
+"""One suite over every gateway: what the fan-out relies on, whatever the vendor. A gateway joins with a `Far`."""
 
 import asyncio
-from abc import ABC, abstractmethod
 
 import msgspec
-import numpy as np
 import pytest
 import pytest_asyncio
 
-from pushd.batch import Batch, Lane, Rendered
-from pushd.config import ApnsConfig, TransportConfig
-from pushd.gateway import Gateway
-from pushd.gateways.apns import ApnsGateway
-from pushd.model.credential import ApnsToken
-from pushd.model.device import Environment, Kind, Route
+from pushd.batch import Lane, Rendered
 from pushd.outcome import COMMON_REASONS, Outcome
-from pushd.simulator.faults import Answer, Close, Fault, Goaway, Silence
-from pushd.simulator.simulator import Simulator
+
+from .apns_far import ApnsFar
+from .far import QUICK
 
 pytestmark = pytest.mark.asyncio
-
-QUICK = TransportConfig(
-    connect_timeout_s=1.0,
-    settings_timeout_s=0.5,
-    response_timeout_s=0.4,
-    ping_after_s=0.25,
-    ping_timeout_s=0.25,
-    drain_timeout_s=0.4,
-    window_timeout_s=0.5,
-    queue_timeout_s=0.8,
-    close_timeout_s=0.2,
-    connect_backoff_base_s=0.02,
-    connect_backoff_cap_s=0.1,
-    connects_per_minute_max=10_000,
-)
-
-
-class Far(ABC):
-    """A gateway and the vendor that it talks to."""
-
-    route: Route
-    gateway: Gateway
-    payload: Rendered
-
-    @abstractmethod
-    async def start(self, directory, transport: TransportConfig): ...
-
-    @abstractmethod
-    async def stop(self): ...
-
-    @abstractmethod
-    def token(self, number: int) -> str: ...
-
-    @abstractmethod
-    def received(self) -> dict[str, int]:
-        """Accepted pushes by token."""
-
-    @abstractmethod
-    def refuse(self, number: int): ...
-
-    @abstractmethod
-    def kill(self, number: int):
-        """The device's token is dead; the answer says since when, in ms, where the vendor says so."""
-
-    @abstractmethod
-    def throttle(self, number: int, retry_after: str): ...
-
-    @abstractmethod
-    def outage(self): ...
-
-    @abstractmethod
-    def silence(self, number: int): ...
-
-    @abstractmethod
-    def refuse_credential(self): ...
-
-    @abstractmethod
-    def babble(self, number: int):
-        """An answer that is no answer of this vendor."""
-
-    @abstractmethod
-    def cut(self, number: int):
-        """The connection ends when this device's push comes."""
-
-    @abstractmethod
-    def leave(self):
-        """The vendor takes nothing more on this connection, politely."""
-
-    def batch(self, rows: int, first: int = 1, payloads=None, credential_id: int = 1, lane: Lane = Lane.BULK) -> Batch:
-        ids = np.arange(first, first + rows, dtype=np.uint32)
-        return Batch(
-            route=self.route,
-            credential_id=credential_id,
-            lane=lane,
-            ids=ids,
-            tokens=np.array([self.token(number).encode() for number in ids.tolist()]),
-            revisions=np.ones(rows, np.int32),
-            notifications=11,
-            payloads=payloads or self.payload,
-        )
-
-    async def send(self, rows: int, first: int = 1, **rest) -> Batch:
-        batch = self.batch(rows, first, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 10)
-        assert not batch.pending
-        return batch
-
-    def outcomes(self, batch: Batch) -> list[Outcome]:
-        return [self.gateway.reasons.outcome(code) for code in batch.outcomes.tolist()]
-
-
-class ApnsFar(Far):
-    """The APNs gateway and the simulator."""
-
-    route = Route(1, Kind.APNS, Environment.PRODUCTION, "com.example.app")
-    payload = Rendered(
-        payload=b'{"aps":{"alert":"hello"}}', headers=(("apns-push-type", "alert"), ("apns-priority", "10"))
-    )
-
-    async def start(self, directory, transport):
-        self.simulator = Simulator(directory)
-        await self.simulator.start()
-        (key,) = self.simulator.identity.keys.values()
-        pem = self.simulator.identity.pem(key.key_id)
-        secret = ApnsToken(team_id=key.team_id, key_id=key.key_id, private_key=pem)
-        config = ApnsConfig(
-            production_host="localhost", production_port=self.simulator.port, ca_file=str(self.simulator.ca_file)
-        )
-        self.gateway = ApnsGateway(config, transport, self)
-        self.secrets = {1: secret, 2: secret}
-        await self.gateway.start()
-
-    def secret(self, credential_id):
-        return self.secrets.get(credential_id)
-
-    async def stop(self):
-        await self.gateway.stop(0.5)
-        await self.simulator.stop()
-
-    def token(self, number):
-        return f"{number:064x}"
-
-    def received(self):
-        return dict(self.simulator.record.accepted_tokens())
-
-    def _fault(self, action, number=None, **rest):
-        self.simulator.faults.add(Fault(action=action, tokens=[] if number is None else [self.token(number)], **rest))
-
-    def refuse(self, number):
-        self._fault(Answer(reason="PayloadTooLarge"), number)
-
-    def kill(self, number):
-        self._fault(Answer(reason="Unregistered", timestamp=1_700_000_000_000), number)
-
-    def throttle(self, number, retry_after):
-        self._fault(Answer(reason="TooManyRequests", retry_after=retry_after), number)
-
-    def outage(self):
-        self._fault(Answer(reason="ServiceUnavailable"))
-
-    def silence(self, number):
-        self._fault(Silence(), number)
-
-    def refuse_credential(self):
-        self._fault(Answer(reason="InvalidProviderToken"))
-
-    def babble(self, number):
-        self._fault(Answer(status=502, html=True), number)
-
-    def cut(self, number):
-        self._fault(Close(how="abort"), number)
-
-    def leave(self):
-        self._fault(Goaway(last="seen", close_after_ms=100), count=1)
-
 
 FARS = {"apns": ApnsFar}
 
@@ -259,6 +95,20 @@ async def test_credential_refused(far):
     batch = await far.send(200)
     assert set(far.outcomes(batch)) == {Outcome.MISCONFIGURED}
     assert not far.received()
+
+
+async def test_a_credential_is_proven_without_sending(far):
+    assert (await far.gateway.prove(far.route, 1)).accepted is True
+    assert not far.received()
+    assert (await far.gateway.prove(far.route, 77)).accepted is False
+    far.refuse_credential()
+    refused = await far.gateway.prove(far.route, 1)
+    assert (refused.accepted, bool(refused.reason)) == (False, True)
+
+
+async def test_a_credential_cannot_be_proven_while_the_vendor_is_away(far):
+    far.outage()
+    assert (await far.gateway.prove(far.route, 1)).accepted is None
 
 
 async def test_no_credential(far):

@@ -60,6 +60,7 @@ async def world():
         index=Index(),
         keyring=keyring,
         vault=vault,
+        gateways={},
         fanout=Fanout(),
         clock=store.clock,
         config=config,

@@ -28,6 +28,13 @@ DEAD = Reason(64, "Unregistered", Outcome.UNREGISTERED)
 BAD = Reason(65, "BadTopic", Outcome.REJECTED)
 
 
+class NoCredentials:
+    """A keyring of apps that have no credential."""
+
+    def gateways(self, app_id: int) -> frozenset[GatewayName]:
+        return frozenset()
+
+
 class RecordingFanout:
     """Remembers what is released and cancelled; `full` is raised instead of taking more."""
 
@@ -109,8 +116,9 @@ async def new_world(store: Store, node: Node) -> World:
     context = Context(
         store=store,
         index=Index(),
-        keyring=None,
+        keyring=NoCredentials(),
         vault=None,
+        gateways={},
         fanout=fanout,
         clock=SystemClock(),
         config=Config(),

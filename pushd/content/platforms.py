@@ -1,0 +1,57 @@
+"""A message per platform: the renderer of each gateway in one table, and what a message cannot be there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from pushd.batch import Rendered
+from pushd.content import apns
+from pushd.errors import InvalidRequestError
+from pushd.model.app import Settings
+from pushd.model.device import GatewayName
+from pushd.model.message import Message
+from pushd.model.notification import Send
+from pushd.outcome import NOT_SUPPORTED, PAYLOAD_TOO_LARGE, Reason
+
+
+class Renderer(Protocol):
+    """Renders a message for one gateway."""
+
+    def __call__(
+        self, message: Message, send: Send, app: Settings, *, notification_id: int, now: float
+    ) -> Rendered | None:
+        """Payload, header values and expiry; None where nothing of the message means anything on the platform.
+
+        `now` (UNIX seconds) is its release. InvalidRequestError when it is over the platform's limit (A-40).
+        """
+
+
+RENDERERS: Mapping[GatewayName, Renderer] = {
+    GatewayName.APNS: apns.render,
+}
+"""Every platform that messages can be rendered for."""
+
+
+def render(gateway: GatewayName, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered | Reason:
+    """A send's message on one platform, or the reason for which its rows there end without being sent.
+
+    Sends are rendered before they are accepted: only settings or credentials that changed since can make one too large.
+    """
+    renderer = RENDERERS.get(gateway)
+    if renderer is None:
+        return NOT_SUPPORTED
+    try:
+        rendered = renderer(send.message, send, app, notification_id=notification_id, now=now)
+    except InvalidRequestError:
+        return PAYLOAD_TOO_LARGE
+    return NOT_SUPPORTED if rendered is None else rendered
+
+
+def refuse_unfit(
+    gateways: Collection[GatewayName], send: Send, app: Settings, *, notification_id: int, now: float
+) -> None:
+    """Nothing, or InvalidRequestError with platform, field and excess where the message is too large for one."""
+    for gateway, renderer in RENDERERS.items():
+        if gateway in gateways:
+            renderer(send.message, send, app, notification_id=notification_id, now=now)
