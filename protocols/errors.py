@@ -9,6 +9,14 @@ class LocalProtocolError(ProtocolError):
     """We were about to break the protocol: a bug of ours, raised before any byte is made."""
 
 
+class NoRoomError(LocalProtocolError):
+    """More was asked of a connection than its `room` says; fewer rows, or the same later, can go."""
+
+
+class HeaderListError(LocalProtocolError):
+    """The peer takes no header list of that size (RFC 9113 section 6.5.2); another peer may."""
+
+
 class RemoteProtocolError(ProtocolError):
     """The peer broke the protocol; `code` is the HTTP/2 error code that we close with (RFC 9113 section 7)."""
 

@@ -74,6 +74,8 @@ UNREACHABLE = Reason(13, "no_longer_reachable", Outcome.SUPPRESSED)
 NO_CREDENTIAL = Reason(14, "no_credential", Outcome.MISCONFIGURED)
 PAYLOAD_TOO_LARGE = Reason(15, "payload_too_large", Outcome.REJECTED)
 NOT_SUPPORTED = Reason(16, "not_supported_on_platform", Outcome.SUPPRESSED)
+REQUEST_IMPOSSIBLE = Reason(17, "request_impossible", Outcome.REJECTED)
+INTERNAL_ERROR = Reason(18, "internal_error", Outcome.UNAVAILABLE)
 
 COMMON_REASONS = (
     ACCEPTED,
@@ -92,6 +94,8 @@ COMMON_REASONS = (
     NO_CREDENTIAL,
     PAYLOAD_TOO_LARGE,
     NOT_SUPPORTED,
+    REQUEST_IMPOSSIBLE,
+    INTERNAL_ERROR,
 )
 
 

@@ -1,4 +1,4 @@
-"""One shape for long-lived parts: start, stop, and tasks whose failure is never silent."""
+"""One shape for long-lived parts: start, stop, and tasks and callbacks whose failure is never silent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ from typing import Any
 import structlog
 
 log = structlog.get_logger(__name__)
+
+
+class Contained:
+    """A `with` block for what the event loop calls directly: what it raises is logged once and handed to `failed`.
+
+    For parts whose failure is their own, such as a link: it ends, its neighbours go on. What is no `Exception` passes.
+    """
+
+    __slots__ = ("_failed", "_what")
+
+    def __init__(self, what: str, failed: Callable[[Exception], None]) -> None:
+        self._what = what
+        self._failed = failed
+
+    def __enter__(self) -> None:
+        """Nothing: the block needs no name."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        log.critical("callback_failed", part=self._what, error=repr(error), exc_info=error)
+        self._failed(error)
+        return True
 
 
 class Service:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.errors import HeaderListError, LocalProtocolError, NoRoomError, RemoteProtocolError
 from protocols.http2 import frames, requests
 from protocols.http2.cancels import Cancels
 from protocols.http2.control import Control
@@ -251,12 +251,12 @@ class Connection:
     def _admit(self, plan: HeaderPlan, width: int, rows: int, octets: int, sizes: set[int]) -> None:
         """LocalProtocolError unless the requests may start now."""
         if rows > self.room(0) or octets > self._windows.window:
-            raise LocalProtocolError("no room: ask `room` first")
+            raise NoRoomError("no room: ask `room` first")
         if plan.content_length is not None and sizes != {plan.content_length}:
             raise LocalProtocolError("content-length is not the body's")
         limit = self._peer.max_header_list_size
         if limit is not None and plan.list_bytes + width > limit:
-            raise LocalProtocolError("the peer takes no header list of that size")
+            raise HeaderListError("the peer takes no header list of that size")
         self._windows.window -= octets
 
     def _send_each(

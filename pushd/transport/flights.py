@@ -35,6 +35,11 @@ class Flight:
         """Gives rows of the run their codes."""
         self.load.settle(rows + self.start, codes)
 
+    def unsettled(self) -> NDArray[np.intp]:
+        """Rows of the run without a code: also those whose answer came and was not understood."""
+        codes = self.load.sending.batch.outcomes[self.load.rows[self.start : self.start + self.run.count]]
+        return np.flatnonzero(codes == 0)
+
     def batch_row(self, row: int) -> int:
         """The row of the batch that a row of the run is."""
         return int(self.load.rows[self.start + row])
@@ -107,7 +112,7 @@ class Flights:
         """Settles every row when the link is gone: lost up to that offset of its byte stream, unprocessed beyond."""
         flights, self._by_run = list(self._by_run.values()), {}
         for flight in flights:
-            rows = flight.run.outstanding()
+            rows = flight.unsettled()
             unwritten = rows >= flight.unwritten_from(handed)
             codes = np.where(unwritten, np.uint8(outcome.NOT_WRITTEN.code), np.uint8(lost.code))
             flight.settle(rows, codes)

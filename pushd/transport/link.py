@@ -8,7 +8,8 @@ them on the wire in one write, and settles hundreds of them per read. It never h
 
 Rules: a row that was handed to the socket and has no answer is LOST; one that was not, UNPROCESSED (A-65). Every
 wait has a deadline, all kept by one timer: it looks at what is outstanding when it fires, so that the data path hardly
-touches it. After CLOSED nothing is pending and nobody is called.
+touches it. After CLOSED nothing is pending and nobody is called. A row that cannot be encoded ends alone. Whatever the
+loop calls is contained: a failure of ours ends the link, and every row of it still gets its outcome.
 """
 
 from __future__ import annotations
@@ -18,18 +19,26 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
+from prometheus_client import Counter
 
-from protocols.errors import LocalProtocolError
+from protocols.errors import HeaderListError, LocalProtocolError, NoRoomError
 from protocols.http2 import Connection, ConnectionBrokenError, Received
 from pushd import outcome
 from pushd.config.transport import TransportConfig
 from pushd.outcome import Reason
+from pushd.service import Contained
+from pushd.telemetry import REGISTRY
 from pushd.transport.exchange import Advice, Exchange
 from pushd.transport.flights import Flight, Flights
 from pushd.transport.outbox import Outbox
 from pushd.transport.queue import Load
 
 NEVER = float("inf")
+
+FAILURES = Counter("pushd_link_failures", "Links that ended by a failure of ours: bugs.", registry=REGISTRY)
+
+IMPOSSIBLE_ROWS = 200
+"""Rows that one slice of work may find impossible: each is tried alone."""
 
 
 class Phase(Enum):
@@ -72,7 +81,12 @@ class Link(asyncio.Protocol):
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._early: list[bytes] | None = []
+        self._contained = Contained("link", self._fail)
         self._flights = Flights()
+        self._encoding: tuple[Load, int] | None = None
+        """The rows whose requests are being made: taken from the owner only when they are."""
+        self._run_rows = config.run_rows_max
+        """Rows of the next run: halved when one of them is impossible, until it stands alone."""
         self._outbox = Outbox(config.write_chunk_bytes, config.write_high_water_bytes)
         self.opened_at = self._read_at = self._used_at = 0.0
         self._pinged_at = self._starved_at = self._drain_at = NEVER
@@ -83,20 +97,25 @@ class Link(asyncio.Protocol):
 
     def open(self, transport: asyncio.Transport) -> None:
         """Begins to speak HTTP/2 on a transport whose TLS handshake is done."""
-        self._outbox.open(transport)
-        self.opened_at = self._read_at = self._used_at = self._loop.time()
-        self.connection.initiate()
-        self._flush()
-        early, self._early = self._early or [], None
-        for data in early:
-            self.data_received(data)
-        self._watch()
+        with self._contained:
+            self._outbox.open(transport)
+            self.opened_at = self._read_at = self._used_at = self._loop.time()
+            self.connection.initiate()
+            self._flush()
+            early, self._early = self._early or [], None
+            for data in early:
+                self._read(data)
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Settles what the bytes answer, then refills the wire, in one write."""
         if self._early is not None:  # TLS ended its handshake and the peer spoke before `open` ran
             self._early.append(data)
             return
+        with self._contained:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         if self.phase is Phase.CLOSED:
             return
         self._read_at, self._pinged_at = self._loop.time(), NEVER
@@ -108,11 +127,12 @@ class Link(asyncio.Protocol):
             self.close(f"protocol error {error.code}: {error}")
             return
         self._settle(received)
-        self.pump()
+        self._pump(1 << 30)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer or the network ended it."""
-        self.close(f"connection lost: {type(exc).__name__}" if exc else "closed by the peer")
+        with self._contained:
+            self.close(f"connection lost: {type(exc).__name__}" if exc else "closed by the peer")
 
     def pause_writing(self) -> None:
         """The socket is full: no more rows until it drains."""
@@ -120,9 +140,10 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The socket took enough: hands on what waited, and takes rows again."""
-        self._outbox.paused = False
-        self._outbox.flush()
-        self.pump()
+        with self._contained:
+            self._outbox.paused = False
+            self._outbox.flush()
+            self._pump(1 << 30)
 
     # -- the owner's side
 
@@ -138,7 +159,12 @@ class Link(asyncio.Protocol):
 
     def pump(self, rows_max: int = 1 << 30) -> int:
         """Takes rows while there is room for them, at most `rows_max`, and writes them; how many it took."""
-        taken = octets = 0
+        with self._contained:
+            return self._pump(rows_max)
+        return 0
+
+    def _pump(self, rows_max: int) -> int:
+        taken = octets = impossible = 0
         flights: list[Flight] = []
         if (advice := self.exchange.condition()) is not Advice.KEEP:
             self.drain(advice, "unfit for more rows")
@@ -148,7 +174,13 @@ class Link(asyncio.Protocol):
                 self._starved_at = NEVER
                 break
             rows = self._room(load, rows_max - taken)
-            if not rows or (flight := self._carry(load, rows)) is None:
+            if not rows:
+                break
+            if (flight := self._carry(load, rows)) is None:
+                impossible += 1
+                if impossible < IMPOSSIBLE_ROWS:
+                    continue
+                self._loop.call_soon(self.pump)
                 break
             flights.append(flight)
             taken += rows
@@ -172,7 +204,7 @@ class Link(asyncio.Protocol):
         else:
             self.close(why)
 
-    def close(self, why: str, lost: Reason = outcome.CONNECTION_LOST) -> None:
+    def close(self, why: str, lost: Reason = outcome.CONNECTION_LOST, advice: Advice = Advice.REPLACE) -> None:
         """Ends the link now: rows that were handed to the socket are lost, the others unprocessed."""
         if self.phase is Phase.CLOSED:
             return
@@ -185,8 +217,17 @@ class Link(asyncio.Protocol):
         self._flights.lose(self._outbox.handed, lost)
         self._outbox.end(self.connection.data_to_send(), self._config.close_timeout_s if clean else 0)
         if was_open:
-            self._owner.draining(self, Advice.REPLACE)
+            self._owner.draining(self, advice)
         self._owner.closed(self)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends the link by a failure of ours. Rows whose requests failed use up an attempt: they may fail again."""
+        FAILURES.inc()
+        if self._encoding is not None:
+            (load, rows), self._encoding = self._encoding, None
+            start = self._owner.take(rows)
+            load.settle(np.arange(start, start + rows), outcome.INTERNAL_ERROR.code)
+        self.close(f"our failure: {type(error).__name__}", advice=Advice.BACK_OFF)
 
     # -- rows out
 
@@ -198,7 +239,7 @@ class Link(asyncio.Protocol):
             self.exchange.room(self.connection.open_streams),
             load.left,
             rows_max,
-            config.run_rows_max,
+            self._run_rows,
             max(1, config.run_bytes_max // max(1, load.body_bytes)),
         )
         if rows > 0:
@@ -210,15 +251,22 @@ class Link(asyncio.Protocol):
         return 0
 
     def _carry(self, load: Load, rows: int) -> Flight | None:
-        """Makes the requests of rows of a load; None when the peer's limits make that impossible."""
+        """Makes the requests of rows of a load; None when they are impossible together."""
         now = self._loop.time()
-        flight = Flight(load, self._owner.take(rows), now + self._config.response_timeout_s)
+        flight = Flight(load, load.at, now + self._config.response_timeout_s)
+        self._encoding = (load, rows)
         try:
             flight.run = self.exchange.encode(self.connection, flight, rows)
-        except LocalProtocolError as error:  # its SETTINGS leave no room for our headers
-            load.settle(np.arange(flight.start, flight.start + rows), outcome.NOT_WRITTEN.code)
-            self.drain(Advice.BACK_OFF, f"request impossible: {error}")
+        except NoRoomError:
+            raise
+        except LocalProtocolError as error:
+            self._encoding = None
+            self._refuse(load, rows, error)
             return None
+        self._encoding = None
+        self._owner.take(rows)
+        if self._run_rows < self._config.run_rows_max:
+            self._run_rows = min(self._run_rows * 2, self._config.run_rows_max)
         first = not self._flights
         self._flights.add(flight)
         if first:
@@ -227,6 +275,18 @@ class Link(asyncio.Protocol):
         if self.connection.exhausted:
             self.drain(Advice.REPLACE, "stream ids used up")
         return flight
+
+    def _refuse(self, load: Load, rows: int, error: LocalProtocolError) -> None:
+        """Fewer rows next time; one that is impossible alone ends, unless it may be this peer that takes none."""
+        if rows > 1:
+            self._run_rows = rows // 2
+            return
+        start = self._owner.take(rows)
+        if isinstance(error, HeaderListError) and not self.answered:
+            load.settle(np.array([start]), outcome.NOT_WRITTEN.code)
+            self.drain(Advice.BACK_OFF, f"request impossible: {error}")
+            return
+        load.settle(np.array([start]), outcome.REQUEST_IMPOSSIBLE.code)
 
     def _write(self, flights: list[Flight]) -> None:
         """Hands on the octets of these flights, and of whatever else waits."""
@@ -248,6 +308,7 @@ class Link(asyncio.Protocol):
         for answers in received.answers:
             self.answered += len(answers.rows)
             advice = max(advice, self.exchange.classify(answers, received))
+        for answers in received.answers:  # after all of them: what was not understood must still be known
             self._flights.landed(answers.run)
         if received.goaway is not None:
             advice = max(advice, self.exchange.goaway(received.goaway))
@@ -289,7 +350,11 @@ class Link(asyncio.Protocol):
 
     def _look(self) -> None:
         """Does what is due, and sets the timer anew."""
-        self._timer = None
+        with self._contained:
+            self._timer = None
+            self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
         now, config = self._loop.time(), self._config
         self.connection.new_interval()
         if not self.connection.settings_seen and now >= self.opened_at + config.settings_timeout_s:

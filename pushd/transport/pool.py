@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import structlog
 from prometheus_client import Counter
 
 from pushd import outcome
 from pushd.batch import Batch
 from pushd.config.transport import TransportConfig
+from pushd.service import Contained
 from pushd.telemetry import REGISTRY
 from pushd.transport.dial import Dialer, DialError
 from pushd.transport.exchange import Advice, Exchange
@@ -68,6 +70,7 @@ class Pool:
         self._woken = False
         self._stateless_headers = True
         self._gone = asyncio.Event()
+        self._contained = Contained(f"pool {label}", self._fail)
 
     # -- the gateway's side
 
@@ -75,8 +78,9 @@ class Pool:
         """Returns when every row of the batch has an outcome; `prepare` makes its loads."""
         sending = Sending(batch, self._loop.create_future())
         now = self._loop.time()
-        for load in prepare(sending):
-            self._queue.put(load, now)
+        with Contained(f"batch for {self.label}", lambda _: self._refuse(sending)):
+            for load in prepare(sending):
+                self._queue.put(load, now)
         if self.retired:
             self._queue.drop_all(outcome.NOT_WRITTEN.code)
         self._wake()
@@ -191,15 +195,28 @@ class Pool:
             self._loop.call_soon(self._serve)
 
     def _serve(self) -> None:
-        self._woken = False
-        if self.retired:
-            return
+        with self._contained:
+            self._woken = False
+            if not self.retired:
+                self._share_out()
+                self._balance()
+
+    def _share_out(self) -> None:
         share = -(-self._queue.rows // max(1, len(self._links)))
         for rows_max in (share, self._queue.rows):  # evenly first (A-69); then who has room takes what is left
             for link in list(self._links):
                 if self._queue.rows and rows_max:
                     link.pump(rows_max)
-        self._balance()
+
+    def _fail(self, _: Exception) -> None:
+        """After a failure of ours: rows that wait use up an attempt, since they may meet it again."""
+        self._pace.failed(self._loop.time())
+        self._queue.drop_all(outcome.INTERNAL_ERROR.code)
+
+    def _refuse(self, sending: Sending) -> None:
+        """Ends a batch that cannot be made into loads: the same, for its rows alone."""
+        self._queue.drop(sending, outcome.INTERNAL_ERROR.code)
+        sending.settle(np.flatnonzero(sending.batch.outcomes == 0), outcome.INTERNAL_ERROR.code)
 
     def _balance(self) -> None:
         """Opens the links that the queue is worth, as pace allows; gives up on rows that wait in vain."""
@@ -246,6 +263,10 @@ class Pool:
         task.add_done_callback(self._dialled)
 
     async def _open(self, link: Link) -> None:
+        with Contained(f"dial for {self.label}", lambda _: self._pace.failed(self._loop.time())):
+            await self._connect(link)
+
+    async def _connect(self, link: Link) -> None:
         try:
             await self._dialer.dial(link)
         except DialError as error:
@@ -263,9 +284,6 @@ class Pool:
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dials.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._pace.failed(self._loop.time())
-            self._loop.call_exception_handler({"message": "dial failed", "exception": error, "task": task})
         self._wake()
         self._check_gone()
 
