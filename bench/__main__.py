@@ -36,9 +36,9 @@ def names() -> list[str]:
     return sorted(found)
 
 
-def measure(name: str, *, quick: bool) -> dict[str, Any]:
-    """The result of one benchmark, with commit and machine."""
-    answer = importlib.import_module(f"bench.{name}").run(quick)
+def measure(name: str, *, quick: bool, **options: int) -> dict[str, Any]:
+    """The result of one benchmark, with commit and machine; `options` are what its `run` takes beside `quick`."""
+    answer = importlib.import_module(f"bench.{name}").run(quick, **options)
     answer.pop("name", None)
     known = {key: answer.pop(key) for key in ("ratio", "target", "table", "figures") if key in answer}
     return {
@@ -82,12 +82,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="ends within 45 seconds")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--save", action="store_true", help="keeps the result in bench/results")
+    parser.add_argument("--devices", type=int, help="how many devices, where the benchmark has them (fanout)")
     options = parser.parse_args()
     name = options.name.replace("-", "_")
     if name not in names():
         print(f"no benchmark {options.name!r}; there are {', '.join(names())}", file=sys.stderr)
         return 2
-    result = measure(name, quick=options.quick)
+    sizes = {} if options.devices is None else {"devices": options.devices}
+    result = measure(name, quick=options.quick, **sizes)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -72,7 +72,8 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         sys.exit(
-            f"missing {', '.join(missing)}: install them first (Debian: apt install nghttp2-client nghttp2-server)"
+            f"missing {', '.join(missing)}: install them first"
+            " (Debian: apt install nghttp2-client nghttp2-server h2o nginx)"
         )
 
 
@@ -147,6 +148,24 @@ def cpu_of(pid: int) -> float:
     """CPU seconds that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of_family(pid: int) -> float:
+    """CPU seconds that a process, its children and those that ended have used; of our own process, only its own."""
+    if pid == os.getpid():
+        return cpu_of(pid)
+    total = 0.0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            total += cpu_of_family(int(child))
+    return total
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process that are in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int, wait_s: float) -> None:
