@@ -1,4 +1,4 @@
-"""`pushd` that kills itself at a named point: `FAIL_POINT=after-settlement-commit:3 python -m tests.faults.failpoints serve`.
+"""`pushd` that kills itself at a named point: `FAIL_POINT=NAME:HIT python -m tests.faults.failpoints serve`.
 
 The product knows nothing of it. This module wraps the function that a point names, counts how often it is reached, and
 sends SIGKILL to its own process at the given hit: no handler, no flush, no goodbye, as kill -9 from outside.

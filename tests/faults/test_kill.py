@@ -38,7 +38,7 @@ async def reported(**options):
 @pytest.mark.asyncio
 async def test_what_a_dead_node_left_is_taken_over_once_its_session_is_seen_to_have_ended():
     """A server notices late that a client is gone when its machine is: the next start comes before that."""
-    async with world(3_000, external=True) as here:
+    async with world(20_000, external=True, fast=True) as here:
         await here.broadcast()
         await here.pushed(500)
         (node,) = await here.postgres.nodes()

@@ -254,8 +254,8 @@ class World:
 async def world(devices, *, seed=0, external=False, settings=SMALL, fast=False, point=""):
     """A world with so many devices.
 
-    `external`: on a PostgreSQL that is not the daemon's own. `fast`: nginx is the gateway, which checks nothing. `point`:
-    where the daemon's first life ends.
+    `external`: on a PostgreSQL that is not the daemon's own. `fast`: nginx is the gateway, which checks nothing.
+    `point`: where the daemon's first life ends.
     """
     async with AsyncExitStack() as stack:
         place = stack.enter_context(scratch())
