@@ -1,5 +1,6 @@
 """A pure HTTP/2 client connection made for fan-out: runs of requests in, columns of answers out."""
 
+from protocols.http2.bodies import Bodies
 from protocols.http2.connection import Connection
 from protocols.http2.frames import ErrorCode
 from protocols.http2.plans import Field, HeaderPlan, Indexing, Variable
@@ -9,6 +10,7 @@ from protocols.http2.settings import ConnectionSettings
 
 __all__ = [
     "Answers",
+    "Bodies",
     "Connection",
     "ConnectionBrokenError",
     "ConnectionSettings",

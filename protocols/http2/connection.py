@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import HeaderListError, LocalProtocolError, NoRoomError, RemoteProtocolError
 from protocols.http2 import frames, requests
+from protocols.http2.bodies import Bodies
 from protocols.http2.cancels import Cancels
 from protocols.http2.control import Control
 from protocols.http2.encoding import Compiled, Encoder
@@ -149,12 +150,12 @@ class Connection:
             streams = min(streams, self._windows.window // body_bytes)
         return max(0, streams)
 
-    def request_uniform(self, plan: HeaderPlan, columns: Sequence[Column], body: bytes, tag: object) -> Run:
+    def request_uniform(self, plan: HeaderPlan, columns: Sequence[Column], body: bytes | Bodies, tag: object) -> Run:
         """The run of requests that differ only in columns of equal width: (rows, width) octets for each variable.
 
         Raises LocalProtocolError, before anything is queued, if there is no room or the peer takes no such headers.
         """
-        rows = len(columns[0]) if columns else 0
+        rows = body.rows if isinstance(body, Bodies) else len(columns[0]) if columns else 0
         if len(columns) != len(plan.variables) or not rows or any(len(column) != rows for column in columns):
             raise LocalProtocolError("a column for each variable, all of one length, at least one row")
         if any(not column.size or column.min() < 0x21 or column.max() == 0x7F for column in columns):
@@ -164,19 +165,20 @@ class Connection:
         first = [v.prefix + column[0].tobytes() for v, column in zip(plan.variables, columns, strict=True)]
         compiled = self._encoder.compile(plan, first)
         size = sum(map(len, compiled.steady)) + width + sum(len(v.prefix) + 6 for v in plan.variables)
-        if size > self._peer.max_frame_size or len(body) > self._windows.initial:
+        limit = self._peer.max_frame_size
+        if size > limit or len(body) > self._windows.initial or (isinstance(body, Bodies) and len(body) > limit):
             values = [[column[row].tobytes() for column in columns] for row in range(rows)]
-            return self._send_each(plan, compiled, values, [body] * rows, tag)
+            return self._send_each(plan, compiled, values, [_body(body, row) for row in range(rows)], tag)
         run = self._registry.add(rows, tag)
         begin = 0
         if compiled.seed is not None:
             row = [[column[0].tobytes() for column in columns]]
-            self._outbox.put(b"".join(self._frames(run.first_stream, plan, compiled, row, [body])))
+            self._outbox.put(b"".join(self._frames(run.first_stream, plan, compiled, row, [_body(body, 0)])))
             begin = 1
         if begin < rows:
             rest = [column[begin:] for column in columns] if begin else columns
-            stream, limit = run.stream(begin), self._peer.max_frame_size
-            self._outbox.put(requests.uniform(stream, compiled.steady, plan.variables, rest, body, limit))
+            bodies = body.part(begin) if begin and isinstance(body, Bodies) else body
+            self._outbox.put(requests.uniform(run.stream(begin), compiled.steady, plan.variables, rest, bodies, limit))
         return run
 
     def request_each(
@@ -296,3 +298,8 @@ class Connection:
                 self._windows.begin(stream, body)
             pieces = compiled.steady
         return out
+
+
+def _body(body: bytes | Bodies, row: int) -> bytes:
+    """The body of one row."""
+    return body.row(row) if isinstance(body, Bodies) else body

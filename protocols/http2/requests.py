@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.http2 import frames
+from protocols.http2.bodies import Bodies
 from protocols.http2.encoding import Compiled, Pieces, integer
 from protocols.http2.plans import Variable
 
@@ -62,15 +63,15 @@ def uniform(
     pieces: Pieces,
     variables: Sequence[Variable],
     columns: Sequence[Column],
-    body: bytes,
+    body: bytes | Bodies,
     frame_bytes_max: int,
 ) -> memoryview:
     """HEADERS and DATA of rows of one length, row after row.
 
     One row is laid out as a template with zeros where rows differ; numpy repeats it and fills in the columns. The block
-    must fit one frame.
+    must fit one frame, and so must bodies that differ.
     """
-    rows = len(columns[0])
+    rows = body.rows if isinstance(body, Bodies) else len(columns[0])
     template, at = bytearray(frames.HEADER_BYTES), []
     template += pieces[0]
     for variable, column, piece in zip(variables, columns, pieces[1:], strict=True):
@@ -82,6 +83,9 @@ def uniform(
     template[: frames.HEADER_BYTES] = frames.head(len(template) - frames.HEADER_BYTES, frames.HEADERS, flags, 0)
     streams_at = [5]
     if body:
+        if isinstance(body, Bodies):
+            at.append(len(template) + frames.HEADER_BYTES + len(body.head))
+            columns, body = [*columns, body.column], body.template
         streams_at += _data_streams(len(template), len(body), frame_bytes_max)
         template += frames.data(0, body, end_stream=True, frame_bytes_max=frame_bytes_max)
     matrix = np.empty((rows, len(template)), np.uint8)
