@@ -11,6 +11,7 @@ from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
 from pushd.config.telemetry import TelemetryConfig
 from pushd.config.transport import TransportConfig
+from pushd.config.webpush import WebPushConfig
 
 __all__ = [
     "ApnsConfig",
@@ -21,6 +22,7 @@ __all__ = [
     "StoreConfig",
     "TelemetryConfig",
     "TransportConfig",
+    "WebPushConfig",
 ]
 
 
@@ -32,5 +34,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fanout: FanoutConfig = field(default_factory=FanoutConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
     apns: ApnsConfig = field(default_factory=ApnsConfig)
+    webpush: WebPushConfig = field(default_factory=WebPushConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
