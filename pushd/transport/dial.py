@@ -8,13 +8,14 @@ import ssl
 from dataclasses import dataclass
 
 from pushd.config.transport import TransportConfig
+from pushd.transport.guard import ForbiddenError, Guard
 from pushd.transport.link import Link
 from pushd.transport.resolve import Address, Resolver
 from pushd.transport.tls import ALPN_H2
 
 
 class DialError(Exception):
-    """No connection came to be; `kind` tells an operator where it ended (G-10): dns, tcp, certificate, tls or alpn."""
+    """No connection came to be; `kind` says where it ended (G-10): dns, forbidden, tcp, certificate, tls or alpn."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -30,11 +31,15 @@ class Dialer:
     context: ssl.SSLContext
     resolver: Resolver
     config: TransportConfig
+    guard: Guard | None = None
+    """For hosts that a tenant named: what addresses may be connected to."""
 
     async def dial(self, link: Link) -> None:
         """Opens the link on the first address that answers as it should; DialError of the last one when none does."""
         try:
             addresses = await self.resolver.resolve(self.host, self.port)
+        except ForbiddenError as error:
+            raise DialError("forbidden", str(error)) from error
         except OSError as error:  # TimeoutError is one
             raise DialError("dns", f"{type(error).__name__} for {self.host}") from error
         deadline = asyncio.get_running_loop().time() + self.config.connect_timeout_s
@@ -58,10 +63,14 @@ class Dialer:
 
     async def _connect(self, address: Address, link: Link) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
+        if self.guard is not None:
+            self.guard.check(address.host)
         plain, _ = await loop.create_connection(asyncio.Protocol, address.host, address.port, family=address.family)
         plain.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secure: asyncio.Transport | None = None
         try:
+            if self.guard is not None:
+                self.guard.check_peer(plain.get_extra_info("peername"))
             secure = await loop.start_tls(
                 plain,
                 link,
@@ -82,6 +91,8 @@ class Dialer:
 
 
 def _describe(error: OSError) -> DialError:
+    if isinstance(error, ForbiddenError):
+        return DialError("forbidden", str(error))
     if isinstance(error, ssl.SSLCertVerificationError):
         return DialError("certificate", error.verify_message)
     if isinstance(error, ssl.SSLError):
