@@ -2,8 +2,9 @@
 
 Theory of operation. Until the peer acknowledges our SETTINGS its blocks may use a table of 4,096 octets. If we asked
 for size 0, the next block after the acknowledgement must open with a size update to 0 (RFC 9113 section 4.3.1); a table
-that the peer emptied of its own accord before is as good. From then on blocks are *stateless*: equal octets mean equal
-fields, so what was decoded once need not be decoded again, and a block may even be left unread.
+that the peer emptied of its own accord before is as good. From then on blocks are *stateless*: they depend on nothing
+and change nothing, so that one may even be left unread. Where the table stays in use, equal octets still mean equal
+fields as long as it is not changed: blocks that were decoded and left it alone are remembered until one changes it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ SIZE_UPDATES_MAX = 2
 """At the opening of a block: the smallest size and the last one (RFC 7541 section 4.2)."""
 MEMO_BLOCKS_MAX = 64
 MEMO_BLOCK_BYTES_MAX = 512
-"""Bounds of what is remembered of stateless blocks."""
+"""Bounds of what is remembered of blocks."""
+STATUS_200 = 0x88
+"""The one octet of `:status 200` (RFC 7541 appendix A, index 8)."""
 STATUS = re.compile(rb"[1-5][0-9]{2}")
 """RFC 9110 section 15; others are invalid."""
 
@@ -44,15 +47,25 @@ class Head(NamedTuple):
     """Octets of the decoded list."""
 
 
+class Mark(NamedTuple):
+    """By what it shows that the table was changed: new entries stand first, old ones fall out at the end."""
+
+    bytes_max: int
+    entries: int
+    newest: object
+
+
 class BlockDecoder:
     """Decodes the header blocks of one connection in order."""
 
-    __slots__ = ("_decoder", "_memo", "_zero", "stateless")
+    __slots__ = ("_decoder", "_memo", "_plain", "_zero", "stateless")
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._decoder = Decoder(settings.header_list_bytes_max)
         self._zero = settings.header_table_size_zero
         self._memo: dict[bytes, Head] = {}
+        self._plain: set[bytes] = set()
+        """Those of the remembered blocks that say 200, and nothing else that matters."""
         self.stateless = False
         """Whether blocks no longer depend on each other."""
 
@@ -60,7 +73,12 @@ class BlockDecoder:
         """The peer acknowledged our SETTINGS: they bind it from here on."""
         if self._zero:
             self._decoder.max_allowed_table_size = 0
+            self._forget()
             self._see_state()
+
+    def says_200(self, block: bytes) -> bool:
+        """Whether the block is known to say 200 and may be left unread: nothing of it changes what comes after."""
+        return block[:1] == b"\x88" if self.stateless else block in self._plain
 
     def decode(self, block: bytes) -> Head:
         """The fields of a block; RemoteProtocolError if it does not decode or passes a limit (T-06, T-31)."""
@@ -68,6 +86,7 @@ class BlockDecoder:
         if head is not None:
             return head
         self._check_size_updates(block)
+        before = self._mark()
         try:
             fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError:
@@ -77,13 +96,29 @@ class BlockDecoder:
             message = f"header block: {type(error).__name__}"
             raise RemoteProtocolError(message, ErrorCode.COMPRESSION_ERROR) from None
         head = judge(fields)
-        if self.stateless and len(block) <= MEMO_BLOCK_BYTES_MAX:
-            if len(self._memo) >= MEMO_BLOCKS_MAX:
-                self._memo.clear()
-            self._memo[block] = head
-        elif not self.stateless:
+        if _moved(before, self._mark()):
+            self._forget()
+        elif len(block) <= MEMO_BLOCK_BYTES_MAX:
+            self._remember(block, head)
+        if not self.stateless:
             self._see_state()
         return head
+
+    def _remember(self, block: bytes, head: Head) -> None:
+        if len(self._memo) >= MEMO_BLOCKS_MAX:
+            self._forget()
+        self._memo[block] = head
+        if head.status == 200 and not head.content_length and not head.malformed:
+            self._plain.add(block)
+
+    def _forget(self) -> None:
+        self._memo.clear()
+        self._plain.clear()
+
+    def _mark(self) -> Mark:
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        return Mark(table.maxsize, len(entries), entries[0] if entries else None)
 
     def _see_state(self) -> None:
         self.stateless = self._decoder.max_allowed_table_size == 0 == self._decoder.header_table_size
@@ -99,6 +134,10 @@ class BlockDecoder:
                 at += decode_integer(block[at:], 5)[1]
             except HPACKError:
                 raise RemoteProtocolError("truncated table size update", ErrorCode.COMPRESSION_ERROR) from None
+
+
+def _moved(before: Mark, after: Mark) -> bool:
+    return before.newest is not after.newest or before != after
 
 
 def judge(fields: list[tuple[bytes, bytes]]) -> Head:

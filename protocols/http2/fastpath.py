@@ -1,15 +1,17 @@
 """The fast path of reading: frames that repeat settle hundreds of streams by a few numpy operations.
 
 Theory of operation. A server that answers a run says the same of many streams: HEADERS with END_STREAM; or HEADERS and
-DATA in turn; or many HEADERS, then many DATA. Where a frame (or pair) is like the one some strides on, the octets
-between are taken as a table with a row for each, and compared in columns: the frame header but for the stream id, and
-`:status 200` as the first octet of the block. The rows that match, up to the first that does not, are settled together
-if every stream is in the state that the frame-by-frame path would want. Frames of the same kinds that differ in length
-(a Huffman-coded id, say), or too few for numpy, are stepped through by a short loop. All else is left to the reader.
-So this module decides nothing by itself: what it takes, the reader would have taken with the same result.
+DATA in turn; or many HEADERS, then many DATA; or, where it answers before it has read the request's body, HEADERS and
+RST_STREAM in turn (nginx). Where a frame (or pair) is like the one some strides on, the octets between are taken as a
+table with a row for each, and compared in columns: the frame header but for the stream id, and what of the block must
+be the same. The rows that match, up to the first that does not, are settled together if every stream is in the state
+that the frame-by-frame path would want. Frames of the same kinds that differ in length (a Huffman-coded id, say), or
+too few for numpy, are stepped through by a short loop. All else is left to the reader. So this module decides nothing
+by itself: what it takes, the reader would have taken with the same result.
 
-Blocks may be left unread only while they are stateless (see `decoding`). Octets of a block behind `:status 200` are
-never looked at then, by either path: they cannot change what the answer means to a sender, nor any state of ours.
+Blocks may be left unread while they are stateless (see `decoding`) and begin with `:status 200`: octets behind that are
+never looked at then, by either path; they cannot change what the answer means to a sender, nor any state of ours. Where
+the peer keeps a table they may be left unread if the very same octets were decoded since the table last changed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.http2 import frames
-from protocols.http2.responses import STATUS_200, Responses
+from protocols.http2.decoding import STATUS_200, BlockDecoder
+from protocols.http2.responses import Responses
 from protocols.http2.runs import DONE, HEADED, OPEN, prefix
 from protocols.http2.windows import ReceiveWindow
 
@@ -35,7 +38,10 @@ ROWS_WORTH = 16
 HEADERS_WHOLE = frames.HEADERS << 8 | frames.END_HEADERS | frames.END_STREAM
 HEADERS_OPEN = frames.HEADERS << 8 | frames.END_HEADERS
 DATA_LAST = frames.DATA << 8 | frames.END_STREAM
+RESET = frames.RST_STREAM << 8
 """Type and flags of the frames that can repeat; any other flag is left to the reader."""
+RESET_BYTES = 4
+"""RFC 9113 section 6.4."""
 FRAME_HEAD = struct.Struct(">BHHL")
 """Length in two parts, type and flags, stream (RFC 9113 section 4.1)."""
 
@@ -55,8 +61,10 @@ class Pattern(NamedTuple):
     """State that it then is in."""
     flow_bytes: int
     """Octets of DATA in each repetition."""
-    is_head: bool
-    """Whether the first frame is HEADERS."""
+    head_bytes: int
+    """Octets that must be the same at the beginning of each block; 0 if the first frame is not HEADERS."""
+    reset: bool = False
+    """Whether the second frame is RST_STREAM: its code does not matter after an answer (X-16)."""
 
 
 class FastPath:
@@ -91,7 +99,7 @@ class FastPath:
 
     def _settle_repeated(self, data: bytes, at: int) -> int:
         """Takes what repeats from there on; where it stopped."""
-        pattern = _pattern(data, at, self._responses.decoder.stateless)
+        pattern = _pattern(data, at, self._responses.decoder, forgiving=self._responses.forgiving)
         if pattern is None or pattern.longest > self._frame_bytes_max:
             self._rest = REST_FRAMES_MIN
             return at
@@ -100,7 +108,8 @@ class FastPath:
             return at
         count = (len(data) - at) // pattern.stride
         streams = _streams(data, at, count, pattern)
-        rows = self._responses.advance(streams, pattern.before, pattern.after) if len(streams) else 0
+        before, after = pattern.before, pattern.after
+        rows = self._responses.advance(streams, before, after, reset=pattern.reset) if len(streams) else 0
         if rows:
             self._responses.tally.received.frames += 2 * rows if pattern.second else rows
             if pattern.flow_bytes:
@@ -114,7 +123,8 @@ class FastPath:
     def _settle_singly(self, data: bytes, at: int, frames_max: int) -> int:
         """Takes at most so many common frames of one run, one by one; where it stopped."""
         responses, end = self._responses, len(data)
-        unpack, longest, stateless = FRAME_HEAD.unpack_from, self._frame_bytes_max, responses.decoder.stateless
+        unpack, longest, decoder = FRAME_HEAD.unpack_from, self._frame_bytes_max, responses.decoder
+        stateless = decoder.stateless
         run = responses.run_of(int.from_bytes(data[at + 5 : at + 9], "big"))
         if run is None:
             return at
@@ -132,7 +142,11 @@ class FastPath:
                 states[row] = DONE
                 answered.append(row)
                 flow += length
-            elif not stateless or not length or states[row] != OPEN or data[at + 9] != STATUS_200:
+            elif (
+                not length
+                or states[row] != OPEN
+                or not (data[at + 9] == STATUS_200 if stateless else decoder.says_200(data[at + 9 : stop]))
+            ):
                 break
             elif kind == HEADERS_WHOLE:
                 states[row] = DONE
@@ -152,24 +166,30 @@ class FastPath:
         return at
 
 
-def _pattern(data: bytes, at: int, stateless: bool) -> Pattern | None:
+def _pattern(data: bytes, at: int, decoder: BlockDecoder, *, forgiving: bool) -> Pattern | None:
     """What the frame there, with the next one, may be the first repetition of."""
-    high, low, kind, stream = FRAME_HEAD.unpack_from(data, at)
-    length = high << 16 | low
+    kind, length, stream = _head(data, at)
     stride = frames.HEADER_BYTES + length
     if kind == DATA_LAST:
-        return Pattern(stride, length, 0, HEADED, DONE, length, is_head=False)
-    if not stateless or not length or data[at + frames.HEADER_BYTES] != STATUS_200:
+        return Pattern(stride, length, 0, HEADED, DONE, length, 0)
+    if kind not in (HEADERS_WHOLE, HEADERS_OPEN) or not decoder.says_200(data[at + frames.HEADER_BYTES : at + stride]):
         return None
-    if kind == HEADERS_WHOLE:
-        return Pattern(stride, length, 0, OPEN, DONE, 0, is_head=True)
-    if kind != HEADERS_OPEN or at + stride + frames.HEADER_BYTES > len(data):
-        return None
-    high, low, kind, following = FRAME_HEAD.unpack_from(data, at + stride)
-    if kind != DATA_LAST or following != stream:
-        return Pattern(stride, length, 0, OPEN, HEADED, 0, is_head=True)
-    flow = high << 16 | low
-    return Pattern(stride + frames.HEADER_BYTES + flow, max(length, flow), stride, OPEN, DONE, flow, is_head=True)
+    same = 1 if decoder.stateless else length
+    second, size, following = _head(data, at + stride)
+    pair, longest = stride + frames.HEADER_BYTES + size, max(length, size)
+    if kind == HEADERS_WHOLE and second == RESET and following == stream and size == RESET_BYTES and forgiving:
+        return Pattern(pair, longest, stride, OPEN, DONE, 0, same, reset=True)
+    if kind == HEADERS_OPEN and second == DATA_LAST and following == stream:
+        return Pattern(pair, longest, stride, OPEN, DONE, size, same)
+    return Pattern(stride, length, 0, OPEN, DONE if kind == HEADERS_WHOLE else HEADED, 0, same)
+
+
+def _head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Type and flags, length and stream of a frame; zeros where there is none."""
+    if at + frames.HEADER_BYTES > len(data):
+        return 0, 0, 0
+    high, low, kind, stream = FRAME_HEAD.unpack_from(data, at)
+    return kind, high << 16 | low, stream
 
 
 def _repeats(data: bytes, at: int, stride: int) -> bool:
@@ -183,8 +203,8 @@ def _streams(data: bytes, at: int, count: int, pattern: Pattern) -> NDArray[np.i
     """The stream ids of the repetitions, up to the first that differs from the one at the beginning."""
     stride = pattern.stride
     same = _heads(data, at, count, stride)
-    if pattern.is_head:
-        same &= np.ndarray((count,), np.uint8, data, at + frames.HEADER_BYTES, (stride,)) == STATUS_200
+    if pattern.head_bytes:
+        same &= _blocks(data, at + frames.HEADER_BYTES, count, stride, pattern.head_bytes)
     streams = _ids(data, at, count, stride)
     if pattern.second:
         same &= _heads(data, at + pattern.second, count, stride)
@@ -197,6 +217,16 @@ def _heads(data: bytes, at: int, count: int, stride: int) -> NDArray[np.bool_]:
     """Where length, type and flags are those of the first frame."""
     heads = np.ndarray((count,), ">u8", data, at, (stride,)) >> 24
     same: NDArray[np.bool_] = heads == int.from_bytes(data[at : at + 5], "big")
+    return same
+
+
+def _blocks(data: bytes, at: int, count: int, stride: int, size: int) -> NDArray[np.bool_]:
+    """Where so many octets are those of the first block."""
+    if size == 1:
+        alike: NDArray[np.bool_] = np.ndarray((count,), np.uint8, data, at, (stride,)) == data[at]
+        return alike
+    blocks = np.ndarray((count, size), np.uint8, data, at, (stride, 1))
+    same: NDArray[np.bool_] = np.all(blocks == blocks[0], axis=1)
     return same
 
 

@@ -39,6 +39,17 @@ class Guard:
         self._nuisances = max(0, self._nuisances - answers * self._per_answer)
         self._refusals = 0
 
+    @property
+    def forgiving(self) -> bool:
+        """Whether an answer makes up for a nuisance at least."""
+        return self._per_answer > 0
+
+    def answered_with_nuisance(self, answers: int) -> None:
+        """Counts whole answers each followed by a nuisance, as if by turns; for a guard that is `forgiving`."""
+        if answers:
+            self._nuisances = max(1, self._nuisances - answers * (self._per_answer - 1))
+            self._refusals = 0
+
     def refused(self) -> None:
         """Counts a stream that the peer would not process (T-39)."""
         self._refusals += 1

@@ -21,8 +21,6 @@ from protocols.http2.runs import DETAILED, DONE, DROPPED, HEADED, OPEN, Registry
 from protocols.http2.settings import ConnectionSettings
 from protocols.http2.windows import SendWindows
 
-STATUS_200 = 0x88
-"""The one octet of `:status 200` (RFC 7541 appendix A, index 8)."""
 NO_CONTENT = frozenset((204, 304))
 """Statuses whose content-length says nothing about the body (RFC 9110 section 8.6)."""
 MALFORMED_WEIGHT = 16
@@ -85,7 +83,7 @@ class Responses:
         """Takes a whole header block."""
         run, row = self._locate(stream)
         state = run.states[row]
-        if state == OPEN and self.decoder.stateless and block[:1] == b"\x88":
+        if state == OPEN and self.decoder.says_200(block):
             if end_stream:
                 self._answer(run, row, 200)
             else:
@@ -118,10 +116,11 @@ class Responses:
         else:
             raise RemoteProtocolError("DATA after END_STREAM", ErrorCode.STREAM_CLOSED)
 
-    def advance(self, streams: NDArray[np.int64], before: int, after: int) -> int:
+    def advance(self, streams: NDArray[np.int64], before: int, after: int, *, reset: bool = False) -> int:
         """Moves odd stream ids from one state to another, DONE as answered 200; how many of the first of them.
 
-        It stops before the first that is in another state; repeated ids, unknown ones, or too many runs: none.
+        It stops before the first that is in another state; repeated ids, unknown ones, or too many runs: none. Where
+        they are `reset`, each answer is followed by a RST_STREAM that changes nothing (X-16).
         """
         taken = self._registry.split(streams, before)
         count = sum(len(rows) for _, rows in taken)
@@ -130,9 +129,16 @@ class Responses:
             if after == DONE:
                 self.tally.column(run).extend(rows)
                 self._registry.settled(run, len(rows))
-        if after == DONE:
+        if reset:
+            self._guard.answered_with_nuisance(count)
+        elif after == DONE:
             self._guard.answered(count)
         return count
+
+    @property
+    def forgiving(self) -> bool:
+        """Whether a RST_STREAM after each answer can go on for ever."""
+        return self._guard.forgiving
 
     def run_of(self, stream: int) -> Run | None:
         """The remembered run of a client's stream id."""
