@@ -53,6 +53,8 @@ class Reason:
     outcome: Outcome
     topic_only: bool = False
     """`MISCONFIGURED`, but for the route's topic (bundle) only: the credential itself still serves others."""
+    pool_wide: bool = False
+    """`THROTTLED`, for all that is sent with the credential and not for this row only: a quota."""
 
 
 VENDOR_CODES_FROM = 64
@@ -116,6 +118,11 @@ class Reasons:
     def outcome(self, code: int) -> Outcome:
         """The outcome that a stored code means."""
         return self.by_code[code].outcome
+
+    def speaks_for_pool(self, code: int) -> bool:
+        """Whether a Retry-After with this answer is for every row of the pool: the service is down, or a quota used."""
+        reason = self.by_code[code]
+        return reason.pool_wide or reason.outcome is Outcome.UNAVAILABLE
 
     def name(self, code: int) -> str:
         """The name that reports give to a stored code."""

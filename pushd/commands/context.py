@@ -36,8 +36,11 @@ class Fanout(Protocol):
     def reasons(self) -> Mapping[int, Reasons]:
         """Tables of reasons by gateway number."""
 
-    def check_room(self, rows: int = 1) -> None:
-        """Raises UnavailableError with a truthful Retry-After where so many rows more are too many."""
+    def check_room(self, rows: int = 1, app_id: int = 0) -> None:
+        """Raises where so many rows more are too many: TooManyRequestsError of this app, UnavailableError of all.
+
+        Retry-After is when they will fit, by what waits and how fast it goes.
+        """
 
     def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
         """Starts a notification whose targets are committed."""

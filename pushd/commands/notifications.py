@@ -73,7 +73,7 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     if app is None:
         raise NotFoundError("There is no such app")
     plan = prepare(context, app, wanted)
-    context.fanout.check_room(len(plan.devices))
+    context.fanout.check_room(len(plan.devices), app_id)
     accepted = await context.whole(_accept(context, plan, Idempotency(*idempotency) if idempotency else None))
     return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +70,11 @@ class Campaign:
         return self.notification.id
 
     @property
+    def app_id(self) -> int:
+        """Whose it is."""
+        return self.notification.app_id
+
+    @property
     def names_users(self) -> bool:
         """Whether the audience names users, whose devices may have changed hands since."""
         return _names_users(self.notification.send.audience)
@@ -101,6 +107,11 @@ class Campaign:
         """Whether its life is over, and it has to wait: then also "now or never" (TTL 0) is never."""
         end = self.notification.expires_at
         return end is not None and now >= end
+
+    def left_s(self, now: float) -> float:
+        """Seconds of its life that are left; infinite where it has no end."""
+        end = self.notification.expires_at
+        return math.inf if end is None else end - now
 
     def ledger(self, reasons: dict[int, Reasons]) -> Ledger:
         """What was targeted and where it stands, from committed counts and what waits or flies."""

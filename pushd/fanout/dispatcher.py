@@ -15,10 +15,10 @@ from pushd.credentials.keyring import Keyring
 from pushd.errors import PushdError
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.harvest import Harvester
-from pushd.fanout.lanes import Lanes, Outlet, OutletKey
+from pushd.fanout.lanes import Lanes, Outlet, OutletKey, Share
 from pushd.fanout.planner import Flight, Planner, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Backoff, Budget, Later
+from pushd.fanout.retry import Backoff, Budgets, Later
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName
@@ -50,8 +50,10 @@ class Dispatcher(Service):
         recorder: Recorder,
         settlements: SettlementStore,
         node_id: int,
+        lanes: Lanes,
         later: Later,
         backoff: Backoff,
+        budgets: Budgets,
         clock: Clock,
     ) -> None:
         super().__init__()
@@ -66,10 +68,10 @@ class Dispatcher(Service):
         self._later = later
         self._backoff = backoff
         self._clock = clock
-        self.lanes = Lanes()
+        self._budgets = budgets
+        self.lanes = lanes
         self.progress = 0
         """Grows while looking at the lanes works: what the watchdog watches."""
-        self._budgets: dict[OutletKey, Budget] = {}
         self._flights: set[Flight] = set()
         self._due = asyncio.Event()
         self._draining = False
@@ -167,41 +169,53 @@ class Dispatcher(Service):
         self.lanes.wake(now)
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)
-        whole = self._config.unsettled_rows_max
-        self._fill(Lane.TRANSACTIONAL, whole, now)
-        self._fill(Lane.BULK, int(whole * (1 - self._config.transactional_credit_ratio)), now)
+        self._fill(Lane.TRANSACTIONAL, now)
+        self._fill(Lane.BULK, now)
         self._set_alarm(now)
 
     def _admit_retry(self, key: OutletKey, wave: Wave, now: float) -> None:
-        """Lets a due retry into its lane as far as the pool's budget goes; the rest waits on."""
-        campaign = wave.campaign
-        granted = self._budget(key).grant(wave.left, now)
+        """Lets a due retry into its lane as far as the pool's budget goes; the rest waits while the message lives."""
+        campaign, left_s = wave.campaign, wave.campaign.left_s(self._clock.now())
+        granted = self._budgets.of(key.pool).grant(wave.left, now) if left_s > 0 else 0
         campaign.waves.discard(wave)
         ids = wave.take(wave.left)
-        if granted < len(ids):
-            rest = Wave(campaign=campaign, route=wave.route, ids=ids[granted:], attempt=wave.attempt)
-            self._later.put(now + self._backoff.delay(1, self._config.retry_base_s), key, rest)
+        first, rest = (
+            Wave(campaign=campaign, route=wave.route, ids=part, attempt=wave.attempt)
+            for part in (ids[:granted], ids[granted:])
+        )
         if granted:
-            self.place(Wave(campaign=campaign, route=wave.route, ids=ids[:granted], attempt=wave.attempt))
+            self.place(first)
+        if rest.left:
+            delay = self._backoff.delay(1, self._config.retry_base_s, left_s)
+            if delay is None:
+                self.end(rest, EXPIRED.code)
+            else:
+                self._later.put(now + delay, key, rest)
 
-    def _fill(self, lane: Lane, limit: int, now: float) -> None:
+    def _fill(self, lane: Lane, now: float) -> None:
+        """Launches a batch of every app in turn, until nobody may launch any more."""
         launched = True
-        while launched and self.lanes.credit.used < limit:
+        while launched and self.lanes.credit.free(lane) > 0:
             launched = False
-            ready = self.lanes.ready(lane, now)
-            for outlet in ready:
-                rows = self._allowance(outlet, limit, len(ready))
-                if rows > 0:
-                    self._launch(outlet, rows, now)
-                    launched = True
+            for share in self.lanes.ready(lane, now):
+                launched |= self._launch_next(share, now)
 
-    def _allowance(self, outlet: Outlet, limit: int, ready: int) -> int:
+    def _launch_next(self, share: Share, now: float) -> bool:
+        """Launches a batch of the first outlet in an app's line that may; False: none may."""
+        for outlet in list(share.line):
+            rows = self._allowance(outlet, now)
+            if rows > 0:
+                self._launch(outlet, rows, now)
+                return True
+        return False
+
+    def _allowance(self, outlet: Outlet, now: float) -> int:
         """Rows that an outlet may launch now: within its share and its pool's room, and worth a batch."""
         route, credential, lane = outlet.key
         most = self._config.batch_rows_max
-        share = max(limit // (ready + 1), most) if ready > 1 else limit
-        room = self._gateways[route.kind.gateway].room(route, credential, lane)
-        rows = min(most, limit - self.lanes.credit.used, share - outlet.in_flight, room)
+        rows = min(most, self.lanes.allowance(outlet, now))
+        if rows > 0:
+            rows = min(rows, self._gateways[route.kind.gateway].room(route, credential, lane))
         if lane is Lane.BULK and rows < most // 4 and outlet.in_flight and outlet.waves[0].left > rows:
             return 0
         return rows
@@ -214,9 +228,9 @@ class Dispatcher(Service):
             flight.secret = self._keyring.secret(outlet.key.credential_id)
             for campaign, start, end in flight.spans():
                 campaign.in_flight += end - start
-            outlet.acquire(len(flight.batch))
+            outlet.acquire(len(flight.batch), now)
             if flight.batch.attempt == 1:
-                self._budget(outlet.key).sent(len(flight.batch), now)
+                self._budgets.of(outlet.key.pool).sent(len(flight.batch), now)
             self._flights.add(flight)
             self.spawn(self._fly(flight), "batch")
         # After what flies is counted: a moved wave may end at once, and its campaign must not look spent by that.
@@ -264,12 +278,6 @@ class Dispatcher(Service):
             code = CANCELLED.code if campaign.id in refused else NOT_WRITTEN.code
             flight.batch.outcomes[start:end] = code
 
-    def _budget(self, key: OutletKey) -> Budget:
-        budget = self._budgets.get(key)
-        if budget is None:
-            budget = self._budgets[key] = Budget(self._config)
-        return budget
-
     # Timers -------------------------------------------------------------------------------------------------------
 
     def _set_alarm(self, now: float) -> None:
@@ -311,5 +319,5 @@ class Dispatcher(Service):
     def _forget_idle(self) -> None:
         now = self._clock.monotonic()
         self.lanes.prune(now)
-        self._budgets = {key: budget for key, budget in self._budgets.items() if not budget.idle(now)}
+        self._budgets.forget_idle(now)
         self._harvester.forget_idle(now)

@@ -14,13 +14,14 @@ from pushd.config import FanoutConfig
 from pushd.content.kinds import kinds
 from pushd.content.platforms import render
 from pushd.credentials.keyring import Keyring
-from pushd.errors import UnavailableError
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.dispatcher import Dispatcher
 from pushd.fanout.harvest import Harvester, lane_for
+from pushd.fanout.lanes import Lanes
 from pushd.fanout.planner import Planner, Settled
 from pushd.fanout.recorder import Page, Recorder
-from pushd.fanout.retry import Backoff, Later
+from pushd.fanout.retry import Backoff, Budgets, Later
+from pushd.fanout.room import Room
 from pushd.gateway import Gateway
 from pushd.model.app import Settings
 from pushd.model.credential import CredentialState
@@ -37,12 +38,8 @@ log = structlog.get_logger(__name__)
 
 _GATEWAYS = tuple(GatewayName)
 
-RATE_SPAN_S = 5.0
-"""Over how long the rate of settling is averaged; Retry-After is computed from it."""
 COMMIT_S = 1.0
 """What a stop leaves for the commit of the last outcomes, however long it waited for them."""
-RETRY_AFTER_MAX_S = 600.0
-"""The longest that we ask a producer to stay away."""
 
 
 class Fanout(Service):
@@ -70,6 +67,7 @@ class Fanout(Service):
         """Tables of reasons by gateway number; gateways that are not built know the common reasons only."""
         self._recorder = Recorder(config, settlements, node_id, self._committed)
         later, backoff = Later(), Backoff(config, source or random.SystemRandom())
+        lanes, budgets = Lanes(config), Budgets(config)
         self._dispatcher = Dispatcher(
             config,
             gateways=gateways,
@@ -79,8 +77,10 @@ class Fanout(Service):
                 config,
                 gateways,
                 self._recorder,
+                lanes,
                 later,
                 backoff,
+                budgets,
                 clock,
                 refused=self._credential_refused,
                 place=self._place,
@@ -89,14 +89,14 @@ class Fanout(Service):
             recorder=self._recorder,
             settlements=settlements,
             node_id=node_id,
+            lanes=lanes,
             later=later,
             backoff=backoff,
+            budgets=budgets,
             clock=clock,
         )
-        self._backlog = 0
+        self._room = Room(config, clock.monotonic())
         self._stopping = False
-        self._rate = 0.0
-        self._rate_at = clock.monotonic()
 
     async def start(self) -> None:
         """Begins to send."""
@@ -117,16 +117,14 @@ class Fanout(Service):
         await self._recorder.stop()
         await self.cancel_tasks()
 
-    def check_room(self, rows: int = 1) -> None:
-        """Raises `UnavailableError` with a truthful Retry-After where so many rows more are too many."""
-        full = (
-            self._stopping
-            or len(self._campaigns) >= self._config.campaigns_max
-            or self._backlog + rows > self._config.backlog_rows_max
-        )
-        if full:
-            wait = self._backlog / self._rate if self._rate > 1 else RATE_SPAN_S
-            raise UnavailableError("the fan-out is full", retry_after_s=min(max(1.0, wait), RETRY_AFTER_MAX_S))
+    def check_room(self, rows: int = 1, app_id: int = 0) -> None:
+        """Raises where so many rows more are too many: TooManyRequestsError of this app, UnavailableError of all.
+
+        Retry-After is when they will fit, by what waits and how fast it goes. App 0 is nobody.
+        """
+        if self._stopping:
+            raise self._room.stopping()
+        self._room.check(app_id, rows, self._clock.monotonic())
 
     def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
         """Starts a notification whose targets are committed."""
@@ -146,7 +144,6 @@ class Fanout(Service):
         """Goes on with a notification that another process left: what is not settled and, at most once, not tried."""
         campaign = self._begin(notification, settings, targeted)
         campaign.counts.update(counts)
-        self._backlog += len(remaining)
         if campaign.at_most_once:
             self._end(campaign, remaining & attempted, STOPPED.code)
             remaining = remaining - attempted
@@ -154,7 +151,6 @@ class Fanout(Service):
             campaign.cancelled = True
             self._end(campaign, remaining, CANCELLED.code)
             remaining = Devices()
-        self._backlog -= len(remaining)
         self._queue(campaign, remaining, version=-1)
 
     def cancel(self, notification_id: int) -> bool:
@@ -194,7 +190,7 @@ class Fanout(Service):
     @property
     def backlog(self) -> int:
         """Rows without a committed outcome."""
-        return self._backlog
+        return self._room.whole.rows
 
     @property
     def unsettled(self) -> int:
@@ -224,17 +220,18 @@ class Fanout(Service):
             inline=targeted <= INLINE_TARGETS_MAX,
         )
         self._campaigns[notification.id] = campaign
+        self._room.begin(campaign.app_id, self._clock.monotonic())
         return campaign
 
     def _queue(self, campaign: Campaign, devices: Devices, *, version: int) -> None:
         """Splits devices by route into waves; those that have no route any more are no longer reachable."""
-        self._backlog += len(devices)
+        self._room.add(campaign.app_id, len(devices), self._clock.monotonic())
         reached = Devices()
         waves: list[Wave] = []
         for route, own in self._index.routes(campaign.notification.app_id, devices):
             reached |= own
             waves.append(Wave(campaign=campaign, route=route, ids=own.column(), version=version))
-        self._end(campaign, devices - reached, UNREACHABLE.code)
+        self._settle(campaign, devices - reached, UNREACHABLE.code)
         campaign.waves.update(waves)
         for wave in waves:
             self._dispatcher.place(wave)
@@ -245,27 +242,32 @@ class Fanout(Service):
         self._dispatcher.place(wave)
 
     def _end(self, campaign: Campaign, devices: Devices, code: int) -> None:
+        """Settles rows that wait nowhere yet."""
+        self._room.add(campaign.app_id, len(devices), self._clock.monotonic())
+        self._settle(campaign, devices, code)
+
+    def _settle(self, campaign: Campaign, devices: Devices, code: int) -> None:
         """Settles rows whose route is not known; the common codes mean the same for every gateway."""
         settled = Settled(campaign=campaign, gateway=GatewayName.APNS.number, code=code, ids=devices.column())
         self._recorder.settle((settled,), None)
 
     def _committed(self, page: Page, committed: Committed) -> None:
         """Moves ledger and credit: these rows are settled for good."""
+        now = self._clock.monotonic()
         for (campaign, gateway, code), count in page.counts.items():
             campaign.settling -= count
             campaign.counts[gateway, code] = campaign.counts.get((gateway, code), 0) + count
             outcome = self.reasons[gateway].outcome(code).name.lower()
             DELIVERIES.labels(_GATEWAYS[gateway].value, outcome).inc(count)
+            self._room.settle(campaign.app_id, count, now)
         for outlet, count in page.outlets.items():
             outlet.release(count)
-        self._backlog -= page.rows
         if committed.retired is not None:
             self._index.apply_devices(committed.retired)
         for campaign in page.finished:
-            self._campaigns.pop(campaign.id, None)
+            self._forget(campaign.id)
         for notification_id in committed.refused:
             self._disown(notification_id)
-        self._measure(page.rows)
         self._dispatcher.pump_soon()
 
     def _disown(self, notification_id: int) -> None:
@@ -273,17 +275,18 @@ class Fanout(Service):
 
         What flies ends as if it were cancelled: none of it goes out again from here; the store refuses its outcomes.
         """
-        campaign = self._campaigns.pop(notification_id, None)
+        campaign = self._forget(notification_id)
         if campaign is not None:
             log.warning("notification_claimed_by_another_node", notification=notification_id)
             campaign.cancelled = True
-            self._backlog -= sum(wave.left for wave in self._dispatcher.withdraw(campaign))
+            left = sum(wave.left for wave in self._dispatcher.withdraw(campaign))
+            self._room.remove(campaign.app_id, left, self._clock.monotonic())
 
-    def _measure(self, rows: int) -> None:
-        now = self._clock.monotonic()
-        span = max(now - self._rate_at, 1e-3)
-        self._rate += min(1.0, span / RATE_SPAN_S) * (rows / span - self._rate)
-        self._rate_at = now
+    def _forget(self, notification_id: int) -> Campaign | None:
+        campaign = self._campaigns.pop(notification_id, None)
+        if campaign is not None:
+            self._room.end(campaign.app_id, self._clock.monotonic())
+        return campaign
 
     def _credential_refused(self, credential_id: int, reason: str, bundle: str | None) -> None:
         """Pauses a credential, or one topic of it: its messages wait until it is fixed or they expire (G-07)."""

@@ -13,10 +13,10 @@ from pushd.clock import Clock
 from pushd.config import FanoutConfig
 from pushd.fanout.breaker import RetireBreaker
 from pushd.fanout.campaign import Campaign, Wave
-from pushd.fanout.lanes import Outlet
+from pushd.fanout.lanes import Lanes, Outlet
 from pushd.fanout.planner import Flight, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Backoff, Later
+from pushd.fanout.retry import Backoff, Budgets, Later
 from pushd.gateway import Gateway
 from pushd.model.device import GatewayName
 from pushd.outcome import CANCELLED, EXPIRED, RETRYABLE, Outcome
@@ -39,8 +39,10 @@ class Harvester:
         config: FanoutConfig,
         gateways: Mapping[GatewayName, Gateway],
         recorder: Recorder,
+        lanes: Lanes,
         later: Later,
         backoff: Backoff,
+        budgets: Budgets,
         clock: Clock,
         refused: Callable[[int, str, str | None], None],
         place: Callable[[Wave], None],
@@ -49,8 +51,10 @@ class Harvester:
         self._config = config
         self._gateways = gateways
         self._recorder = recorder
+        self._lanes = lanes
         self._later = later
         self._backoff = backoff
+        self._budgets = budgets
         self._clock = clock
         self._refused = refused
         self._place = place
@@ -70,6 +74,7 @@ class Harvester:
         codes = outcomes[rows]
         present: list[int] = np.flatnonzero(np.bincount(codes)).tolist()
         DELIVERY_LATENCY.observe(self._clock.now() - flight.campaigns[0].notification.released_at)
+        self._judge_pool(flight, codes)
         self._judge_tokens(flight, codes)
         for code in present:
             chosen = rows if len(present) == 1 else rows[codes == code]
@@ -109,8 +114,7 @@ class Harvester:
             if campaign.cancelled:
                 self._settle(flight, campaign, CANCELLED.code, own)
                 continue
-            campaign.in_flight -= len(own)
-            flight.outlet.release(len(own))
+            self._free(flight, campaign, own)
             self._again(flight, campaign, own)
 
     def _again(self, flight: Flight, campaign: Campaign, rows: Rows) -> None:
@@ -127,10 +131,12 @@ class Harvester:
             if final is not None:
                 self._settle(flight, campaign, final, own)
                 continue
-            campaign.in_flight -= len(own)
-            flight.outlet.release(len(own))
+            if free:
+                self._free(flight, campaign, own)
+                self._again(flight, campaign, own)
+                continue
             for asked, part in by_retry_after(flight, own):
-                self._requeue(flight, campaign, part, asked_s=asked, free=free)
+                self._requeue(flight, campaign, code, part, asked)
         RETRIES.labels(self._gateways[flight.batch.route.kind.gateway].reasons.name(code)).inc(len(rows))
 
     def _final_code(self, campaign: Campaign, attempt: int, code: int, outcome: Outcome) -> int | None:
@@ -145,13 +151,24 @@ class Harvester:
             return EXPIRED.code if outcome is Outcome.UNPROCESSED else code
         return None
 
-    def _requeue(self, flight: Flight, campaign: Campaign, rows: Rows, *, asked_s: float, free: bool) -> None:
-        if free:
-            self._again(flight, campaign, rows)
+    def _requeue(self, flight: Flight, campaign: Campaign, code: int, rows: Rows, asked_s: float) -> None:
+        """Keeps rows for another attempt within the message's life; where there can be none, they end as they are."""
+        batch, key = flight.batch, flight.outlet.key
+        if asked_s and self._gateways[batch.route.kind.gateway].reasons.speaks_for_pool(code):
+            until = self._clock.monotonic() + min(asked_s, self._config.pool_retry_after_max_s)
+            self._lanes.rest(key.pool, until)
+        delay = self._backoff.delay(batch.attempt, asked_s, campaign.left_s(self._clock.now()))
+        if delay is None:
+            self._settle(flight, campaign, code, rows)
             return
-        batch = flight.batch
+        self._free(flight, campaign, rows)
         wave = Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=batch.attempt + 1)
-        self._later.put(self._clock.monotonic() + self._backoff.delay(batch.attempt, asked_s), flight.outlet.key, wave)
+        self._later.put(self._clock.monotonic() + delay, key, wave)
+
+    def _free(self, flight: Flight, campaign: Campaign, rows: Rows) -> None:
+        """Gives back the credit of rows that wait again."""
+        campaign.in_flight -= len(rows)
+        flight.outlet.release(len(rows))
 
     def _rest(self, outlet: Outlet) -> None:
         """Unprocessed rows are free of attempts, not of pacing: their outlet rests, twice as long each time."""
@@ -166,6 +183,21 @@ class Harvester:
         route = flight.batch.route
         reason = self._gateways[route.kind.gateway].reasons.by_code[code]
         self._refused(flight.batch.credential_id, reason.name, route.bundle if reason.topic_only else None)
+
+    def _judge_pool(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
+        """Notes whether the gateway answers at all, and how retries fare."""
+        now, outlet, first = self._clock.monotonic(), flight.outlet, flight.batch.attempt == 1
+        counts = np.bincount(
+            self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes], minlength=len(Outcome)
+        ).tolist()
+        lost, unprocessed = counts[Outcome.LOST], counts[Outcome.UNPROCESSED]
+        outlet.landed(len(codes), now, answered=lost + unprocessed < len(codes), lost=lost > 0)
+        if first and unprocessed:
+            self._budgets.of(outlet.key.pool).sent(-unprocessed, now)
+        elif not first:
+            failed = lost + counts[Outcome.UNAVAILABLE] + counts[Outcome.THROTTLED]
+            if failed or counts[Outcome.ACCEPTED]:
+                self._budgets.of(outlet.key.pool).answered(counts[Outcome.ACCEPTED], failed)
 
     def _judge_tokens(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
         outcomes = self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes]

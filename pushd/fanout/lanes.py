@@ -1,4 +1,4 @@
-"""Lanes: waves queue per outlet (route, credential, lane); outlets take turns, so that none delays another."""
+"""Lanes: waves queue per outlet (route, credential, lane); apps take turns and share credit: none delays another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pushd.batch import Lane
+from pushd.config import FanoutConfig
 from pushd.fanout.campaign import Wave
-from pushd.model.device import Route
+from pushd.model.device import Environment, GatewayName, Route
+
+
+class PoolKey(NamedTuple):
+    """What outlets share that share links: what a gateway says of one of them, it says of all."""
+
+    gateway: GatewayName
+    environment: Environment
+    credential_id: int
+    lane: Lane
 
 
 class OutletKey(NamedTuple):
@@ -20,27 +30,73 @@ class OutletKey(NamedTuple):
     credential_id: int
     lane: Lane
 
+    @property
+    def pool(self) -> PoolKey:
+        """The links that its rows go out on."""
+        return PoolKey(self.route.kind.gateway, self.route.environment, self.credential_id, self.lane)
+
 
 class Credit:
-    """Rows handed to links and not yet committed as settled, of all outlets together."""
+    """Rows handed to links and not yet committed as settled. Each lane keeps a part of the whole from the other."""
 
-    __slots__ = ("used",)
+    __slots__ = ("_lane_max", "_lanes", "_whole", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, config: FanoutConfig) -> None:
+        self._whole = config.unsettled_rows_max
+        self._lane_max = int(self._whole * (1 - config.transactional_credit_ratio))
+        self._lanes = [0 for _ in Lane]
         self.used = 0
+
+    def free(self, lane: Lane) -> int:
+        """Rows that a lane may still hand over."""
+        return min(self._lane_max - self._lanes[lane], self._whole - self.used)
+
+    def move(self, lane: Lane, rows: int) -> None:
+        """Counts rows that were handed over; below 0, that came back."""
+        self._lanes[lane] += rows
+        self.used += rows
+
+
+class Share:
+    """What one app has of one lane, however many outlets it sends through; they take turns."""
+
+    __slots__ = ("app_id", "in_flight", "line", "listed")
+
+    def __init__(self, app_id: int) -> None:
+        self.app_id = app_id
+        self.in_flight = 0
+        self.line: deque[Outlet] = deque()
+        """Its outlets that wait for their turn."""
+        self.listed = False
+        """Whether it stands among the apps that wait for theirs."""
 
 
 class Outlet:
     """The queue of one route, credential and lane. Its campaigns take turns, a batch each."""
 
-    __slots__ = ("_held", "_lanes", "in_flight", "key", "listed", "pause_s", "resting", "resume_at", "waves")
+    __slots__ = (
+        "_awaited",
+        "_held",
+        "_lanes",
+        "_since",
+        "in_flight",
+        "key",
+        "listed",
+        "pause_s",
+        "resting",
+        "resume_at",
+        "share",
+        "silent_at",
+        "waves",
+    )
 
-    def __init__(self, key: OutletKey, lanes: Lanes) -> None:
+    def __init__(self, key: OutletKey, share: Share, lanes: Lanes) -> None:
         self.key = key
+        self.share = share
         self._lanes = lanes
         self.waves: deque[Wave] = deque()
         self.in_flight = 0
-        """Rows handed over and not yet settled or given back: its share of the credit."""
+        """Rows handed over and not yet settled or given back: its part of the credit."""
         self._held = False
         self.listed = False
         """Whether it stands among those that wait for their turn."""
@@ -49,6 +105,12 @@ class Outlet:
         self.resume_at = 0.0
         """Monotonic time before which nothing goes out, after a gateway did not take what we gave it."""
         self.pause_s = 0.0
+        self._awaited = 0
+        """Rows handed over and not yet answered."""
+        self._since = 0.0
+        """When it was last answered, or began to wait for an answer."""
+        self.silent_at: float | None = None
+        """When rows were last given up without an answer, if none was answered since."""
 
     @property
     def held(self) -> bool:
@@ -60,15 +122,32 @@ class Outlet:
         self._held = held
         self._lanes.enlist(self)
 
-    def acquire(self, rows: int) -> None:
+    def acquire(self, rows: int, now: float) -> None:
         """Takes credit for rows that are handed over."""
+        if not self._awaited:
+            self._since = now
+        self._awaited += rows
         self.in_flight += rows
-        self._lanes.credit.used += rows
+        self.share.in_flight += rows
+        self._lanes.credit.move(self.key.lane, rows)
+
+    def landed(self, rows: int, now: float, *, answered: bool, lost: bool) -> None:
+        """Counts rows that have an outcome: whether any of them came from the gateway, or was given up."""
+        self._awaited -= rows
+        if answered:
+            self._since, self.silent_at = now, None
+        elif lost:
+            self.silent_at = now
+
+    def silent(self, now: float, silence_s: float) -> bool:
+        """Whether the gateway has stopped answering: more rows would only wait with the others."""
+        return self.silent_at is not None or (self._awaited > 0 and now - self._since > silence_s)
 
     def release(self, rows: int) -> None:
         """Gives credit back for rows that are committed as settled, or wait again."""
         self.in_flight -= rows
-        self._lanes.credit.used -= rows
+        self.share.in_flight -= rows
+        self._lanes.credit.move(self.key.lane, -rows)
 
     def add(self, wave: Wave) -> None:
         """Queues a wave behind the others."""
@@ -90,20 +169,29 @@ class Outlet:
 
 
 class Lanes:
-    """Every outlet. Those that may send stand in turn order by lane; a look costs nothing for the others."""
+    """Every outlet. Those that may send stand in turn order by lane and app; a look costs nothing for the others."""
 
-    def __init__(self) -> None:
-        self.credit = Credit()
-        self._turns: dict[Lane, deque[Outlet]] = {lane: deque() for lane in Lane}
+    def __init__(self, config: FanoutConfig) -> None:
+        self._config = config
+        self.credit = Credit(config)
+        self._turns: dict[Lane, deque[Share]] = {lane: deque() for lane in Lane}
+        self._shares: dict[tuple[int, Lane], Share] = {}
         self._resting: list[tuple[float, int, Outlet]] = []
         self._order = itertools.count()
         self._outlets: dict[OutletKey, Outlet] = {}
+        self._pools: dict[PoolKey, float] = {}
+        """Until when a pool rests, as its gateway asked."""
 
     def outlet(self, key: OutletKey) -> Outlet:
         """The outlet of a key, made when it is new."""
         outlet = self._outlets.get(key)
         if outlet is None:
-            outlet = self._outlets[key] = Outlet(key, self)
+            whose = (key.route.app_id, key.lane)
+            share = self._shares.get(whose)
+            if share is None:
+                share = self._shares[whose] = Share(key.route.app_id)
+            outlet = self._outlets[key] = Outlet(key, share, self)
+            outlet.resume_at = self._pools.get(key.pool, 0.0)
         return outlet
 
     def __iter__(self) -> Iterator[Outlet]:
@@ -113,25 +201,54 @@ class Lanes:
         """Every outlet that sends with a credential."""
         return [outlet for outlet in self._outlets.values() if outlet.key.credential_id == credential_id]
 
+    def rest(self, pool: PoolKey, until: float) -> None:
+        """Lets every outlet of a pool wait until then: its gateway said so of all of them."""
+        self._pools[pool] = max(until, self._pools.get(pool, 0.0))
+        for outlet in self._outlets.values():
+            if outlet.key.pool == pool:
+                outlet.resume_at = max(outlet.resume_at, until)
+
+    def allowance(self, outlet: Outlet, now: float) -> int:
+        """Rows that an outlet may hand over now: by what its app may take, and what of that it may take itself."""
+        times, least = self._config.share_of_free, self._config.probe_rows
+        free = self.credit.free(outlet.key.lane)
+        of_app = _threshold(free, outlet.share.in_flight, times, least)
+        own = min(of_app, _threshold(of_app, outlet.in_flight, times, least))
+        if outlet.silent(now, self._config.silence_s):
+            own = min(own, least - outlet.in_flight)
+        return own
+
     def enlist(self, outlet: Outlet) -> None:
-        """Puts an outlet that may have something to send behind the others of its lane."""
+        """Lets an outlet that may have something to send stand in line behind the others of its app."""
         if outlet.waves and not (outlet.held or outlet.listed or outlet.resting):
             outlet.listed = True
-            self._turns[outlet.key.lane].append(outlet)
+            share = outlet.share
+            share.line.append(outlet)
+            if not share.listed:
+                share.listed = True
+                self._turns[outlet.key.lane].append(share)
 
-    def ready(self, lane: Lane, now: float) -> list[Outlet]:
-        """The outlets of a lane with rows to send now, longest-waiting turn first."""
-        ready: deque[Outlet] = deque()
-        for outlet in self._turns[lane]:
+    def ready(self, lane: Lane, now: float) -> list[Share]:
+        """The apps of a lane with rows to send now, longest-waiting turn first; so the outlets in their lines."""
+        turns = self._turns[lane]
+        for share in turns:
+            self._clear(share, now)
+            share.listed = bool(share.line)
+        self._turns[lane] = ready = deque(share for share in turns if share.listed)
+        return list(ready)
+
+    def _clear(self, share: Share, now: float) -> None:
+        """Takes outlets out of line that have nothing to send now."""
+        line: deque[Outlet] = deque()
+        for outlet in share.line:
             if outlet.waves and not outlet.held and outlet.resume_at <= now:
-                ready.append(outlet)
+                line.append(outlet)
                 continue
             outlet.listed = False
             if outlet.resume_at > now:
                 outlet.resting = True
                 heapq.heappush(self._resting, (outlet.resume_at, next(self._order), outlet))
-        self._turns[lane] = ready
-        return list(ready)
+        share.line = line
 
     def wake(self, now: float) -> None:
         """Lets outlets whose pause is over take their turns again."""
@@ -145,21 +262,32 @@ class Lanes:
         return self._resting[0][0] if self._resting else None
 
     def turn(self, outlet: Outlet) -> None:
-        """Puts an outlet that had its batch behind the others of its lane, and its campaign behind its others."""
+        """Puts an outlet that had its batch behind the others of its app, its app and its campaign likewise."""
         outlet.turn()
-        turns = self._turns[outlet.key.lane]
-        turns.remove(outlet)
-        turns.append(outlet)
+        share, turns = outlet.share, self._turns[outlet.key.lane]
+        share.line.remove(outlet)
+        share.line.append(outlet)
+        turns.remove(share)
+        turns.append(share)
 
     def prune(self, now: float) -> None:
-        """Forgets outlets with nothing waiting, nothing in flight and no pause to remember.
+        """Forgets outlets with nothing waiting, nothing in flight, no pause and no silence to remember.
 
-        A pause is remembered for as long again as it took: who comes back sooner rests twice as long.
+        A pause is remembered for as long again as it took: who comes back sooner rests twice as long. A silence is
+        remembered until a retry cannot be waiting any more.
         """
-        idle = [
-            key
-            for key, outlet in self._outlets.items()
-            if not (outlet.waves or outlet.in_flight or outlet.resting) and outlet.resume_at + outlet.pause_s <= now
-        ]
-        for key in idle:
-            del self._outlets[key]
+        self._pools = {pool: until for pool, until in self._pools.items() if until > now}
+        memory_s = self._config.retry_after_max_s
+        for key, outlet in list(self._outlets.items()):
+            if outlet.waves or outlet.in_flight or outlet.resting or outlet.resume_at + outlet.pause_s > now:
+                continue
+            if outlet.silent_at is None or outlet.silent_at + memory_s <= now:
+                del self._outlets[key]
+        alive = {(outlet.key.route.app_id, outlet.key.lane) for outlet in self._outlets.values()}
+        self._shares = {whose: share for whose, share in self._shares.items() if whose in alive}
+
+
+def _threshold(free: int, held: int, times: int, least: int) -> int:
+    """How many more one may take who may hold `times` what is left free after that, and `least` where there is some."""
+    more = (times * free - held) // (1 + times)
+    return min(free, max(more, least - held))

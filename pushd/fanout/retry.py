@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 
 from pushd.config import FanoutConfig
 from pushd.fanout.campaign import Wave
-from pushd.fanout.lanes import OutletKey
+from pushd.fanout.lanes import OutletKey, PoolKey
+
+LAST_MOMENT = 0.9
+"""Of what is left of a message's life: a retry later than that could be late on the wire."""
 
 STEPS = 60
 """A sliding window moves in so many steps: what it keeps does not grow with the rate of what it counts."""
 
 
 class Budget:
-    """Retries allowed per pool: a share of its first attempts in a sliding window (G-06)."""
+    """Retries allowed of one pool: a share of its first attempts in a sliding window (G-06).
+
+    After an outage there are many retries and perhaps no first attempts. So what is always allowed grows by every
+    retry that is accepted, which doubles it in every round, and halves when more than the share of them fail.
+    """
 
     def __init__(self, config: FanoutConfig) -> None:
         self._config = config
         self._first: deque[tuple[float, int]] = deque()
         self._again: deque[tuple[float, int]] = deque()
         self._first_rows = self._again_rows = 0
+        self._floor = config.retry_budget_min
 
     def sent(self, rows: int, now: float) -> None:
-        """Counts first attempts."""
+        """Counts first attempts; below 0, that such rows came back unprocessed."""
         self._count(self._first, rows, now)
         self._first_rows += rows
         self._slide(now)
@@ -33,12 +42,20 @@ class Budget:
     def grant(self, rows: int, now: float) -> int:
         """How many of so many retries may go now; they are counted."""
         self._slide(now)
-        allowed = max(self._config.retry_budget_min, int(self._first_rows * self._config.retry_budget_ratio))
+        allowed = max(self._floor, int(self._first_rows * self._config.retry_budget_ratio))
         granted = max(0, min(rows, allowed - self._again_rows))
         if granted:
             self._count(self._again, granted, now)
             self._again_rows += granted
         return granted
+
+    def answered(self, accepted: int, failed: int) -> None:
+        """Counts how retries fared."""
+        config = self._config
+        if failed > config.retry_budget_ratio * (accepted + failed):
+            self._floor = max(config.retry_budget_min, self._floor // 2)
+        else:
+            self._floor = min(config.retry_budget_max, self._floor + accepted)
 
     def idle(self, now: float) -> bool:
         """Whether nothing was sent within the window: it has nothing to remember."""
@@ -60,6 +77,28 @@ class Budget:
             self._again_rows -= self._again.popleft()[1]
 
 
+class Budgets:
+    """The budget of every pool that sent something lately."""
+
+    def __init__(self, config: FanoutConfig) -> None:
+        self._config = config
+        self._of: dict[PoolKey, Budget] = {}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, pool: PoolKey) -> Budget:
+        """The budget of a pool, made when it is new."""
+        budget = self._of.get(pool)
+        if budget is None:
+            budget = self._of[pool] = Budget(self._config)
+        return budget
+
+    def forget_idle(self, now: float) -> None:
+        """Forgets the budgets of pools that sent nothing within the window."""
+        self._of = {pool: budget for pool, budget in self._of.items() if not budget.idle(now)}
+
+
 class Backoff:
     """Exponential back-off with full jitter; Retry-After is obeyed up to its bound (G-05)."""
 
@@ -67,11 +106,17 @@ class Backoff:
         self._config = config
         self._random = source
 
-    def delay(self, attempt: int, retry_after_s: float = 0.0) -> float:
-        """Seconds to wait before the attempt after this one."""
-        ceiling = min(self._config.retry_cap_s, self._config.retry_base_s * 2 ** (attempt - 1))
+    def delay(self, attempt: int, retry_after_s: float = 0.0, left_s: float = math.inf) -> float | None:
+        """Seconds to wait before the attempt after this one, so that it falls into the `left_s` of the message's life.
+
+        None where it cannot: the gateway wants to be left alone for longer than the message lives.
+        """
         asked = min(max(retry_after_s, 0.0), self._config.retry_after_max_s)
-        return asked + self._random.uniform(0, ceiling)
+        last = (left_s - asked) * LAST_MOMENT
+        if last <= 0:
+            return None
+        ceiling = min(self._config.retry_cap_s, self._config.retry_base_s * 2 ** min(attempt - 1, 62))
+        return asked + self._random.uniform(0, min(ceiling, last))
 
     def pause(self, previous_s: float) -> float:
         """Seconds that an outlet rests after the gateway did not take what it was given (T-39)."""

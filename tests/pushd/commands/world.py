@@ -45,7 +45,7 @@ class RecordingFanout:
         self.live: dict[int, tuple[Ledger, dict[tuple[int, int], int]]] = {}
         self.full: PushdError | None = None
 
-    def check_room(self, rows: int = 1) -> None:
+    def check_room(self, rows: int = 1, app_id: int = 0) -> None:
         if self.full is not None:
             raise self.full
 
