@@ -60,8 +60,8 @@ class Verdict:
     accepted: int = 0
     duplicates: int = 0
     """Pushes beyond the first to a token for one notification, of what goes out at least once."""
-    repeated_at: list[int] = field(default_factory=list)
-    """When each of them arrived, ms since the epoch."""
+    repeated_ms: list[int] = field(default_factory=list)
+    """When the push before each of them arrived, ms since the epoch: who sent that one did not live to settle it."""
     unsent: int = 0
     """Tokens that a notification which goes out at most once did not reach: allowed, and to be in its ledger."""
     lost: list[tuple[int, str]] = field(default_factory=list)
@@ -84,8 +84,8 @@ class Verdict:
         assert self.duplicates <= duplicates_max, f"{self.duplicates} duplicates, allowed are {duplicates_max}"
 
     def repeats_by_life(self, births_ms):
-        """How many duplicates each life of the daemon brought, given when the second and later ones began."""
-        lives = np.searchsorted(np.array(births_ms, np.int64), np.array(self.repeated_at, np.int64), side="right")
+        """How many pushes of each life of the daemon were repeated, given when the second and later ones began."""
+        lives = np.searchsorted(np.array(births_ms, np.int64), np.array(self.repeated_ms, np.int64), side="right")
         return np.bincount(lives, minlength=len(births_ms) + 1).tolist()
 
 
@@ -111,7 +111,6 @@ def judge(promises, pushes, dead=frozenset()):
         _judge_one(verdict, promise.id, promise, shown.chosen(slice(0, 0)), audiences)
     pairs = np.unique(np.stack([pushes.tokens, pushes.devices.astype(np.uint64)]), axis=1)[0]
     verdict.mixed = _named(np.unique(pairs[1:][pairs[1:] == pairs[:-1]]))
-    verdict.repeated_at.sort()
     return verdict
 
 
@@ -130,7 +129,7 @@ def _judge_one(verdict, number, promise, shown, audiences):
         verdict.twice += [(number, name) for name in _named(np.unique(shown.tokens[again]))]
     else:
         verdict.duplicates += int(np.count_nonzero(again))
-        verdict.repeated_at += shown.at_ms[again].tolist()
+        verdict.repeated_ms += shown.at_ms[np.flatnonzero(again) - 1].tolist()
     reached = np.unique(shown.tokens[shown.statuses == 200])
     verdict.reached[number] = len(reached)
     missed = np.setdiff1d(living, reached, assume_unique=True)

@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 
 from pushd.cli.children import free_port
+from tests.faults.chaos import Proxy
 from tests.faults.children import Daemon, scratch
 from tests.faults.gateway import DEAD, Gateway
 from tests.faults.history import Promise
@@ -35,6 +36,28 @@ SMALL = {
 """A small bound on what a kill may repeat, so that it is seen to hold."""
 
 
+BRISK = SMALL | {
+    "fanout.retry_base_s": 0.1,
+    "fanout.retry_cap_s": 1.0,
+    "fanout.retry_budget_ratio": 10.0,
+    "store.statement_timeout_s": 10.0,
+    "store.write_timeout_s": 4.0,
+    "store.acquire_timeout_s": 2.0,
+    "store.connect_timeout_s": 2.0,
+    "transport.connect_timeout_s": 2.0,
+    "transport.settings_timeout_s": 2.0,
+    "transport.response_timeout_s": 4.0,
+    "transport.window_timeout_s": 4.0,
+    "transport.queue_timeout_s": 4.0,
+    "transport.ping_after_s": 2.0,
+    "transport.ping_timeout_s": 2.0,
+    "transport.connect_backoff_base_s": 0.1,
+    "transport.connect_backoff_cap_s": 1.0,
+    "transport.connects_per_minute_max": 6_000,
+}
+"""Short deadlines, so that many of them pass within a test; and retries as many as it takes (G-06 has its own test)."""
+
+
 class World:
     """One app on one daemon. Everything random comes from the seed."""
 
@@ -45,6 +68,8 @@ class World:
         self.gateway = gateway
         self.daemon = daemon
         self.postgres = postgres
+        self.links = {}
+        """Proxies, by what they lead to: `gateway` and `postgres`."""
         self.promises = []
         self.refusals = []
         """(status, Retry-After) of every send that was refused for the time being."""
@@ -60,6 +85,17 @@ class World:
         self._keys = count()
 
     # Setting up ---------------------------------------------------------------------------------------------------
+
+    async def put_proxies_between(self, stack):
+        """Leads every link of the daemon through a proxy."""
+        settings = self.daemon.settings
+        far = (settings["apns.production_host"], settings["apns.production_port"])
+        for name, upstream in (("gateway", far), ("postgres", self.postgres.socket)):
+            proxy = self.links[name] = Proxy(upstream, random.Random(self.dice.random()))
+            await proxy.start()
+            stack.push_async_callback(proxy.stop)
+        settings["apns.production_port"] = self.links["gateway"].port
+        settings["store.dsn"] = f"postgresql://pushd@127.0.0.1:{self.links['postgres'].port}/pushd"
 
     async def settle_in(self, devices, point=""):
         """Makes an app with the gateway's provider key, and registers devices."""
@@ -90,7 +126,7 @@ class World:
             self.session.post(f"{self.daemon.url}/pushd/v1/devices/bulk", data=lines(), headers=headers) as answer,
         ):
             said = [orjson.loads(line) async for line in answer.content if line.strip()]
-        assert said[-1]["type"] == "summary", said[-1]
+        assert said[-1]["type"] == "summary", f"{said[-1]}\n{self.daemon.tail()}"
         assert said[-1]["accepted"] == devices, said[-1]
 
     def _token(self, number):
@@ -139,13 +175,18 @@ class World:
             query["cursor"] = page["next"]
 
     async def metric(self, name):
-        """A sample of a metric without labels; None while the daemon is away."""
+        """A sample of a metric, labels in its name; None while the daemon is away, 0 while there is none yet."""
+        return None if (known := await self.metrics()) is None else known.get(name, 0.0)
+
+    async def metrics(self):
+        """Every metric by its name with labels; None while the daemon is away."""
         try:
             async with self.session.get(f"{self.daemon.url}/metrics", timeout=aiohttp.ClientTimeout(total=5)) as answer:
                 text = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
             return None
-        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+        pairs = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
 
     # Sending ------------------------------------------------------------------------------------------------------
 
@@ -228,9 +269,9 @@ class World:
         if not point:
             await self.daemon.ready()
 
-    async def pushed(self, rows, timeout_s=PATIENCE_S):
-        """Returns when the gateway has seen so many pushes more than now."""
-        goal = await self.gateway.total() + rows
+    async def pushed(self, rows, since=None, timeout_s=PATIENCE_S):
+        """Returns when the gateway has seen so many pushes more than now, or than `since`."""
+        goal = rows + (await self.gateway.total() if since is None else since)
         async with asyncio.timeout(timeout_s):
             while await self.gateway.total() < goal:
                 assert self.daemon.running, self.daemon.tail()
@@ -251,11 +292,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(devices, *, seed=0, external=False, settings=SMALL, fast=False, point=""):
+async def world(devices, *, seed=0, external=False, settings=SMALL, disk_mb=0, fast=False, proxied=False, point=""):
     """A world with so many devices.
 
-    `external`: on a PostgreSQL that is not the daemon's own. `fast`: nginx is the gateway, which checks nothing.
-    `point`: where the daemon's first life ends.
+    `external`: on a PostgreSQL that is not the daemon's own; `disk_mb`: with a disk of its own. `fast`: nginx is the
+    gateway, which checks nothing. `proxied`: every link of the daemon goes through a proxy. `point`: where the daemon's
+    first life ends.
     """
     async with AsyncExitStack() as stack:
         place = stack.enter_context(scratch())
@@ -266,12 +308,15 @@ async def world(devices, *, seed=0, external=False, settings=SMALL, fast=False, 
         known = gateway.settings | settings
         postgres = None
         if external:
-            postgres = PostgreSQL(place)
-            stack.push_async_callback(postgres.stop)
+            postgres = PostgreSQL(place, disk_mb)
+            await postgres.prepare()
+            stack.push_async_callback(postgres.put_away)
             await postgres.start()
             known["store.dsn"] = postgres.dsn
         daemon = Daemon(place / "data", free_port(), known)
-        stack.push_async_callback(daemon.put_away)
         made = World(place, seed, session, gateway, daemon, postgres)
+        if proxied:
+            await made.put_proxies_between(stack)
+        stack.push_async_callback(daemon.put_away)
         await made.settle_in(devices, point)
         yield made
