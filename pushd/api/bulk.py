@@ -19,13 +19,10 @@ T = TypeVar("T")
 CHUNK_ROWS = 5_000
 """Lines of one transaction; a progress line follows each."""
 
-OVERLAP_ROWS_MIN = CHUNK_ROWS // 2
-"""Smaller chunks may share a transaction with other requests, in any order: they wait for the chunk before."""
-
 Carried = tuple[list[int], dict[int, list[Fault]]]
 """Ids of the rows that were taken, in order; faults of the others by position."""
 CarryOut = Callable[[list[T]], Coroutine[Any, Any, Carried]]
-"""Carries out a chunk."""
+"""Carries out a chunk, after those that were begun before it."""
 
 
 class BulkReject(Struct, frozen=True, kw_only=True, tag="reject", tag_field="type"):
@@ -126,17 +123,15 @@ async def carry_out_lines(
     *,
     clock: Clock,
     with_ids: bool,
-    overlapping: bool = False,
 ) -> AsyncIterator[BulkLine]:
     """The answer to a stream: rejects and progress chunk by chunk, the summary last.
 
-    While a chunk is committed the next one is read and decoded. `overlapping`: it is begun, too, because the store
-    itself commits large chunks in the order in which they were begun.
+    While a chunk is committed the next one is read, decoded and begun.
     """
     started, total = clock.monotonic(), Bulk()
     begun: set[asyncio.Future[Carried]] = set()
     try:
-        async for chunk, done in _ahead(_begun(lines, line_type, carry_out, begun, overlapping=overlapping)):
+        async for chunk, done in _ahead(_begun(lines, line_type, carry_out, begun)):
             ids, bad = await done
             begun.discard(done)
             rejects = chunk.rejects + [_reject(chunk.numbers[row], each) for row in bad for each in bad[row]]
@@ -157,14 +152,10 @@ async def _begun(
     line_type: LineType[T],
     carry_out: CarryOut[T],
     begun: set[asyncio.Future[Carried]],
-    *,
-    overlapping: bool,
 ) -> AsyncIterator[tuple[Chunk[T], asyncio.Future[Carried]]]:
     """Chunks that are being carried out."""
     async for first, raw in lines.batches(CHUNK_ROWS):
         chunk = line_type.decode(first, raw)
-        if begun and not (overlapping and len(chunk.rows) >= OVERLAP_ROWS_MIN):
-            await asyncio.wait(begun)
         done = asyncio.ensure_future(carry_out(chunk.rows))
         begun.add(done)
         yield chunk, done

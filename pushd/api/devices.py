@@ -59,9 +59,7 @@ async def register(context: Context, caller: Caller, request: Request[Registrati
 async def bulk(context: Context, caller: Caller, request: Request[None, BulkParams]) -> AsyncIterator[BulkLine]:
     """POST /devices/bulk."""
     carry_out = partial(devices.register_many, context, caller.app)
-    return carry_out_lines(
-        request.lines(), _LINE, carry_out, clock=context.clock, with_ids=request.params.ids, overlapping=True
-    )
+    return carry_out_lines(request.lines(), _LINE, carry_out, clock=context.clock, with_ids=request.params.ids)
 
 
 async def listing(context: Context, caller: Caller, request: Request[None, DevicesPage]) -> Listing[Device]:

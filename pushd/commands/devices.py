@@ -38,10 +38,13 @@ async def register(context: Context, app_id: int, registration: Registration) ->
 async def register_many(
     context: Context, app_id: int, registrations: Sequence[Registration]
 ) -> tuple[list[int], dict[int, list[Fault]]]:
-    """Ids of the devices that were registered, in order; and the faults of those that were not, by position."""
+    """Ids of the devices that were registered, in order; and the faults of those that were not, by position.
+
+    Calls of one app are written one after the other, in the order in which they were begun.
+    """
     checked, bad = check(registrations)
     good = [each for row, each in enumerate(checked) if row not in bad] if bad else checked
-    return (await context.whole(_register(context, app_id, good)) if good else []), bad
+    return (await context.whole(_register(context, app_id, good, in_turn=True)) if good else []), bad
 
 
 async def get(context: Context, app_id: int, device_id: int, *, install_id: str | None = None) -> Device:
@@ -80,12 +83,15 @@ async def delete(context: Context, app_id: int, device_id: int, *, install_id: s
     await context.whole(_delete(context, app_id, device_id))
 
 
-async def _register(context: Context, app_id: int, registrations: list[Registration]) -> list[int]:
-    done = await context.store.devices.register_many(app_id, registrations, context.clock.now())
+async def _register(
+    context: Context, app_id: int, registrations: list[Registration], *, in_turn: bool = False
+) -> list[int]:
+    done = await context.store.devices.register_many(app_id, registrations, context.clock.now(), in_turn=in_turn)
     if done.users is not None:
         context.index.apply_users(done.users)
     context.index.apply_devices(done.rows)
-    return [int(each) for each in done.ids]
+    ids: list[int] = done.ids.tolist()
+    return ids
 
 
 async def _delete(context: Context, app_id: int, device_id: int) -> None:

@@ -20,12 +20,15 @@ async def put(context: Context, app_id: int, change: UserChange) -> User:
 async def put_many(
     context: Context, app_id: int, changes: Sequence[UserChange]
 ) -> tuple[list[int], dict[int, list[Fault]]]:
-    """Numeric ids of the users that were written, in order; and the faults of those that were not, by position."""
+    """Numeric ids of the users that were written, in order; and the faults of those that were not, by position.
+
+    Calls of one app are written one after the other, in the order in which they were begun.
+    """
     bad: dict[int, list[Fault]] = {}
     if text_faults(changes):
         bad = {row: faults for row, change in enumerate(changes) if (faults := text_faults(change))}
     good = [change for row, change in enumerate(changes) if row not in bad] if bad else list(changes)
-    return (await context.whole(_put(context, app_id, good)) if good else []), bad
+    return (await context.whole(_put(context, app_id, good, in_turn=True)) if good else []), bad
 
 
 async def get(context: Context, app_id: int, external_id: str) -> User:
@@ -46,10 +49,11 @@ async def delete(context: Context, app_id: int, external_id: str) -> None:
     await context.whole(_delete(context, app_id, external_id))
 
 
-async def _put(context: Context, app_id: int, changes: list[UserChange]) -> list[int]:
-    ids, rows = await context.store.users.put_many(app_id, changes)
+async def _put(context: Context, app_id: int, changes: list[UserChange], *, in_turn: bool = False) -> list[int]:
+    ids, rows = await context.store.users.put_many(app_id, changes, in_turn=in_turn)
     context.index.apply_users(rows)
-    return [int(each) for each in ids]
+    numbers: list[int] = ids.tolist()
+    return numbers
 
 
 async def _delete(context: Context, app_id: int, external_id: str) -> None:

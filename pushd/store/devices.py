@@ -22,8 +22,9 @@ from pushd.store.times import moment, seconds, seconds_or_none
 
 _SELECT = """
 SELECT d.id, d.kind, d.flags, d.token, d.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
-    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, i.last_seen_at,
-    u.external_id
+    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, u.external_id,
+    greatest(i.last_seen_at,
+        (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at
 FROM {devices} d JOIN installs i ON i.id = d.install JOIN routes r ON r.id = d.route_id
     LEFT JOIN users u ON u.id = d.user_id
 ORDER BY d.id
@@ -79,16 +80,20 @@ class DeviceStore(Service):
         await self._registrar.committer.stop()
         await super().stop()
 
-    async def register_many(self, app_id: int, registrations: Sequence[Registration], now: float) -> Registered:
+    async def register_many(
+        self, app_id: int, registrations: Sequence[Registration], now: float, *, in_turn: bool = False
+    ) -> Registered:
         """What the registrations came to, committed: in one transaction up to `bulk_rows_max` of them, else in several.
 
-        The newest registration of an address wins, its user included; a user that is not known is created.
+        The newest registration of an address wins, its user included; a user that is not known is created. `in_turn`:
+        after what was begun before for this app with `in_turn`; what is large is always written so.
         """
         size = self._database.config.bulk_rows_max
+        in_turn = in_turn or len(registrations) * 10 > size
         if 0 < len(registrations) <= size:
-            return await self._registrar.register(app_id, registrations, now)
+            return await self._registrar.register(app_id, registrations, now, in_turn=in_turn)
         parts = [
-            await self._registrar.register(app_id, registrations[at : at + size], now)
+            await self._registrar.register(app_id, registrations[at : at + size], now, in_turn=in_turn)
             for at in range(0, len(registrations), size)
         ]
         ids = np.concatenate([part.ids for part in parts]) if parts else np.empty(0, np.uint32)

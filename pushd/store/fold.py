@@ -15,6 +15,8 @@ KIND_NUMBERS = {kind: kind.number for kind in Kind}
 
 # Bits of register_devices' i_mask, by field of a registration.
 USER, PLATFORM, TAGS, LOCALE, TIME_ZONE, APP_VERSION, PUSH_ENABLED, CONSENT = (1 << bit for bit in range(8))
+SEEN = 1 << 8
+"""An address comes along, whose device says when the install was seen."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +57,7 @@ class Address:
 
 @dataclass(slots=True, eq=False)
 class Folded:
-    """A sequence of registrations as sets."""
+    """A sequence of registrations as sets: what they come to when they are taken one after the other."""
 
     installs: list[Install] = field(default_factory=list)
     addresses: list[Address] = field(default_factory=list)
@@ -63,28 +65,26 @@ class Folded:
     """Every address that was named, and who has it in the end."""
     rows: list[int] = field(default_factory=list)
     """For each registration the place of its device, from 1."""
+    _install_rows: dict[tuple[int, str], int] = field(default_factory=dict)
+    _address_rows: dict[tuple[int, int], Address] = field(default_factory=dict)
 
-
-def fold(registrations: Sequence[tuple[int, Registration]]) -> Folded:
-    """What (app id, registration) pairs come to when they are taken one after the other."""
-    folded = Folded()
-    install_rows: dict[tuple[int, str], int] = {}
-    address_rows: dict[tuple[int, int], Address] = {}
-    for app_id, registration in registrations:
-        key = (app_id, registration.install_id)
-        place = install_rows.get(key)
-        if place is None:
-            folded.installs.append(Install(app_id, registration.install_id))
-            place = install_rows[key] = len(folded.installs)
-        _set_attributes(folded.installs[place - 1], registration)
-        kind = KIND_NUMBERS[registration.kind]
-        address = address_rows.get((place, kind))
-        if address is None:
-            address = address_rows[place, kind] = Address(len(folded.addresses) + 1, place, kind)
-            folded.addresses.append(address)
-        _set_address(folded, address, app_id, registration)
-        folded.rows.append(address.row)
-    return folded
+    def take(self, app_id: int, registrations: Sequence[Registration]) -> None:
+        """Goes on with registrations of an app."""
+        installs, addresses = self.installs, self.addresses
+        for registration in registrations:
+            key = (app_id, registration.install_id)
+            place = self._install_rows.get(key)
+            if place is None:
+                installs.append(Install(app_id, registration.install_id))
+                place = self._install_rows[key] = len(installs)
+            _set_attributes(installs[place - 1], registration)
+            kind = KIND_NUMBERS[registration.kind]
+            address = self._address_rows.get((place, kind))
+            if address is None:
+                address = self._address_rows[place, kind] = Address(len(addresses) + 1, place, kind)
+                addresses.append(address)
+            _set_address(self, address, app_id, registration)
+            self.rows.append(address.row)
 
 
 def address_of(app_id: int, kind: int, environment: int, token: bytes) -> bytes:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from asyncpg.pgproto.pgproto import UUID
@@ -18,9 +17,10 @@ from pushd.model.rows import DeviceRows, UserRows
 from pushd.store.columns import unpack_devices, unpack_users
 from pushd.store.committer import Committer
 from pushd.store.database import Database
-from pushd.store.fold import Folded, fold
+from pushd.store.fold import SEEN, Address, Folded, Install
 from pushd.store.names import Names
 from pushd.store.times import moment
+from pushd.store.turns import SLICE_ROWS, Turns
 
 _REGISTER = """
 SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
@@ -58,41 +58,69 @@ class Registrar:
         self._database = database
         self._names = names
         self._config = database.config
-        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
         self.committer: Committer[_Item, Registered] = Committer("registrations", database.config, self._write_group)
 
-    async def register(self, app_id: int, registrations: Sequence[Registration], now: float) -> Registered:
-        """What the registrations came to, committed; at most `bulk_rows_max` of them."""
+    async def register(
+        self, app_id: int, registrations: Sequence[Registration], now: float, *, in_turn: bool
+    ) -> Registered:
+        """What the registrations came to, committed; at most `bulk_rows_max` of them.
+
+        `in_turn`: after those of the app that were begun before with `in_turn`, in a transaction of their own; nobody
+        else waits for them in a group.
+        """
         item = _Item(app_id, registrations, now)
-        # A chunk of thousands is a transaction of its own: nobody else waits for it in a group.
-        if len(registrations) * 10 > self._config.bulk_rows_max:
-            folded = _fold([item])
-            async with self._turn(app_id):
-                (result,) = await self._write([item], folded, self._config.statement_timeout_s)
+        if in_turn:
+            folded = Folded()
+            async with self._turns.of(app_id) as turn:
+                columns = await self._columns([item], folded)
+                await turn.begin()
+                row = await self._register(now, columns, self._config.statement_timeout_s)
+            (result,) = await self._results([item], folded, row)
             return result
         return await self.committer.submit(item)
 
     async def _write_group(self, items: Sequence[_Item]) -> Sequence[Registered | PushdError]:
-        return await self._write(items, _fold(items), self._config.write_timeout_s)
+        folded = Folded()
+        columns = await self._columns(items, folded)
+        now = max(item.now for item in items)
+        return await self._results(items, folded, await self._register(now, columns, self._config.write_timeout_s))
 
-    def _turn(self, app_id: int) -> asyncio.Lock:
-        """Chunks of one app are written in the order they came, and prepared while those before them are written."""
-        return self._turns.setdefault(app_id, asyncio.Lock())
+    async def _register(self, now: float, columns: Sequence[Any], timeout_s: float) -> Any:
+        return await self._database.fetchrow(_REGISTER, moment(now), *columns, timeout_s=timeout_s)
 
-    async def _write(self, items: Sequence[_Item], folded: Folded, timeout_s: float) -> Sequence[Registered]:
+    async def _columns(self, items: Sequence[_Item], folded: Folded) -> list[Any]:
+        """The arguments of register_devices after the time, of what the items come to; made in slices."""
+        for item in items:
+            for at in range(0, len(item.registrations), SLICE_ROWS):
+                folded.take(item.app_id, item.registrations[at : at + SLICE_ROWS])
+                if len(item.registrations) > SLICE_ROWS:
+                    await asyncio.sleep(0)
+        for address in folded.addresses:
+            if address.token is not None:
+                folded.installs[address.install - 1].mask |= SEEN
         tags = await self._names.tag_ids((each.app_id, each.tags) for each in folded.installs if each.tags)
         routes = await self._names.route_ids(folded)
-        now = max(item.now for item in items)
-        columns = _columns(folded, tags, routes)
-        row = await self._database.fetchrow(_REGISTER, moment(now), *columns, timeout_s=timeout_s)
+        users: dict[tuple[int, str], int] = {}
+        installs: list[list[Any]] = [[] for _ in range(_INSTALL_COLUMNS)]
+        for at in range(0, len(folded.installs), SLICE_ROWS):
+            _extend(installs, _install_columns(folded.installs[at : at + SLICE_ROWS], users, tags))
+            if len(folded.installs) > SLICE_ROWS:
+                await asyncio.sleep(0)
+        return [
+            [app_id for app_id, _ in users],
+            [name for _, name in users],
+            *installs,
+            *_address_columns(folded.addresses, routes),
+            [UUID(address) for address in folded.claimed],
+            [owner.row if owner is not None else 0 for owner in folded.claimed.values()],
+        ]
+
+    async def _results(self, items: Sequence[_Item], folded: Folded, row: Any) -> list[Registered]:
         rows = await self._names.name_devices(unpack_devices({key: row[key] for key in _DEVICE_KEYS}))
         users = unpack_users({key: row[f"u_{key}"] for key in _USER_KEYS}) if row["u_external_ids"] else None
         ids = np.array(row["device_ids"], np.uint32)[np.array(folded.rows, np.intp) - 1]
         return _share(items, ids, rows, users)
-
-
-def _fold(items: Sequence[_Item]) -> Folded:
-    return fold([(item.app_id, each) for item in items for each in item.registrations])
 
 
 _DEVICE_KEYS = ("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "tag_counts", "tags")
@@ -113,20 +141,26 @@ def _share(
     return results
 
 
-def _columns(folded: Folded, tags: dict[tuple[int, str], int], routes: list[int]) -> list[Any]:
-    """The arguments of register_devices after the time."""
-    installs, addresses = folded.installs, folded.addresses
-    users: dict[tuple[int, str], int] = {}
-    user_rows = [
-        users.setdefault((each.app_id, each.user), len(users) + 1) if each.user is not None else 0 for each in installs
-    ]
+_INSTALL_COLUMNS = 11
+
+
+def _extend(columns: list[list[Any]], more: list[list[Any]]) -> None:
+    for column, part in zip(columns, more, strict=True):
+        column.extend(part)
+
+
+def _install_columns(
+    installs: Sequence[Install], users: dict[tuple[int, str], int], tags: dict[tuple[int, str], int]
+) -> list[list[Any]]:
+    """The columns of installs; users that they name first are added to `users`, which numbers them from 1."""
     return [
-        [app_id for app_id, _ in users],
-        [name for _, name in users],
         [each.app_id for each in installs],
         [each.name for each in installs],
         [each.mask for each in installs],
-        user_rows,
+        [
+            users.setdefault((each.app_id, each.user), len(users) + 1) if each.user is not None else 0
+            for each in installs
+        ],
         [each.platform for each in installs],
         [tag_list(each.app_id, each.tags, tags) for each in installs],
         [each.locale for each in installs],
@@ -134,6 +168,11 @@ def _columns(folded: Folded, tags: dict[tuple[int, str], int], routes: list[int]
         [each.app_version for each in installs],
         [each.push_enabled for each in installs],
         [each.in_app_consent for each in installs],
+    ]
+
+
+def _address_columns(addresses: Sequence[Address], routes: list[int]) -> list[list[Any]]:
+    return [
         [each.install for each in addresses],
         [each.kind for each in addresses],
         [each.environment for each in addresses],
@@ -141,8 +180,6 @@ def _columns(folded: Folded, tags: dict[tuple[int, str], int], routes: list[int]
         [each.token for each in addresses],
         [UUID(each.address) if each.address is not None else None for each in addresses],
         [each.lost for each in addresses],
-        [UUID(address) for address in folded.claimed],
-        [owner.row if owner is not None else 0 for owner in folded.claimed.values()],
     ]
 
 

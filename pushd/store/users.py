@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -22,6 +23,7 @@ from pushd.store.loading import USER_SPACE, Snapshot, chunks
 from pushd.store.names import Names
 from pushd.store.registration import tag_list
 from pushd.store.times import moment, seconds
+from pushd.store.turns import SLICE_ROWS, Turns
 
 _PUT = "SELECT r.user_ids, (r.images).* FROM put_users($1, $2, $3, $4, $5, $6, $7) AS r (user_ids, images)"
 _SELECT = "SELECT id, external_id, email, tags, attributes, created_at FROM users"
@@ -64,6 +66,7 @@ class UserStore(Service):
         self._names = names
         self._clock = clock
         self._committer: Committer[_Item, Put] = Committer("users", database.config, self._write)
+        self._turns = Turns()
 
     async def start(self) -> None:
         """Begins to take changes."""
@@ -75,19 +78,19 @@ class UserStore(Service):
         await self._committer.stop()
         await super().stop()
 
-    async def put_many(self, app_id: int, changes: Sequence[UserChange]) -> Put:
+    async def put_many(self, app_id: int, changes: Sequence[UserChange], *, in_turn: bool = False) -> Put:
         """Ids of the users, one per change, in order, and the images that changed; committed.
 
         In one transaction up to `bulk_rows_max` changes, else in several. Of calls that shared a transaction one gets
-        the images of all.
+        the images of all. `in_turn`: after what was begun before for this app with `in_turn`; what is large is always
+        written so.
         """
         size = self._database.config.bulk_rows_max
         parts = []
         for at in range(0, max(1, len(changes)), size):
             item = _Item(app_id, changes[at : at + size], self._clock.now())
-            if len(item.changes) * 10 > size:
-                (part,) = await self._write([item])
-                parts.append(part)
+            if in_turn or len(item.changes) * 10 > size:
+                parts.append(await self._put(item))
             elif item.changes:
                 parts.append(await self._committer.submit(item))
         ids = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.uint32)
@@ -128,25 +131,17 @@ class UserStore(Service):
         async for packed in chunks(self._database, snapshot, query, USER_SPACE):
             yield await self._named(packed)
 
+    async def _put(self, item: _Item) -> Put:
+        """A chunk of thousands: a transaction of its own, prepared while the one before is written."""
+        async with self._turns.of(item.app_id) as turn:
+            rows, columns = await self._columns([item])
+            await turn.begin()
+            row = await self._database.fetchrow(_PUT, *columns, timeout_s=self._database.config.statement_timeout_s)
+        return np.array(row["user_ids"], np.uint32)[np.array(rows, np.intp)], await self._named(row)
+
     async def _write(self, items: Sequence[_Item]) -> Sequence[Put]:
-        merged: dict[tuple[int, str], _Merged] = {}
-        rows = [
-            merged.setdefault((item.app_id, change.external_id), _Merged(len(merged))).take(change)
-            for item in items
-            for change in item.changes
-        ]
-        tags = await self._names.tag_ids((app_id, user.tags) for (app_id, _), user in merged.items() if user.tags)
-        row = await self._database.fetchrow(
-            _PUT,
-            moment(max(item.now for item in items)),
-            [app_id for app_id, _ in merged],
-            [external_id for _, external_id in merged],
-            [user.mask for user in merged.values()],
-            [user.email for user in merged.values()],
-            [tag_list(app_id, user.tags, tags) for (app_id, _), user in merged.items()],
-            [user.attributes for user in merged.values()],
-            timeout_s=self._database.config.write_timeout_s,
-        )
+        rows, columns = await self._columns(items)
+        row = await self._database.fetchrow(_PUT, *columns, timeout_s=self._database.config.write_timeout_s)
         images = await self._named(row)
         ids = np.array(row["user_ids"], np.uint32)[np.array(rows, np.intp)]
         results, begin = [], 0
@@ -155,6 +150,29 @@ class UserStore(Service):
             begin += len(item.changes)
             images = unpack_users(dict.fromkeys(_KEYS)) if len(items) > 1 else images
         return results
+
+    async def _columns(self, items: Sequence[_Item]) -> tuple[Sequence[int], Sequence[Any]]:
+        """For each change the row of its user, and the arguments of put_users; made in slices."""
+        merged: dict[tuple[int, str], _Merged] = {}
+        rows = []
+        for item in items:
+            for at in range(0, len(item.changes), SLICE_ROWS):
+                rows += [
+                    merged.setdefault((item.app_id, change.external_id), _Merged(len(merged))).take(change)
+                    for change in item.changes[at : at + SLICE_ROWS]
+                ]
+                if len(item.changes) > SLICE_ROWS:
+                    await asyncio.sleep(0)
+        tags = await self._names.tag_ids((app_id, user.tags) for (app_id, _), user in merged.items() if user.tags)
+        return rows, [
+            moment(max(item.now for item in items)),
+            [app_id for app_id, _ in merged],
+            [external_id for _, external_id in merged],
+            [user.mask for user in merged.values()],
+            [user.email for user in merged.values()],
+            [tag_list(app_id, user.tags, tags) for (app_id, _), user in merged.items()],
+            [user.attributes for user in merged.values()],
+        ]
 
     async def _named(self, packed: Any) -> UserRows:
         rows = unpack_users(packed)

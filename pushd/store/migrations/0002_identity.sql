@@ -126,6 +126,16 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The route that differs from another in its environment at most.
+CREATE FUNCTION route_in(p_route int, p_environment smallint) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    r routes;
+BEGIN
+    SELECT * INTO STRICT r FROM routes WHERE id = p_route;
+    RETURN CASE WHEN r.environment = p_environment THEN p_route
+        ELSE route_of(r.app_id, r.kind, p_environment, r.bundle) END;
+END $$;
+
 CREATE TABLE tags (
     id     int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     app_id int NOT NULL,
@@ -137,7 +147,8 @@ CREATE TABLE tags (
 
 CREATE FUNCTION tags_of(p_apps int[], p_names text[], p_folded text[])
 RETURNS TABLE (id int, app_id int, name text, folded text) LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 BEGIN
     INSERT INTO tags AS t (app_id, name, folded)
         SELECT DISTINCT ON (n.app, n.folded) n.app, n.name, n.folded
@@ -216,7 +227,8 @@ CREATE TYPE device_columns AS (
     tag_counts bytea, tags bytea
 );
 CREATE FUNCTION device_images(p_ids int[]) RETURNS device_columns LANGUAGE sql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(d.id), ''), string_agg(int4send(d.revision), ''), string_agg(int4send(d.route_id), ''),
         string_agg(int4send(coalesce(d.user_id, 0)), ''), string_agg(int2send(d.flags), ''),
         string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
@@ -228,7 +240,8 @@ CREATE TYPE user_columns AS (
     ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], tag_counts bytea, tags bytea
 );
 CREATE FUNCTION user_images(p_ids int[]) RETURNS user_columns LANGUAGE sql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(u.id), ''), string_agg(int4send(u.revision), ''), string_agg(int4send(u.app_id), ''),
         string_agg(boolsend(u.deleted_at IS NOT NULL), ''), array_agg(u.external_id),
         string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), ''), string_agg(array_send(u.tags), '')
@@ -237,7 +250,8 @@ $$;
 
 -- The images of what was changed, once the change is noted: mostly of one app, and then in one pass over the rows.
 CREATE FUNCTION changed_devices(p_ids int[]) RETURNS device_columns LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     images device_columns;
     low int;
@@ -263,7 +277,8 @@ BEGIN
     RETURN images;
 END $$;
 CREATE FUNCTION changed_users(p_ids int[]) RETURNS user_columns LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 BEGIN
     PERFORM note_change(2::smallint, u.app_id, array_agg(u.id), array_agg(u.revision))
         FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id GROUP BY u.app_id;

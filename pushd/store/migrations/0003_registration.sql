@@ -1,9 +1,12 @@
 -- Users and devices are written in sets: look up what exists, insert what is missing, then change what differs.
--- Nested loops over the given rows are always right here: planned once, before there are statistics.
+-- Nested loops with an index look-up per given row are always right here: planned once, before there are statistics. Any
+-- other plan (a table that is thought to be small, read whole for every row) takes a second where these take 10 ms.
 
 -- Ids of users by external id, created where missing; `created` says which.
 CREATE FUNCTION users_of(p_now timestamptz, p_apps int[], p_external text[], OUT ids int[], OUT created int[])
-LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     missing record;
     known int[];
@@ -33,7 +36,9 @@ END $$;
 CREATE FUNCTION put_users(
     p_now timestamptz, p_apps int[], p_external text[], p_mask int[], p_email text[], p_tags text[], p_attributes text[],
     OUT ids int[], OUT images user_columns
-) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     changed int[];
     created int[];
@@ -62,7 +67,8 @@ END $$;
 
 -- Registers addresses. Installs, devices and claimed addresses are each given once, folded in order by the caller.
 --   u_*: the users that are named. i_*: installs; i_user is a row of u_* (0: nobody); bits of i_mask say which fields are
---   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 version, 64 push enabled, 128 in-app consent.
+--   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 version, 64 push enabled, 128 in-app consent; 256: an
+--   address comes along, and registered_at of its device says when the install was seen.
 --   d_*: devices; d_install is a row of i_*; d_route 0: no bundle was named; d_token null: no address was named, d_lost: it
 --   went to another device of this call. c_*: every address named, and the row of d_* that has it in the end (0: none).
 CREATE FUNCTION register_devices(
@@ -72,12 +78,15 @@ CREATE FUNCTION register_devices(
     d_install int[], d_kind smallint[], d_environment smallint[], d_route int[], d_token bytea[], d_address uuid[],
     d_lost boolean[], c_address uuid[], c_device int[],
     OUT ids int[], OUT images device_columns, OUT users user_columns
-) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     u_ids int[];
     u_created int[] := '{}';
     i_ids int[];
     i_old int[];
+    i_written int[];
     d_old int[];
     touched int[];
     revisions int[];
@@ -118,19 +127,32 @@ BEGIN
     END IF;
 
     IF 0 < ANY (i_old) THEN
-        UPDATE installs i SET
-            user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[nullif(n.usr, 0)] ELSE i.user_id END,
-            platform = CASE WHEN n.mask & 2 <> 0 THEN n.platform ELSE i.platform END,
-            tags = CASE WHEN n.mask & 4 <> 0 THEN nullif(n.tags::int[], '{}') ELSE i.tags END,
-            locale = CASE WHEN n.mask & 8 <> 0 THEN n.locale ELSE i.locale END,
-            time_zone = CASE WHEN n.mask & 16 <> 0 THEN n.zone ELSE i.time_zone END,
-            app_version = CASE WHEN n.mask & 32 <> 0 THEN n.version ELSE i.app_version END,
-            push_enabled = CASE WHEN n.mask & 64 <> 0 THEN n.push ELSE i.push_enabled END,
-            in_app_consent = CASE WHEN n.mask & 128 <> 0 THEN n.consent ELSE i.in_app_consent END,
-            last_seen_at = p_now
-        FROM unnest(i_old, i_mask, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
-            AS n (id, mask, usr, platform, tags, locale, zone, version, push, consent)
-        WHERE i.id = n.id;
+        -- Where nothing differs, the address that came along says when the install was seen: one row less to write.
+        WITH written AS (
+            UPDATE installs i SET
+                user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[nullif(n.usr, 0)] ELSE i.user_id END,
+                platform = CASE WHEN n.mask & 2 <> 0 THEN n.platform ELSE i.platform END,
+                tags = CASE WHEN n.mask & 4 <> 0 THEN nullif(n.tags::int[], '{}') ELSE i.tags END,
+                locale = CASE WHEN n.mask & 8 <> 0 THEN n.locale ELSE i.locale END,
+                time_zone = CASE WHEN n.mask & 16 <> 0 THEN n.zone ELSE i.time_zone END,
+                app_version = CASE WHEN n.mask & 32 <> 0 THEN n.version ELSE i.app_version END,
+                push_enabled = CASE WHEN n.mask & 64 <> 0 THEN n.push ELSE i.push_enabled END,
+                in_app_consent = CASE WHEN n.mask & 128 <> 0 THEN n.consent ELSE i.in_app_consent END,
+                last_seen_at = p_now
+            FROM unnest(i_old, i_mask, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
+                AS n (id, mask, usr, platform, tags, locale, zone, version, push, consent)
+            WHERE i.id = n.id AND (n.mask & 256 = 0
+                OR (n.mask & 1 <> 0 AND i.user_id IS DISTINCT FROM u_ids[nullif(n.usr, 0)])
+                OR (n.mask & 2 <> 0 AND i.platform IS DISTINCT FROM n.platform)
+                OR (n.mask & 4 <> 0 AND i.tags IS DISTINCT FROM nullif(n.tags::int[], '{}'))
+                OR (n.mask & 8 <> 0 AND i.locale IS DISTINCT FROM n.locale)
+                OR (n.mask & 16 <> 0 AND i.time_zone IS DISTINCT FROM n.zone)
+                OR (n.mask & 32 <> 0 AND i.app_version IS DISTINCT FROM n.version)
+                OR (n.mask & 64 <> 0 AND i.push_enabled <> n.push)
+                OR (n.mask & 128 <> 0 AND i.in_app_consent <> n.consent))
+            RETURNING i.id
+        )
+        SELECT array_agg(written.id) INTO i_written FROM written;
     END IF;
 
     -- Devices: which exist, and ids for those that do not.
@@ -147,30 +169,23 @@ BEGIN
         WHERE d.address = c.address AND d.id <> coalesce(d_old[nullif(c.device, 0)], 0);
         -- Addresses of devices that exist. One that is named again un-retires, and counts as registered now.
         UPDATE devices d SET
-            route_id = n.route,
+            route_id = coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)),
             token = CASE WHEN n.lost THEN NULL ELSE coalesce(n.token, d.token) END,
             address = CASE WHEN n.lost THEN NULL ELSE coalesce(n.address, d.address) END,
             flags = CASE WHEN n.lost THEN d.flags & ~5 WHEN n.token IS NULL THEN d.flags ELSE (d.flags & ~4) | 1 END,
-            revision = d.revision + CASE WHEN n.route <> d.route_id OR d.flags & 4 <> 0
-                OR (n.lost AND d.token IS NOT NULL) OR coalesce(n.token <> d.token, n.token IS NOT NULL)
+            revision = d.revision + CASE WHEN coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id
+                OR d.flags & 4 <> 0 OR (n.lost AND d.token IS NOT NULL) OR coalesce(n.token <> d.token, n.token IS NOT NULL)
                 THEN 1 ELSE 0 END,
             registered_at = CASE WHEN n.token IS NULL THEN d.registered_at ELSE p_now END,
             retired_at = NULL, retired_reason = NULL, retired_by = NULL
-        FROM (
-            SELECT n.id, n.token, n.address, n.lost,
-                CASE WHEN n.token IS NULL AND NOT n.lost AND o.flags & 1 <> 0 THEN o.route_id
-                    WHEN n.route <> 0 THEN n.route
-                    WHEN r.environment = n.environment THEN o.route_id
-                    ELSE route_of(r.app_id, r.kind, n.environment, r.bundle) END AS route
-            FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost)
-                AS n (id, environment, route, token, address, lost)
-            JOIN devices o ON o.id = n.id JOIN routes r ON r.id = o.route_id
-        ) n
-        WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost OR n.route <> d.route_id);
+        FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost)
+            AS n (id, environment, route, token, address, lost)
+        WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost
+            OR (d.flags & 1 = 0 AND coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id));
         -- What is the install's shows in the images of all its devices.
         UPDATE devices d SET user_id = i.user_id, tags = i.tags,
             flags = CASE WHEN i.push_enabled THEN d.flags | 2 ELSE d.flags & ~2 END, revision = d.revision + 1
-        FROM unnest(i_old) AS n (id) JOIN installs i ON i.id = n.id
+        FROM unnest(i_written) AS n (id) JOIN installs i ON i.id = n.id
         WHERE d.install = n.id AND d.deleted_at IS NULL AND (d.user_id IS DISTINCT FROM i.user_id
             OR d.tags IS DISTINCT FROM i.tags OR (d.flags & 2 <> 0) <> i.push_enabled);
     END IF;
@@ -207,7 +222,8 @@ END $$;
 
 -- Deletes devices: tombstones stay for the readers of the feed, and an install without devices goes.
 CREATE FUNCTION delete_devices(p_now timestamptz, p_app int, p_ids int[], OUT images device_columns) LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     gone int[];
     homes int[];
@@ -230,7 +246,9 @@ END $$;
 -- Deletes a user; what was his belongs to nobody.
 CREATE FUNCTION delete_user(
     p_now timestamptz, p_app int, p_external text, OUT images user_columns, OUT devices device_columns
-) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     gone int;
     changed int[];

@@ -160,7 +160,8 @@ CREATE FUNCTION accept_notifications(
     t_row int[], t_part int[], t_devices bytea[],
     k_row int[], k_key text[], k_hash bytea[], k_answer bytea[]
 ) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     known int[] := '{}';
 BEGIN
@@ -226,7 +227,9 @@ CREATE FUNCTION settle(
     x_id int[], x_revision int[], x_at timestamptz[], x_reason text[], x_credential int[],
     p_named bigint[], p_finished bigint[],
     OUT refused bigint[], OUT compactable bigint[], OUT retired device_columns
-) LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     seen bigint[];
     owned bigint[];

@@ -78,6 +78,30 @@ async def test_registering_again_changes_nothing_but_when(store, app):
     )
 
 
+async def test_registering_again_with_an_address_writes_no_install(store, app):
+    install = "SELECT xmin::text FROM installs"
+    await register(store, app, registration(1, tags=["a"], user_id="ann", locale="de"))
+    first = await store.database.fetchval(install)
+    await register(store, app, registration(1, tags=["a"], user_id="ann", locale="de"), now=NOW + 60)
+    assert await store.database.fetchval(install) == first
+    assert (await store.devices.get(app.id, 1)).last_seen_at == NOW + 60
+    await register(store, app, registration(1, token=None), now=NOW + 120)
+    assert await store.database.fetchval(install) != first  # nothing else says that it was seen
+    device = await store.devices.get(app.id, 1)
+    assert (device.registered_at, device.last_seen_at) == (NOW + 60, NOW + 120)
+
+
+async def test_sets_are_looked_up_row_by_row(store):
+    # Planned before there are statistics, a scan of the whole table per given row looks cheap.
+    functions = await store.database.fetch(
+        "SELECT proname, proconfig FROM pg_proc WHERE 'enable_hashjoin=off' = ANY (proconfig)"
+    )
+    names = {row["proname"] for row in functions}
+    assert names >= {"register_devices", "users_of", "put_users", "device_images", "changed_users", "settle"}
+    for row in functions:
+        assert {"enable_bitmapscan=off", "enable_material=off", "enable_seqscan=off"} <= {*row["proconfig"]}
+
+
 async def test_absent_fields_stay_and_null_clears(store, app):
     await register(store, app, registration(1, user_id="ann", locale="de", tags=["a"], app_version="1"))
     await register(store, app, registration(1, locale=None, app_version="2"))

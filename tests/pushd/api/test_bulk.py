@@ -84,3 +84,19 @@ async def test_trouble_ends_the_answer_with_its_error():
 
     with pytest.raises(UnavailableError):
         await answers(reader(b'{"external_id":"a"}\n'), full)
+
+
+@pytest.mark.asyncio
+async def test_a_chunk_is_begun_while_the_one_before_is_carried_out():
+    begun, go = [], asyncio.Event()
+
+    async def slow(rows):
+        begun.append(len(rows))
+        if len(begun) == 2:
+            go.set()
+        await asyncio.wait_for(go.wait(), 5)
+        return list(range(len(rows))), {}
+
+    text = b"".join(b'{"external_id":"%d"}\n' % number for number in range(5_010))
+    *_, summary = await answers(reader(text), slow)
+    assert (begun, summary.accepted) == ([5_000, 10], 5_010)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from pushd.model.device import Environment, Kind, Platform, Registration
-from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, address_of, fold
+from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, Folded, address_of
 
 FIELDS = ("user_id", "platform", "tags", "locale", "time_zone", "app_version", "push_enabled", "in_app_consent")
 NAMES = ("user", "platform", "tags", "locale", "time_zone", "app_version", "push_enabled", "in_app_consent")
@@ -39,6 +39,13 @@ stored = st.dictionaries(
     st.sampled_from(["t1", "t2", "t9"]),
     max_size=4,
 )
+
+
+def fold(sequence):
+    folded = Folded()
+    for app_id, registration in sequence:
+        folded.take(app_id, [registration])
+    return folded
 
 
 def key_of(app_id, registration):
