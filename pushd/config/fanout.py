@@ -44,9 +44,9 @@ class FanoutConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retire_breaker_window_s: float = 300.0
     transactional_credit_ratio: float = 0.2
     """Share of `unsettled_rows_max` that bulk rows may not use, and as much that transactional rows may not."""
-    share_of_free: int = 32
-    """An app may hold so many times the credit of its lane that is still free, and an outlet so many times what its
-    app may still take: one alone gets nearly all, several share evenly, and a newcomer always finds some (Choudhury
+    share_of_free: int = 16
+    """Apps with rows to send share a lane's credit evenly. Beside that none may hold more than so many times what is
+    still free: one alone gets nearly all, and a newcomer finds some even where everyone before it hangs (Choudhury
     and Hahne's dynamic thresholds)."""
     probe_rows: int = 32
     """Rows in flight to a gateway that has stopped answering; and what every app may have at least, credit lasting."""

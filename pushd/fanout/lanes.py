@@ -13,6 +13,9 @@ from pushd.config import FanoutConfig
 from pushd.fanout.campaign import Wave
 from pushd.model.device import Environment, GatewayName, Route
 
+OUTLETS = 4
+"""Within an app less need be left for a newcomer: so many times less."""
+
 
 class PoolKey(NamedTuple):
     """What outlets share that share links: what a gateway says of one of them, it says of all."""
@@ -39,17 +42,17 @@ class OutletKey(NamedTuple):
 class Credit:
     """Rows handed to links and not yet committed as settled. Each lane keeps a part of the whole from the other."""
 
-    __slots__ = ("_lane_max", "_lanes", "_whole", "used")
+    __slots__ = ("_lanes", "_whole", "lane_max", "used")
 
     def __init__(self, config: FanoutConfig) -> None:
         self._whole = config.unsettled_rows_max
-        self._lane_max = int(self._whole * (1 - config.transactional_credit_ratio))
+        self.lane_max = int(self._whole * (1 - config.transactional_credit_ratio))
         self._lanes = [0 for _ in Lane]
         self.used = 0
 
     def free(self, lane: Lane) -> int:
         """Rows that a lane may still hand over."""
-        return min(self._lane_max - self._lanes[lane], self._whole - self.used)
+        return min(self.lane_max - self._lanes[lane], self._whole - self.used)
 
     def move(self, lane: Lane, rows: int) -> None:
         """Counts rows that were handed over; below 0, that came back."""
@@ -211,9 +214,15 @@ class Lanes:
     def allowance(self, outlet: Outlet, now: float) -> int:
         """Rows that an outlet may hand over now: by what its app may take, and what of that it may take itself."""
         times, least = self._config.share_of_free, self._config.probe_rows
-        free = self.credit.free(outlet.key.lane)
-        of_app = _threshold(free, outlet.share.in_flight, times, least)
-        own = min(of_app, _threshold(of_app, outlet.in_flight, times, least))
+        lane, share = outlet.key.lane, outlet.share
+        few = max(least, self._config.batch_rows_max // 8)
+        free = self.credit.free(lane)
+        even = max(few, self.credit.lane_max // max(1, len(self._turns[lane])))
+        of_app = min(free, max(_threshold(free, share.in_flight, times, even), least - share.in_flight))
+        whole = share.in_flight + of_app
+        even = max(few, whole // max(1, len(share.line)))
+        own = _threshold(of_app, outlet.in_flight, times * OUTLETS, even)
+        own = min(of_app, max(own, least - outlet.in_flight))
         if outlet.silent(now, self._config.silence_s):
             own = min(own, least - outlet.in_flight)
         return own
@@ -287,7 +296,6 @@ class Lanes:
         self._shares = {whose: share for whose, share in self._shares.items() if whose in alive}
 
 
-def _threshold(free: int, held: int, times: int, least: int) -> int:
-    """How many more one may take who may hold `times` what is left free after that, and `least` where there is some."""
-    more = (times * free - held) // (1 + times)
-    return min(free, max(more, least - held))
+def _threshold(free: int, held: int, times: int, even: int) -> int:
+    """How many more one may take who may hold `times` what is left free after that, and no more than its even share."""
+    return min((times * free - held) // (1 + times), even - held)
