@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from protocols import jwt
+from protocols import fcm, jwt
 from pushd.errors import Fault, InvalidRequestError
-from pushd.model.credential import ApnsToken, Secret
+from pushd.model.credential import ApnsToken, FcmServiceAccount, Secret
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Secret)
@@ -46,8 +46,25 @@ def _apns_token(secret: ApnsToken) -> dict[str, str]:
     return summary
 
 
+def _fcm_service_account(secret: FcmServiceAccount) -> dict[str, str]:
+    try:
+        fcm.check_project_id(secret.project_id)
+    except ValueError as error:
+        raise UnusableError("project_id", str(error)) from None
+    try:
+        jwt.load_rsa(secret.private_key)
+    except ValueError as error:
+        raise UnusableError("private_key", str(error)) from None
+    summary = {"type": "service_account", "project_id": secret.project_id, "client_email": secret.client_email}
+    summary["private_key_id"] = secret.private_key_id
+    if secret.packages:
+        summary["packages"] = ", ".join(secret.packages)
+    return summary
+
+
 _EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
     ApnsToken: _apns_token,
+    FcmServiceAccount: _fcm_service_account,
 }
 """How each sort of secret is proven without asking its gateway; UnusableError names the field."""
 
@@ -60,6 +77,7 @@ def dump(secret: Secret) -> bytes:
 def load(plaintext: bytes) -> Secret:
     """The secret that `dump` wrote; ValueError, without its content, for other bytes."""
     try:
-        return _DECODER.decode(plaintext)
+        secret: Secret = _DECODER.decode(plaintext)
     except msgspec.MsgspecError:
         raise ValueError("not a secret that this version of pushd knows") from None
+    return secret

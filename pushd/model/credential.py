@@ -10,6 +10,8 @@ from msgspec import Meta, Struct
 
 from pushd.model.device import Environment, GatewayName
 
+_Unused = Annotated[str, Meta(max_length=1000)]
+
 
 class CredentialState(StrEnum):
     """Whether a credential is used."""
@@ -63,7 +65,33 @@ class ApnsToken(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.topics
 
 
-Secret = ApnsToken
+class FcmServiceAccount(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="service_account"):
+    """A Google service account that may send with FCM: the key file as Google hands it out, field for field."""
+
+    gateway = GatewayName.FCM
+    shown = ("project_id", "client_email", "private_key_id", "packages")
+
+    project_id: Annotated[str, Meta(max_length=94)]
+    client_email: Annotated[str, Meta(pattern=r"^[!-?A-~]{1,190}@[A-Za-z0-9.-]{1,190}$")]
+    private_key_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    private_key: Annotated[str, Meta(max_length=16_384)]
+    packages: list[str] = []
+    """Packages and bundle ids that this project serves; empty: all of the app's."""
+    client_id: _Unused = ""
+    auth_uri: _Unused = ""
+    token_uri: _Unused = ""
+    auth_provider_x509_cert_url: _Unused = ""
+    client_x509_cert_url: _Unused = ""
+    universe_domain: _Unused = ""
+    """These come with the file and are not used: no address in it is ever connected to."""
+
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The packages that it serves alone."""
+        return self.packages
+
+
+Secret = ApnsToken | FcmServiceAccount
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 
