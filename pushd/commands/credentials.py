@@ -98,6 +98,8 @@ async def delete(context: Context, app_id: int, credential_id: int) -> None:
 async def _put(
     context: Context, app_id: int, credential_id: int | None, environment: Environment, name: str, secret: Secret
 ) -> Credential:
+    known = None if credential_id is None else context.keyring.secret(credential_id)
+    secret = secrets.complete(secret, known)
     summary, plaintext = secrets.examine(secret, "/secret"), secrets.dump(secret)
 
     def seal(made_id: int) -> bytes:

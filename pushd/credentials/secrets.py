@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from protocols import fcm, jwt
+from protocols import fcm, jwt, vapid
+from protocols.apns_certificate import P12Error
+from pushd.credentials import vapid_keys
 from pushd.errors import Fault, InvalidRequestError
-from pushd.model.credential import ApnsToken, FcmServiceAccount, Secret
+from pushd.model.credential import ApnsCertificate, ApnsToken, CertificateSecret, FcmServiceAccount, Secret, VapidKeys
+from pushd.transport.tls import show_identity
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Secret)
@@ -46,6 +51,39 @@ def _apns_token(secret: ApnsToken) -> dict[str, str]:
     return summary
 
 
+def _certificate(secret: CertificateSecret) -> dict[str, str]:
+    try:
+        identity = secret.identity
+        show_identity(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), identity)
+    except P12Error as error:
+        raise UnusableError("password" if error.password else "p12", str(error)) from None
+    except ssl.SSLError:
+        raise UnusableError("p12", "its key or certificate is too weak, or of a kind that TLS does not take") from None
+    return {
+        "type": str(type(secret).__struct_config__.tag),
+        "subject": identity.subject,
+        "topics": ", ".join(identity.topics),
+        "environments": ", ".join(secret.environments),
+        "expires": datetime.fromtimestamp(identity.not_after, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "fingerprint": identity.fingerprint,
+    }
+
+
+def _vapid(secret: VapidKeys) -> dict[str, str]:
+    try:
+        vapid.check_subject(secret.subject)
+    except ValueError as error:
+        raise UnusableError("subject", str(error)) from None
+    fields = {"private_key": secret.private_key}
+    fields |= {f"previous/{number}": text for number, text in enumerate(secret.previous or ())}
+    for field, text in fields.items():
+        try:
+            vapid.load_private(text)
+        except ValueError as error:
+            raise UnusableError(field, str(error)) from None
+    return vapid_keys.summary(secret)
+
+
 def _fcm_service_account(secret: FcmServiceAccount) -> dict[str, str]:
     try:
         fcm.check_project_id(secret.project_id)
@@ -64,9 +102,18 @@ def _fcm_service_account(secret: FcmServiceAccount) -> dict[str, str]:
 
 _EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
     ApnsToken: _apns_token,
+    ApnsCertificate: _certificate,
     FcmServiceAccount: _fcm_service_account,
+    VapidKeys: _vapid,
 }
 """How each sort of secret is proven without asking its gateway; UnusableError names the field."""
+
+
+def complete(secret: Secret, known: Secret | None) -> Secret:
+    """A secret as it is stored, in place of `known`: what was left to us is made, what must be kept is kept."""
+    if isinstance(secret, VapidKeys):
+        return vapid_keys.complete(secret, known if isinstance(known, VapidKeys) else None)
+    return secret
 
 
 def dump(secret: Secret) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
+from protocols.apns_certificate import P12_BYTES_MAX, ApnsIdentity, open_p12
 from pushd.model.device import Environment, GatewayName
 
 _Unused = Annotated[str, Meta(max_length=1000)]
@@ -34,6 +36,16 @@ class GatewaySecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         One that names bundles is chosen before one that does not (A-18).
         """
         return ()
+
+    @property
+    def environments(self) -> Collection[Environment]:
+        """The environments that it can serve."""
+        return tuple(Environment)
+
+    @property
+    def expires_at(self) -> float | None:
+        """UNIX seconds after which its gateway takes it no more; None where it says nothing of that."""
+        return None
 
     def serves(self, bundle: str) -> bool:
         """Whether it may send to installs of this bundle or package."""
@@ -65,6 +77,42 @@ class ApnsToken(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.topics
 
 
+class CertificateSecret(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """A certificate with its private key, as a p12 file in base64 and its password."""
+
+    shown = ()
+
+    p12: Annotated[bytes, Meta(max_length=P12_BYTES_MAX)]
+    password: Annotated[str, Meta(max_length=255)] = ""
+
+    @cached_property
+    def identity(self) -> ApnsIdentity:
+        """What the file holds, opened once; P12Error, a ValueError, where it cannot be."""
+        return open_p12(self.p12, self.password)
+
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The bundle ids that the certificate names (A-21)."""
+        return self.identity.bundles
+
+    @property
+    def environments(self) -> Collection[Environment]:
+        """The environments that the certificate is marked for."""
+        marks = {Environment.PRODUCTION: self.identity.production, Environment.SANDBOX: self.identity.sandbox}
+        return tuple(environment for environment, marked in marks.items() if marked)
+
+    @property
+    def expires_at(self) -> float | None:
+        """The end of the certificate's validity."""
+        return self.identity.not_after
+
+
+class ApnsCertificate(CertificateSecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="apns_certificate"):
+    """An APNs certificate (p12): its topics and environments are read from it."""
+
+    gateway = GatewayName.APNS
+
+
 class FcmServiceAccount(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="service_account"):
     """A Google service account that may send with FCM: the key file as Google hands it out, field for field."""
 
@@ -91,7 +139,21 @@ class FcmServiceAccount(GatewaySecret, frozen=True, kw_only=True, forbid_unknown
         return self.packages
 
 
-Secret = ApnsToken | FcmServiceAccount
+class VapidKeys(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vapid"):
+    """VAPID keys of Web Push: the one that pages subscribe with, and older ones that subscriptions were made with."""
+
+    gateway = GatewayName.WEBPUSH
+    shown = ("subject",)
+
+    subject: Annotated[str, Meta(max_length=255)]
+    """A contact for push services: a mailto: or https: URI."""
+    private_key: Annotated[str, Meta(max_length=4096)] = ""
+    """PEM, or 32 octets in base64url; empty: one is made. Its public key is in the credential's summary."""
+    previous: Annotated[list[Annotated[str, Meta(max_length=4096)]], Meta(max_length=8)] | None = None
+    """Older private keys; absent: those that the credential had until now, its own among them."""
+
+
+Secret = ApnsToken | ApnsCertificate | VapidKeys
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 

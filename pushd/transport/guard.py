@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from pushd.config.webpush import WebPushConfig
+from pushd.errors import ConfigError
 from pushd.transport.resolve import Address, Resolver
 
 URL_CHARS_MAX = 2048
@@ -139,6 +141,19 @@ class Guard:
         self._any_host = any_host
         self._networks = [ipaddress.ip_network(network) for network in networks]
         self._of_apps = {int(app_id): HostRules(patterns) for app_id, patterns in (hosts_of_apps or {}).items()}
+
+    @classmethod
+    def of(cls, config: WebPushConfig) -> Guard:
+        """The guard of Web Push as the operator configured it; ConfigError for a host or network that is none."""
+        try:
+            return cls(
+                (*config.hosts, *config.hosts_added),
+                any_host=config.any_host,
+                networks=config.networks_allowed,
+                hosts_of_apps=config.hosts_of_apps,
+            )
+        except ValueError as error:
+            raise ConfigError(f"webpush: {error}") from error
 
     def names(self, target: Target) -> bool:
         """Whether the operator named this host, so that what it answers may be believed of more than itself."""

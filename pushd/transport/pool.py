@@ -48,7 +48,13 @@ class Pool:
     """Links towards one host with one credential in one lane."""
 
     def __init__(
-        self, label: str, dialer: Dialer, exchange: Callable[[bool], Exchange], links_max: int, config: TransportConfig
+        self,
+        label: str,
+        dialer: Dialer,
+        exchange: Callable[[bool], Exchange],
+        links_max: int,
+        config: TransportConfig,
+        undialled: Callable[[DialError], int] | None = None,
     ) -> None:
         self.label = label
         """For logs and metrics: host, credential id and lane."""
@@ -57,6 +63,8 @@ class Pool:
         self._exchange = exchange
         self._links_max = links_max
         self._config = config
+        self._undialled = undialled
+        """What a failed connect means for the rows that wait: the code with which they go home, 0 to let them wait."""
         self._loop = asyncio.get_running_loop()
         self._links: list[Link] = []
         self._leaving: set[Link] = set()
@@ -89,6 +97,31 @@ class Pool:
         except asyncio.CancelledError:
             self._queue.drop(sending, outcome.NOT_WRITTEN.code)
             raise
+
+    def put(self, load: Load) -> None:
+        """Queues rows of a batch that other pools have rows of too; who made the batch waits for it."""
+        self._queue.put(load, self._loop.time())
+        if self.retired:
+            self._queue.drop_all(outcome.NOT_WRITTEN.code)
+        self._wake()
+
+    def drop(self, sending: Sending) -> None:
+        """Sends the waiting rows of one batch home unprocessed."""
+        self._queue.drop(sending, outcome.NOT_WRITTEN.code)
+
+    def surrender(self) -> list[Load]:
+        """The loads that wait, given up for another way to their host."""
+        return self._queue.take_all()
+
+    @property
+    def failing(self) -> bool:
+        """Whether connects fail and no link serves."""
+        return bool(self._pace.failures) and not any(link.exchange.proven for link in self._links)
+
+    def stalled_s(self) -> float:
+        """For how long nothing moved while rows wait; 0 where none waits."""
+        head = self._queue.head()
+        return 0.0 if head is None else self._loop.time() - max(self._progress_at, head.put_at)
 
     def room(self) -> int:
         """How many rows more keep every link full: twice what they carry at once, less what waits."""
@@ -169,7 +202,7 @@ class Pool:
         if advice >= Advice.BACK_OFF or (advice is Advice.REPLACE and not served):
             self._pace.failed(now)
         if advice is Advice.REFUSED:
-            self._queue.drop_all(link.exchange.refusal or outcome.NOT_WRITTEN.code)
+            self._queue.drop_all(link.refused or link.exchange.refusal or outcome.NOT_WRITTEN.code)
         busy = self._queue.rows or link.outstanding
         if advice is Advice.REPLACE and served and busy and not self.retired and self._may_dial(now):
             self._dial(now)
@@ -273,6 +306,8 @@ class Pool:
             self._pace.failed(self._loop.time())
             CONNECTS.labels(error.kind).inc()
             log.warning("connect_failed", pool=self.label, kind=error.kind, error=str(error))
+            if self._undialled is not None and (code := self._undialled(error)):
+                self._queue.drop_all(code)
             return
         if link.phase is Phase.OPEN and not self.retired:
             self._links.append(link)

@@ -110,6 +110,11 @@ class Queue:
                 kept.append(load)
         self._loads = kept
 
+    def take_all(self) -> list[Load]:
+        """Every load, taken off the queue."""
+        loads, self._loads, self.rows = list(self._loads), deque(), 0
+        return loads
+
     def drop_all(self, code: int) -> None:
         """Gives every waiting row this code and forgets them all."""
         loads, self._loads, self.rows = self._loads, deque(), 0
