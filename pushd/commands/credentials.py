@@ -101,6 +101,7 @@ async def _put(
     known = None if credential_id is None else context.keyring.secret(credential_id)
     secret = secrets.complete(secret, known)
     summary, plaintext = secrets.examine(secret, "/secret"), secrets.dump(secret)
+    _check_place(secret, environment, context.clock.now())
 
     def seal(made_id: int) -> bytes:
         return context.vault.seal(app_id, made_id, plaintext)
@@ -109,6 +110,15 @@ async def _put(
     made = await put(app_id, secret.gateway, environment, name, summary, seal, credential_id=credential_id)
     await _apply(context, app_id)
     return _found(made)
+
+
+def _check_place(secret: Secret, environment: Environment, now: float) -> None:
+    """Nothing, or InvalidRequestError for a secret that cannot serve this environment, or serves none any more."""
+    if environment not in secret.environments:
+        fault = Fault("/environment", f"the secret serves {', '.join(secret.environments)} only")
+        raise InvalidRequestError("The credential is not for this environment", faults=[fault])
+    if secret.expires_at is not None and secret.expires_at <= now:
+        raise InvalidRequestError("The credential has expired", faults=[Fault("/secret", "has expired")])
 
 
 async def _pause(context: Context, app_id: int, credential_id: int) -> Credential:

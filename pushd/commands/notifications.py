@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -10,15 +11,17 @@ from msgspec import Struct
 from pushd.bitset import Devices
 from pushd.commands.audience import TargetErrors, target_errors
 from pushd.commands.context import Context
-from pushd.commands.text import check_text
+from pushd.commands.text import NUL, check_text
 from pushd.content.check import validate
 from pushd.content.kinds import kinds
 from pushd.content.life import expires_at
+from pushd.content.plain import is_plain
 from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
 from pushd.model.app import App
 from pushd.model.device import Kind
 from pushd.model.notification import Send, State
 from pushd.store.notifications import Accept, Accepted, Idempotency
+from pushd.targeting.index import Resolution
 from pushd.telemetry import ACCEPTED
 
 _encode = msgspec.json.Encoder().encode
@@ -41,16 +44,14 @@ class _Told(Struct, frozen=True, omit_defaults=True):
     errors: TargetErrors | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The JSON of a `Sent`, and whether an earlier request with the same Idempotency-Key was answered with it."""
+class Answer(Struct, frozen=True):
+    """The JSON of an answer, and whether an earlier request with the same Idempotency-Key was answered with it."""
 
     body: bytes
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A send that may be accepted: checked, and with its devices found."""
 
     app: App
@@ -58,6 +59,12 @@ class Plan:
     devices: Devices
     kinds: frozenset[Kind]
     errors: TargetErrors | None
+
+    def told(self) -> bytes:
+        """What is told of it beside the id, as JSON."""
+        if self.errors is None:
+            return b'{"targeted":%d}' % len(self.devices)
+        return _encode(_Told(targeted=len(self.devices), errors=self.errors))
 
 
 async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[str, bytes] | None = None) -> Answer:
@@ -74,21 +81,58 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
         raise NotFoundError("There is no such app")
     plan = prepare(context, app, wanted)
     context.fanout.check_room(len(plan.devices), app_id)
-    accepted = await context.whole(_accept(context, plan, Idempotency(*idempotency) if idempotency else None))
+    accept = accept_of(context, plan, Idempotency(*idempotency) if idempotency else None, plan.told())
+    # Carried to its end even when who asked goes away meanwhile: between a commit and its effect nothing is cancelled.
+    accepted = await asyncio.shield(
+        context.store.notifications.acceptor.accept(accept, lambda accepted: release(context, accepted, (plan,)))
+    )
     return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
 
 
-def prepare(context: Context, app: App, wanted: Send) -> Plan:
-    """The send with its devices as of now; InvalidRequestError, UnknownTargetsError."""
-    check_text(wanted)
-    validate(wanted, app.settings, context.keyring.gateways(app.id))
+def prepare(context: Context, app: App, wanted: Send, found: Resolution | None = None) -> Plan:
+    """The send with its devices as of now, unless they were found before; InvalidRequestError, UnknownTargetsError."""
+    text = _encode(wanted)
+    if NUL in text:
+        check_text(wanted)
+    if not is_plain(wanted, text, app.settings):
+        validate(wanted, app.settings, context.keyring.gateways(app.id))
     reach = kinds(wanted.message.push_type)
-    found = context.index.resolve(app.id, wanted.audience, reach)
+    if found is None:
+        found = context.index.resolve(app.id, wanted.audience, reach)
     errors = target_errors(found)
     if errors is not None and found.missing >= found.named and not found.devices:
         told = msgspec.to_builtins(errors)
         raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
-    return Plan(app=app, send=wanted, devices=found.devices, kinds=reach, errors=errors)
+    return Plan(app, wanted, found.devices, reach, errors)
+
+
+def accept_of(context: Context, plan: Plan, key: Idempotency | None, answer: bytes) -> Accept:
+    """The plan as the store takes it, released now."""
+    now = context.clock.now()
+    end = expires_at(plan.send, now)
+    # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
+    wanted = plan.send if end or plan.send.ttl_s is not None else msgspec.structs.replace(plan.send, ttl_s=0)
+    return Accept(
+        app_id=plan.app.id,
+        send=wanted,
+        targeted=plan.devices,
+        node_id=context.node_id,
+        created_at=now,
+        released_at=now,
+        expires_at=float(end) if end else now,
+        kinds=plan.kinds,
+        idempotency=key,
+        answer=answer,
+    )
+
+
+def release(context: Context, accepted: Accepted, plans: Sequence[Plan]) -> None:
+    """Starts what was committed, in the turn in which that is known; a replay starts nothing."""
+    for notification, plan in zip(accepted.notifications, plans, strict=False):
+        ACCEPTED.inc()
+        context.fanout.release(notification, plan.app.settings, plan.devices)
+        if notification.state is State.CANCELLED:
+            context.fanout.cancel(notification.id)
 
 
 async def rename(context: Context, app_id: int, notification_id: int, name: str | None) -> None:
@@ -103,34 +147,11 @@ async def cancel(context: Context, app_id: int, notification_id: int) -> None:
     await context.whole(_cancel(context, app_id, notification_id))
 
 
-async def _accept(context: Context, plan: Plan, key: Idempotency | None) -> Accepted:
-    now = context.clock.now()
-    end = expires_at(plan.send, now)
-    # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
-    wanted = plan.send if end or plan.send.ttl_s is not None else msgspec.structs.replace(plan.send, ttl_s=0)
-    accepted = await context.store.notifications.accept(
-        Accept(
-            app_id=plan.app.id,
-            send=wanted,
-            targeted=plan.devices,
-            node_id=context.node_id,
-            created_at=now,
-            released_at=now,
-            expires_at=float(end) if end else now,
-            kinds=plan.kinds,
-            idempotency=key,
-            answer=_encode(_Told(targeted=len(plan.devices), errors=plan.errors)),
-        )
-    )
-    if accepted.notification is not None:
-        ACCEPTED.inc()
-        context.fanout.release(accepted.notification, plan.app.settings, plan.devices)
-    return accepted
-
-
 async def _cancel(context: Context, app_id: int, notification_id: int) -> None:
     if await context.store.notifications.cancel(app_id, notification_id) is not None:
-        context.fanout.cancel(notification_id)
+        if not context.fanout.cancel(notification_id):
+            # Committed, and not released yet: it is as soon as its commit is known here.
+            context.store.notifications.acceptor.cancel(notification_id)
         return
     stored = await context.store.notifications.get(app_id, notification_id)
     if stored is None:

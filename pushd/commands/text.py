@@ -10,7 +10,8 @@ import msgspec
 from pushd.errors import Fault, InvalidRequestError
 
 _encode = msgspec.json.Encoder().encode
-_NUL = b"\\u0000"
+NUL = b"\\u0000"
+"""How JSON writes the character that PostgreSQL has no text for."""
 
 
 def check_text(value: Any) -> None:
@@ -22,7 +23,7 @@ def check_text(value: Any) -> None:
 def text_faults(value: Any) -> list[Fault]:
     """A fault for every text with a U+0000 in a value that encodes to JSON."""
     raw = _encode(value)
-    if _NUL not in raw:  # nearly always; an escaped backslash before "u0000" is sorted out by the walk
+    if NUL not in raw:  # nearly always; an escaped backslash before "u0000" is sorted out by the walk
         return []
     return [Fault(pointer, "holds the character U+0000") for pointer in _walk(msgspec.json.decode(raw), "")]
 

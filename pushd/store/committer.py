@@ -40,6 +40,8 @@ Resolve = Callable[[Sequence[Item]], Awaitable[Sequence["Result | None"]]]
 """What a group whose COMMIT was lost came to; None for items that are not and will never be there."""
 Abandon = Callable[[Sequence["Result"]], Awaitable[None]]
 """Undoes what was committed for callers that had been told otherwise, or gave up before."""
+Settled = Callable[[Item, "Result | PushdError", bool], None]
+"""Hears what became of an item that was written, and whether its caller was told so, before the caller goes on."""
 
 
 class Committer(Service, Generic[Item, Result]):
@@ -53,6 +55,7 @@ class Committer(Service, Generic[Item, Result]):
         resolve: Resolve[Item, Result] | None = None,
         abandon: Abandon[Result] | None = None,
         lanes: int = 1,
+        settled: Settled[Item, Result] | None = None,
     ) -> None:
         super().__init__()
         self._name = name
@@ -61,7 +64,9 @@ class Committer(Service, Generic[Item, Result]):
         self._resolve = resolve
         self._abandon = abandon
         self._lanes = lanes
-        self._queue: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        self._settled = settled
+        self._queue: deque[tuple[Item, asyncio.Future[Result], float, int]] = deque()
+        self._rows = 0
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -74,21 +79,45 @@ class Committer(Service, Generic[Item, Result]):
         """Ends the lanes; whoever still waits is told to come again."""
         await super().stop()
         while self._queue:
-            _answer(self._queue.popleft()[1], UnavailableError("The daemon stops", retry_after_s=1))
+            _answer(self._pop()[1], UnavailableError("The daemon stops", retry_after_s=1))
 
     @property
     def waiting(self) -> int:
-        """Items that no transaction has taken yet."""
-        return len(self._queue)
+        """Rows that no transaction has taken yet."""
+        return self._rows
 
     async def submit(self, item: Item) -> Result:
         """The item's result, after its commit. UnavailableError when too many wait, or PostgreSQL is in trouble."""
-        if len(self._queue) >= self._config.group_queue_max:
+        return await self.begin(item)
+
+    def begin(self, item: Item, rows: int = 1) -> asyncio.Future[Result]:
+        """What `submit` waits for: who cancels it gives the item up. UnavailableError when too many wait.
+
+        An item of several rows counts as so many, and is never divided.
+        """
+        if self._rows + rows > self._config.group_queue_max:
             raise UnavailableError("Too many writes wait", retry_after_s=self._config.retry_after_s)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future, monotonic() + self._config.write_timeout_s))
+        self._queue.append((item, future, monotonic() + self._config.write_timeout_s, rows))
+        self._rows += rows
         self._wake.set()
-        return await future
+        return future
+
+    def _pop(self) -> tuple[Item, asyncio.Future[Result]]:
+        item, future, _, rows = self._queue.popleft()
+        self._rows -= rows
+        return item, future
+
+    def _take(self) -> Group[Item, Result]:
+        """What the next transaction writes: as many as fit, in order, those that somebody still waits for."""
+        group: list[tuple[Item, asyncio.Future[Result]]] = []
+        room = self._config.group_rows_max
+        while self._queue and (not group or self._queue[0][3] <= room):
+            room -= self._queue[0][3]
+            item, future = self._pop()
+            if not future.done():
+                group.append((item, future))
+        return group
 
     async def _expire(self) -> None:
         """Tells those who waited too long for their turn to come again. Who has had it is answered by its lane."""
@@ -96,7 +125,7 @@ class Committer(Service, Generic[Item, Result]):
             await asyncio.sleep(EXPIRY_INTERVAL_S)
             now = monotonic()
             while self._queue and (self._queue[0][1].done() or self._queue[0][2] < now):
-                late = self._queue.popleft()[1]
+                late = self._pop()[1]
                 _answer(late, UnavailableError("PostgreSQL is too slow now", retry_after_s=self._config.retry_after_s))
 
     async def _run(self) -> None:
@@ -104,8 +133,7 @@ class Committer(Service, Generic[Item, Result]):
             while not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
-            taken = (self._queue.popleft() for _ in range(min(len(self._queue), self._config.group_rows_max)))
-            group = [(item, future) for item, future, _ in taken if not future.done()]
+            group = self._take()
             try:
                 if group:
                     await self._commit(group)
@@ -143,8 +171,11 @@ class Committer(Service, Generic[Item, Result]):
 
     async def _answer_all(self, part: Group[Item, Result], results: Sequence[Result | PushdError]) -> None:
         stray: list[Result] = []
-        for (_, future), result in zip(part, results, strict=True):
-            if not _answer(future, result) and not isinstance(result, PushdError):
+        for (item, future), result in zip(part, results, strict=True):
+            told = _answer(future, result)
+            if self._settled is not None:
+                self._settled(item, result, told)
+            if not told and not isinstance(result, PushdError):
                 stray.append(result)
         if stray and self._abandon is not None:
             log.warning("commits_abandoned", committer=self._name, count=len(stray))

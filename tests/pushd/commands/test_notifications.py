@@ -159,13 +159,16 @@ async def test_one_of_many_at_once_with_one_key_is_sent(world):
 
 async def test_a_send_is_released_though_the_asker_went_away(world):
     await world.register("a")
-    asked = asyncio.create_task(send(world, Broadcast()))
-    while not world.context._running:
-        await asyncio.sleep(0)
-    asked.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asked
-    await world.context.finish(5)
+    async with world.context.store.database.transaction() as blocker:
+        await blocker.execute("LOCK TABLE runs")
+        asked = asyncio.create_task(send(world, Broadcast()))
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    async with asyncio.timeout(5):
+        while not world.fanout.released:
+            await asyncio.sleep(0.01)
     stored, _ = await progress.list_page(world.context, world.app.id, before=2**31, limit=10)
     assert [view.id for view in stored] == [notification.id for notification, _, _ in world.fanout.released]
 
@@ -190,6 +193,44 @@ async def test_cancelling_is_stored_first_and_done_once(world):
     await finish(world, sent.id)
     await notifications.cancel(world.context, world.app.id, sent.id)
     assert (await progress.get(world.context, world.app.id, sent.id)).state is State.CANCELLED
+
+
+async def hold_answers(world, monkeypatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Lets accepts commit, and their answers wait: (set when one is committed, to be set to let it go on)."""
+    write = world.context.store.database.fetch
+    committed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(query, *args, **kwargs):
+        rows = await write(query, *args, **kwargs)
+        if "accept_notifications" in query:
+            committed.set()
+            await go_on.wait()
+        return rows
+
+    monkeypatch.setattr(world.context.store.database, "fetch", slow)
+    return committed, go_on
+
+
+async def test_a_cancel_between_commit_and_release_stops_the_send(world, monkeypatch):
+    await world.register("a")
+    monkeypatch.setattr(world.fanout, "knows_what_runs", True)
+    committed, go_on = await hold_answers(world, monkeypatch)
+    asked = asyncio.create_task(send(world, Broadcast()))
+    await committed.wait()
+    number = await world.context.store.database.fetchval("SELECT max(notification_id) FROM runs")
+    await notifications.cancel(world.context, world.app.id, number)
+    assert world.fanout.released == []
+    go_on.set()
+    sent = await asked
+    assert (sent.id, sent.targeted) == (number, 1)
+    ((notification, _, _),) = world.fanout.released
+    assert notification.state is State.CANCELLED
+    assert world.fanout.cancelled == [number, number]
+    monkeypatch.undo()
+    again = await send(world, Broadcast())
+    assert world.fanout.released[-1][0].state is State.RUNNING
+    assert again.id not in world.fanout.cancelled
+    assert world.context.store.notifications.acceptor._under_way == {}
 
 
 async def test_what_is_done_cannot_be_cancelled(world):

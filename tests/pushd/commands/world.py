@@ -44,6 +44,8 @@ class RecordingFanout:
         self.cancelled: list[int] = []
         self.live: dict[int, tuple[Ledger, dict[tuple[int, int], int]]] = {}
         self.full: PushdError | None = None
+        self.knows_what_runs = False
+        """Whether `cancel` tells of what was never released, as the engine does."""
 
     def check_room(self, rows: int = 1, app_id: int = 0) -> None:
         if self.full is not None:
@@ -54,7 +56,7 @@ class RecordingFanout:
 
     def cancel(self, notification_id: int) -> bool:
         self.cancelled.append(notification_id)
-        return True
+        return not self.knows_what_runs or any(each.id == notification_id for each, _, _ in self.released)
 
     def ledger(self, notification_id: int) -> Ledger | None:
         return self.live[notification_id][0] if notification_id in self.live else None

@@ -1,0 +1,50 @@
+"""Ordinary alerts, which are most sends: known to be fine without asking every rule and rendering every platform."""
+
+from __future__ import annotations
+
+import re
+
+from pushd.model.app import Settings
+from pushd.model.message import PushType, Sound
+from pushd.model.notification import Send
+
+PLAIN_BYTES_MAX = 1_000
+"""Of a send's JSON and the app's title: three times that, as escaped text within text, fits every platform's limit."""
+PLAIN_DEPTH_MAX = 64
+TITLE_WEIGHT = 4
+"""Bytes that a character of the app's title takes at most."""
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
+    """Whether a send breaks no rule and fits every platform for certain; `text` is its JSON. False says nothing."""
+    message = send.message
+    return (
+        len(text) + TITLE_WEIGHT * len(settings.default_title or "") <= PLAIN_BYTES_MAX
+        and message.push_type is PushType.ALERT
+        and (message.title is not None or message.body is not None)
+        and send.collapse_id is None
+        and not _has_parts_with_rules(send)
+        # What devices' JSON parsers could not hold can only be in free-form data.
+        and (
+            message.data is None
+            or (text.count(b"{") + text.count(b"[") <= PLAIN_DEPTH_MAX and not _LONG_NUMBER.search(text))
+        )
+    )
+
+
+def _has_parts_with_rules(send: Send) -> bool:
+    message = send.message
+    return bool(
+        message.url is not None
+        or message.icon is not None
+        or message.image is not None
+        or message.media
+        or message.buttons
+        or message.badge_increment is not None
+        or message.android is not None
+        or message.live_activity is not None
+        or message.overrides
+        or type(message.sound) is Sound
+    )

@@ -1,0 +1,352 @@
+"""Accepting: sends and arrays of sends written in groups, each with its targets and its caller's key, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pushd.bitset import Devices
+from pushd.config import StoreConfig
+from pushd.errors import IdempotencyMismatchError, PushdError, UnavailableError
+from pushd.model.device import Kind
+from pushd.model.notification import Delivery, Notification, Send, State
+from pushd.service import Service
+from pushd.store.committer import Committer
+from pushd.store.database import Database
+
+INLINE_TARGETS_MAX = 64
+"""Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
+RESERVED_IDS_MAX = 256
+"""Ids taken from the sequence ahead of need, so that most groups need not ask for theirs."""
+
+_ACCEPT = """
+SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20, $21, $22)
+"""
+_IDS = "SELECT nextval('notification_ids') FROM generate_series(1, $1)"
+_KNOWN = "SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)"
+# The key is the caller's again, and nothing will send what nobody was promised.
+_FORGET = """
+WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
+    runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1)),
+    keys_gone AS (DELETE FROM idempotency WHERE notification_id = ANY($1))
+DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2)
+"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Idempotency(Struct, frozen=True):
+    """A caller's key, and SHA-256 of the request that it came with."""
+
+    key: str
+    body_hash: bytes
+
+
+class Accept(Struct, frozen=True, kw_only=True):
+    """A send to be kept, with the devices that it resolved to."""
+
+    app_id: int
+    send: Send
+    targeted: Devices
+    node_id: int
+    """Of the node that accepts it and will send it."""
+    created_at: float
+    released_at: float
+    expires_at: float | None = None
+    kinds: frozenset[Kind] = frozenset()
+    """Kinds of address that it was resolved for; they follow from the message, so they are not stored."""
+    idempotency: Idempotency | None = None
+    answer: bytes = b""
+    """What a repetition of the request is told, beside the id."""
+
+
+class Accepted(Struct, frozen=True):
+    """A request that is kept from now on; or one that the same key brought before."""
+
+    id: int
+    """Of the notification; of an array, the first one's."""
+    replayed: bool
+    answer: bytes
+    notifications: Sequence[Notification]
+    """As the fan-out takes them; none when replayed. CANCELLED: it was cancelled before its commit was known here."""
+
+    @property
+    def notification(self) -> Notification | None:
+        """The notification of a single send; None when replayed."""
+        return self.notifications[0] if self.notifications else None
+
+
+Then = Callable[[Accepted], None]
+"""Called once a request is committed and promised, in the same turn of the event loop."""
+
+
+class Acceptor(Service):
+    """Writes what is accepted, in groups."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+        self._config: StoreConfig = database.config
+        self._epochs: dict[int, int] = {}
+        self._reserved: list[int] = []
+        self._under_way: dict[int, _Item] = {}
+        self._committer: Committer[_Item, Accepted] = Committer(
+            "accepts", database.config, self._write, self._resolve, self._abandon, lanes=2, settled=self._settled
+        )
+
+    async def start(self) -> None:
+        """Begins to accept."""
+        self._committer.fatal = self.fatal
+        await self._committer.start()
+
+    async def stop(self) -> None:
+        """Accepts nothing more."""
+        await self._committer.stop()
+        await super().stop()
+
+    def accept(self, accept: Accept, then: Then | None = None) -> asyncio.Future[Accepted]:
+        """The accepted send, committed with its targets: it survives any crash from there.
+
+        Who cancels the future gives the send up. IdempotencyMismatchError when the key came with another request;
+        UnavailableError when it is not kept.
+        """
+        return self._committer.begin(_Item([accept], accept.idempotency, accept.answer, then))
+
+    def accept_array(
+        self, accepts: Sequence[Accept], ids: Sequence[int], key: Idempotency | None, answer: bytes, then: Then
+    ) -> asyncio.Future[Accepted]:
+        """The same for several sends of one request: all in one transaction, or none.
+
+        `ids` are theirs, from `reserve`, and stand in `answer`, what a repetition of the request is told.
+        """
+        item = _Item(accepts, key, answer, then)
+        item.ids = list(ids)
+        return self._committer.begin(item, len(accepts))
+
+    async def reserve(self, count: int) -> list[int]:
+        """So many ids of notifications to come, ascending, which nobody else has or will have."""
+        reserved = self._reserved
+        if len(reserved) < count:
+            # A few more than were asked for: the next groups take them without asking.
+            wanted = count + min(RESERVED_IDS_MAX, 2 * count)
+            rows = await self._database.fetch(_IDS, wanted, timeout_s=self._config.write_timeout_s)
+            if len(reserved) < count:
+                reserved[:] = [row[0] for row in rows]  # older ones are left unused: ids ascend in the order of writing
+        taken = reserved[:count]
+        del reserved[:count]
+        return taken
+
+    def cancel(self, notification_id: int) -> None:
+        """Lets a notification whose commit is not known here yet be told of as cancelled; others are not touched."""
+        item = self._under_way.get(notification_id)
+        if item is not None:
+            item.cancelled.add(notification_id)
+
+    async def _write(self, items: Sequence[_Item]) -> Sequence[Accepted | PushdError]:
+        fresh = [item for item in items if not item.ids]
+        if fresh:
+            ids = iter(await self.reserve(sum(len(item.accepts) for item in fresh)))
+            for item in fresh:
+                item.ids = [next(ids) for _ in item.accepts]
+        for item in items:
+            for number in item.ids:
+                self._under_way[number] = item
+        nodes = {item.node_id for item in items}
+        if len(nodes) == 1:
+            return await self._write_for(nodes.pop(), items)
+        results: dict[int, Accepted | PushdError] = {}
+        for node_id in nodes:
+            rows = [row for row, item in enumerate(items) if item.node_id == node_id]
+            results.update(zip(rows, await self._write_for(node_id, [items[row] for row in rows]), strict=True))
+        return [results[row] for row in range(len(items))]
+
+    async def _write_for(self, node_id: int, items: Sequence[_Item]) -> Sequence[Accepted | PushdError]:
+        """Writes a group of one node: keys that repeat within it wait for their first."""
+        firsts: dict[tuple[int, str], int] = {}
+        repeats: dict[int, int] = {}
+        for row, item in enumerate(items):
+            if item.key is not None:
+                earliest = firsts.setdefault((item.app_id, item.key.key), row)
+                if earliest != row:
+                    repeats[row] = earliest
+        fresh = [item for row, item in enumerate(items) if row not in repeats] if repeats else items
+        known = await self._insert(node_id, fresh)
+        if not known and not repeats:
+            return [item.accepted() for item in items]
+        results: dict[int, Accepted | PushdError] = {}
+        for row, item in enumerate(items):
+            if row not in repeats:
+                results[row] = _replay(item, known[id(item)]) if id(item) in known else item.accepted()
+        for row, earliest in repeats.items():
+            results[row] = _repeat(items[row], items[earliest], results[earliest])
+        return [results[row] for row in range(len(items))]
+
+    async def _insert(self, node_id: int, items: Sequence[_Item]) -> dict[int, Any]:
+        """Inserts in one transaction; what the keys stand for that were known before, by `id` of their item."""
+        head = (node_id, await self._epoch(node_id), timedelta(seconds=self._config.idempotency_keep_s))
+        timeout_s = self._config.write_timeout_s
+        keyed = [item for item in items if item.key is not None and len(item.ids) > 1]
+        if not keyed:
+            told = await self._database.fetch(_ACCEPT, *head, *_columns(items), timeout_s=timeout_s)
+            return _by_item(told, items)
+        # An array with a key goes in behind its first row: only where that one's key is new, the others follow.
+        async with self._database.transaction() as connection:
+            heads = [item.part(0, 1) if item in keyed else item for item in items]
+            told = await connection.fetch(_ACCEPT, *head, *_columns(heads), timeout=timeout_s)
+            known = _by_item(told, heads)
+            known = {id(items[at]): known[id(each)] for at, each in enumerate(heads) if id(each) in known}
+            rest = [item.part(1, len(item.ids)) for item in keyed if id(item) not in known]
+            if rest:
+                await connection.fetch(_ACCEPT, *head, *_columns(rest), timeout=timeout_s)
+        return known
+
+    async def _epoch(self, node_id: int) -> int:
+        epoch = self._epochs.get(node_id)
+        if epoch is None:
+            found = await self._database.fetchval("SELECT epoch FROM nodes WHERE id = $1", node_id)
+            if found is None:
+                raise UnavailableError("This node is not registered", retry_after_s=self._config.retry_after_s)
+            epoch = self._epochs[node_id] = int(found)
+        return epoch
+
+    async def _resolve(self, items: Sequence[_Item]) -> Sequence[Accepted | None]:
+        """What is there of a group whose COMMIT may be lost, once nothing of it can be under way any more."""
+        for node_id in {item.node_id for item in items}:
+            raised = await self._database.fetchval("SELECT next_epoch($1)", node_id)
+            if raised is not None:
+                self._epochs[node_id] = raised
+        apps = list({item.app_id for item in items})
+        rows = await self._database.fetch(_KNOWN, apps, [number for item in items for number in item.ids])
+        there = {row["id"] for row in rows}
+        return [item.accepted() if there.issuperset(item.ids) else None for item in items]
+
+    async def _abandon(self, stray: Sequence[Accepted]) -> None:
+        kept = [each for accepted in stray for each in accepted.notifications]
+        await self._database.execute(_FORGET, [each.id for each in kept], list({each.app_id for each in kept}))
+
+    def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
+        for number in item.ids:
+            self._under_way.pop(number, None)
+        if told and item.then is not None and not isinstance(result, PushdError):
+            item.then(result)
+
+
+class _Item:
+    """A request on its way: a send, or an array of them."""
+
+    __slots__ = ("accepts", "answer", "app_id", "cancelled", "ids", "key", "node_id", "then")
+
+    def __init__(self, accepts: Sequence[Accept], key: Idempotency | None, answer: bytes, then: Then | None) -> None:
+        self.accepts = accepts
+        self.app_id, self.node_id = accepts[0].app_id, accepts[0].node_id
+        self.key = key
+        self.answer = answer
+        self.then = then
+        self.ids: list[int] = []
+        self.cancelled: set[int] = set()
+
+    def part(self, start: int, stop: int) -> _Item:
+        """Some of its sends, to be written as if they were all; the first has the key."""
+        part = _Item(self.accepts[start:stop], None if start else self.key, self.answer, None)
+        part.ids = self.ids[start:stop]
+        return part
+
+    def accepted(self) -> Accepted:
+        """The answer when it is committed."""
+        notifications = [
+            Notification(
+                id=number,
+                app_id=accept.app_id,
+                send=accept.send,
+                created_at=_microseconds(accept.created_at),
+                released_at=_microseconds(accept.released_at),
+                expires_at=None if accept.expires_at is None else _microseconds(accept.expires_at),
+                state=State.CANCELLED if number in self.cancelled else State.RUNNING,
+            )
+            for number, accept in zip(self.ids, self.accepts, strict=True)
+        ]
+        return Accepted(self.ids[0], False, self.answer, notifications)
+
+
+def _columns(items: Sequence[_Item]) -> list[Any]:
+    """The arguments of accept_notifications after the first three."""
+    accepts = [accept for item in items for accept in item.accepts]
+    sends = [accept.send for accept in accepts]
+    lows: list[int] = []
+    highs: list[int] = []
+    devices: list[int] = []
+    parts: list[tuple[int, int, bytes]] = []
+    keyed: list[tuple[int, _Item]] = []
+    row = 1
+    for item in items:
+        if item.key is not None:
+            keyed.append((row, item))
+        row += len(item.accepts)
+    targeted = [len(accept.targeted) for accept in accepts]
+    for row, (accept, count) in enumerate(zip(accepts, targeted, strict=True), 1):
+        if count <= INLINE_TARGETS_MAX:
+            lows.append(len(devices) + 1)
+            devices += accept.targeted
+        else:
+            parts += [(row, part, piece.dump()) for part, piece in accept.targeted.parts()]
+            lows.append(0)
+        highs.append(len(devices))
+    return [
+        [number for item in items for number in item.ids],
+        [accept.app_id for accept in accepts],
+        [_microseconds(accept.created_at) for accept in accepts],
+        [_microseconds(accept.released_at) for accept in accepts],
+        [None if accept.expires_at is None else _microseconds(accept.expires_at) for accept in accepts],
+        [send.name for send in sends],
+        [_encode(send).decode() for send in sends],
+        targeted,
+        [send.delivery is Delivery.AT_MOST_ONCE for send in sends],
+        lows,
+        highs,
+        devices,
+        [row for row, _, _ in parts],
+        [part for _, part, _ in parts],
+        [piece for _, _, piece in parts],
+        [row for row, _ in keyed],
+        [item.key.key for _, item in keyed if item.key],
+        [item.key.body_hash for _, item in keyed if item.key],
+        [item.answer for _, item in keyed],
+    ]
+
+
+def _microseconds(moment: float) -> float:
+    """The time as PostgreSQL keeps it: what is answered now is what is read later."""
+    return round(moment, 6)
+
+
+def _by_item(told: Sequence[Any], items: Sequence[_Item]) -> dict[int, Any]:
+    """What known keys stand for, by the `id` of the item whose row they are; rows are numbered from 1."""
+    if not told:
+        return {}
+    owners = [item for item in items for _ in item.accepts]
+    return {id(owners[each["n"] - 1]): each for each in told}
+
+
+def _replay(item: _Item, told: Any) -> Accepted | PushdError:
+    """What a key that is known stands for."""
+    assert item.key is not None
+    if told["body_hash"] != item.key.body_hash:
+        return IdempotencyMismatchError()
+    return Accepted(told["notification_id"], True, told["answer"], ())
+
+
+def _repeat(item: _Item, earlier: _Item, result: Accepted | PushdError) -> Accepted | PushdError:
+    """The answer to a key that came before in the same group."""
+    assert item.key is not None
+    assert earlier.key is not None
+    if isinstance(result, PushdError):
+        return result
+    if item.key.body_hash != earlier.key.body_hash:
+        return IdempotencyMismatchError()
+    return Accepted(result.id, True, result.answer, ())
