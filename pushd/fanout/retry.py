@@ -22,8 +22,8 @@ STEPS = 60
 class Budget:
     """Retries allowed of one pool: a share of its first attempts in a sliding window (G-06).
 
-    After an outage there are many retries and perhaps no first attempts. So what is always allowed grows by every
-    retry that is accepted, which doubles it in every round, and halves when more than the share of them fail.
+    After an outage there are many retries and perhaps no first attempts. So what is always allowed grows: a retry that
+    is accepted earns two more, which doubles them from round to round. When more than the share of them fail it halves.
     """
 
     def __init__(self, config: FanoutConfig) -> None:
@@ -55,7 +55,7 @@ class Budget:
         if failed > config.retry_budget_ratio * (accepted + failed):
             self._floor = max(config.retry_budget_min, self._floor // 2)
         else:
-            self._floor = min(config.retry_budget_max, self._floor + accepted)
+            self._floor = min(config.retry_budget_max, self._floor + 2 * accepted)
 
     def idle(self, now: float) -> bool:
         """Whether nothing was sent within the window: it has nothing to remember."""

@@ -27,11 +27,21 @@ BUNDLE = "com.example.app"
 LIVE = DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED
 
 
-def rows(ids, *, app_id=1, revision=1, flags=LIVE, user_ids=None, route_id=None, bundle=BUNDLE):
+def rows(
+    ids,
+    *,
+    app_id=1,
+    revision=1,
+    flags=LIVE,
+    user_ids=None,
+    route_id=None,
+    bundle=BUNDLE,
+    environment=Environment.PRODUCTION,
+):
     """Images of devices with made-up tokens."""
     ids = np.asarray(ids, np.uint32)
     count = len(ids)
-    route = Route(app_id, Kind.APNS, Environment.PRODUCTION, bundle)
+    route = Route(app_id, Kind.APNS, environment, bundle)
     number = route_id or app_id
     return DeviceRows(
         ids=ids,
@@ -68,10 +78,22 @@ def notification(number, *, app_id=1, audience=None, age_s=0.0, **options):
     )
 
 
+class Clock(SystemClock):
+    """The machine's clocks, set forward by hand."""
+
+    ahead_s = 0.0
+
+    def now(self):
+        return super().now() + self.ahead_s
+
+    def monotonic(self):
+        return super().monotonic() + self.ahead_s
+
+
 class Bench:
     """A fan-out and its neighbours."""
 
-    def __init__(self, **config):
+    def __init__(self, clock=None, **config):
         self.config = msgspec.convert({**QUICK, **config}, FanoutConfig)
         self.index = Index()
         self.gateway = ScriptedGateway()
@@ -84,7 +106,7 @@ class Bench:
             gateways={GatewayName.APNS: self.gateway},
             settlements=self.store,
             node_id=1,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             source=random.Random(1),
         )
         self.failures = []
