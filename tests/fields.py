@@ -66,9 +66,10 @@ SENDS = {"ttl_s": {"ttl_s": 3600}, "ttl_s: 0": {"ttl_s": 0}, "collapse_id": {"co
 
 HEAD = """# What a message becomes
 
-This page is made from the code (`python -m tests.fields`): each line was found by rendering a message with and without the
-field. A path is one of the JSON that the platform gets, `header` a header of the request; behind it stands the value. A
-dash: the field means nothing there, and the platform gets the rest of the message. Beyond this, `overrides.<platform>` is merged over the rendered body key by key.
+This page is made from the code (`python -m tests.fields`): each line was found by rendering a message with and without
+the field. A path is one of the JSON that the platform gets, `header` a header of the request; behind it stands the
+value. A dash: the field means nothing there, and the platform gets the rest of the message. Beyond this,
+`overrides.<platform>` is merged over the rendered body key by key.
 """
 
 
