@@ -340,7 +340,7 @@ def test_g06_retries_stay_within_a_share_of_first_attempts():
 
 @pytest.mark.asyncio
 async def test_g06_the_budget_defers_and_does_not_drop(bench):
-    one = await bench(retry_budget_min=5, retry_budget_window_s=0.2)
+    one = await bench(retry_budget_min=5, retry_budget_max=5, retry_budget_window_s=0.2)
     one.index.apply_devices(rows(range(1, 41)))
     one.gateway.script = once(DOWN.code)
     one.release(notification(1), range(1, 41))
