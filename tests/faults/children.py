@@ -83,10 +83,11 @@ async def put_away(process):
 class Daemon:
     """`pushd serve` that can be killed and started again on the same data directory and port."""
 
-    def __init__(self, data_dir, port, settings, command="serve"):
+    def __init__(self, data_dir, port, settings, command="serve", module=""):
         self.url = f"http://127.0.0.1:{port}"
         self.log = data_dir.with_name(data_dir.name + ".log")
         self.command = command
+        self.module = module or "pushd"
         self.settings = {"store.data_dir": data_dir, "http.port": port, **settings}
         self.process = None
 
@@ -105,7 +106,7 @@ class Daemon:
             *(command or self.command, *arguments),
             log=self.log,
             env=env,
-            module="tests.faults.failpoints" if point else "pushd",
+            module="tests.faults.failpoints" if point else self.module,
             stdout=asyncio.subprocess.DEVNULL,
         )
         if wait:

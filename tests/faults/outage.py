@@ -127,8 +127,7 @@ async def disk_full(here, away_s):
 async def log_disk_full(here, away_s):
     """Not even its log can be written: the server ends, and cannot start until there is room."""
     await here.postgres.hold_log()
-    here.postgres.fill()
-    await here.postgres.need_log_space()
+    await here.postgres.run_out_of_log()
     ahead = await gone(here, away_s)
     here.postgres.make_room()
     await here.postgres.revive()

@@ -14,6 +14,7 @@ from pushd.store.embedded import EmbeddedServer
 from tests.faults.children import family
 
 CALL_S = 10.0
+END_S = 30.0
 TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 BALLAST_BYTES = 1 << 20
 SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB", "restart_after_crash": "on"}
@@ -108,11 +109,21 @@ class PostgreSQL:
     async def let_log_go(self):
         await self._fetch("SELECT pg_drop_replication_slot('away')")
 
-    async def need_log_space(self):
-        """Makes the server ask for files of its log until it gets none: it cannot go on without."""
-        with suppress(*TROUBLE):
-            for _ in range(100):
-                await self._fetch("SELECT pg_switch_wal(), pg_logical_emit_message(false, 'fill', 'one record')")
+    async def run_out_of_log(self):
+        """Fills its disk, and makes the server ask for files of its log until it ends, because it cannot have them.
+
+        Before that it recovers as often as a piece of log is left to recover into.
+        """
+        async with asyncio.timeout(END_S):
+            while self.running:
+                self.fill()
+                with suppress(*TROUBLE):
+                    await self._fetch("SELECT pg_switch_wal(), pg_logical_emit_message(false, 'fill', 'one record')")
+
+    @property
+    def running(self):
+        process = self._server._process
+        return process is not None and process.returncode is None
 
     async def revive(self):
         """Starts it again as a supervisor does, if it ended: a server that cannot write its log does."""
@@ -120,7 +131,7 @@ class PostgreSQL:
             with suppress(*TROUBLE):
                 await self._fetch("SELECT 1")
                 return
-            if self._server._process is None or self._server._process.returncode is not None:
+            if not self.running:
                 await self._server.stop()
                 with suppress(PushdError):
                     await self.start()

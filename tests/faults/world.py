@@ -292,12 +292,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(devices, *, seed=0, external=False, settings=SMALL, disk_mb=0, fast=False, proxied=False, point=""):
+async def world(
+    devices, *, seed=0, external=False, settings=SMALL, disk_mb=0, fast=False, proxied=False, point="", module=""
+):
     """A world with so many devices.
 
     `external`: on a PostgreSQL that is not the daemon's own; `disk_mb`: with a disk of its own. `fast`: nginx is the
     gateway, which checks nothing. `proxied`: every link of the daemon goes through a proxy. `point`: where the daemon's
-    first life ends.
+    first life ends. `module`: what is run in place of `pushd`.
     """
     async with AsyncExitStack() as stack:
         place = stack.enter_context(scratch())
@@ -313,7 +315,7 @@ async def world(devices, *, seed=0, external=False, settings=SMALL, disk_mb=0, f
             stack.push_async_callback(postgres.put_away)
             await postgres.start()
             known["store.dsn"] = postgres.dsn
-        daemon = Daemon(place / "data", free_port(), known)
+        daemon = Daemon(place / "data", free_port(), known, module=module)
         made = World(place, seed, session, gateway, daemon, postgres)
         if proxied:
             await made.put_proxies_between(stack)
