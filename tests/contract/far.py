@@ -33,6 +33,10 @@ class Far(ABC):
     route: Route
     gateway: Gateway
     payload: Rendered
+    dead_since_ms: int | None = 1_700_000_000_000
+    """Since when a dead token is dead, as the vendor's answer says; None: it does not, and the gateway reckons."""
+    provable = True
+    """Whether the vendor can be asked about a credential without a device."""
 
     @abstractmethod
     async def start(self, directory, transport: TransportConfig): ...
