@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from protocols.http2 import frames
 from protocols.http2.decoding import STATUS_200, BlockDecoder
+from protocols.http2.guard import Guard
 from protocols.http2.responses import Responses
 from protocols.http2.runs import DONE, HEADED, OPEN, prefix
 from protocols.http2.windows import ReceiveWindow
@@ -37,11 +38,14 @@ ROWS_WORTH = 16
 """A look at that many rows must settle at least one, or the next look waits."""
 HEADERS_WHOLE = frames.HEADERS << 8 | frames.END_HEADERS | frames.END_STREAM
 HEADERS_OPEN = frames.HEADERS << 8 | frames.END_HEADERS
+HEADERS = frozenset((HEADERS_WHOLE, HEADERS_OPEN))
 DATA_LAST = frames.DATA << 8 | frames.END_STREAM
 RESET = frames.RST_STREAM << 8
 """Type and flags of the frames that can repeat; any other flag is left to the reader."""
 RESET_BYTES = 4
 """RFC 9113 section 6.4."""
+SECONDS = frozenset((frames.DATA, frames.RST_STREAM))
+"""Types that can be the second of a pair."""
 FRAME_HEAD = struct.Struct(">BHHL")
 """Length in two parts, type and flags, stream (RFC 9113 section 4.1)."""
 
@@ -70,12 +74,13 @@ class Pattern(NamedTuple):
 class FastPath:
     """The fast path of one connection."""
 
-    __slots__ = ("_frame_bytes_max", "_receive_window", "_responses", "_rest", "_rest_next")
+    __slots__ = ("_frame_bytes_max", "_guard", "_receive_window", "_responses", "_rest", "_rest_next")
 
-    def __init__(self, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow) -> None:
+    def __init__(self, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow, guard: Guard) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._responses = responses
         self._receive_window = receive_window
+        self._guard = guard
         self._rest = 0
         """Frames to come before a pattern is looked for again: or octets made to disappoint would cost us dearly."""
         self._rest_next = REST_FRAMES_MIN
@@ -99,12 +104,11 @@ class FastPath:
 
     def _settle_repeated(self, data: bytes, at: int) -> int:
         """Takes what repeats from there on; where it stopped."""
-        pattern = _pattern(data, at, self._responses.decoder, forgiving=self._responses.forgiving)
-        if pattern is None or pattern.longest > self._frame_bytes_max:
-            self._rest = REST_FRAMES_MIN
-            return at
-        if not _repeats(data, at, pattern.stride):
-            self._rest, self._rest_next = self._rest_next, min(2 * self._rest_next, REST_FRAMES_MAX)
+        pattern = self._repeating(data, at)
+        if pattern is None and data[at + 3] in SECONDS:  # of a pair whose first frame was taken before
+            at = self._settle_singly(data, at, 1)
+            pattern = self._repeating(data, at)
+        if pattern is None:
             return at
         count = (len(data) - at) // pattern.stride
         streams = _streams(data, at, count, pattern)
@@ -120,6 +124,17 @@ class FastPath:
             self._rest_next = REST_FRAMES_MIN
         return at + rows * pattern.stride
 
+    def _repeating(self, data: bytes, at: int) -> Pattern | None:
+        """What repeats from there on; if nothing does, some frames pass before the next look."""
+        pattern = _pattern(data, at, self._responses.decoder, forgiving=self._guard.forgiving)
+        if pattern is None or pattern.longest > self._frame_bytes_max:
+            self._rest = REST_FRAMES_MIN
+            return None
+        if not _repeats(data, at, pattern.stride):
+            self._rest, self._rest_next = self._rest_next, min(2 * self._rest_next, REST_FRAMES_MAX)
+            return None
+        return pattern
+
     def _settle_singly(self, data: bytes, at: int, frames_max: int) -> int:
         """Takes at most so many common frames of one run, one by one; where it stopped."""
         responses, end = self._responses, len(data)
@@ -130,7 +145,7 @@ class FastPath:
             return at
         states, first, count = run.states, run.first_stream, run.count
         answered: list[int] = []
-        flow = taken = 0
+        flow = taken = fresh = 0
         while taken < frames_max and end - at >= frames.HEADER_BYTES:
             high, low, kind, stream = unpack(data, at)
             length = high << 16 | low
@@ -138,12 +153,17 @@ class FastPath:
             row = (stream - first) >> 1
             if length > longest or stop > end or not stream & 1 or not 0 <= row < count:
                 break
-            if kind == DATA_LAST and states[row] == HEADED:
+            if kind == RESET:
+                if states[row] != DONE or length != RESET_BYTES or not self._guard.turn(len(answered) - fresh):
+                    break
+                fresh = len(answered)
+            elif kind == DATA_LAST and states[row] == HEADED:
                 states[row] = DONE
                 answered.append(row)
                 flow += length
             elif (
-                not length
+                kind not in HEADERS
+                or not length
                 or states[row] != OPEN
                 or not (data[at + 9] == STATUS_200 if stateless else decoder.says_200(data[at + 9 : stop]))
             ):
@@ -151,18 +171,17 @@ class FastPath:
             elif kind == HEADERS_WHOLE:
                 states[row] = DONE
                 answered.append(row)
-            elif kind == HEADERS_OPEN:
-                states[row] = HEADED
             else:
-                break
+                states[row] = HEADED
             taken += 1
             at = stop
-        if taken:
-            self._rest -= taken
-            responses.tally.received.frames += taken
-            self._receive_window.consume(flow)
+        self._rest -= taken
+        responses.tally.received.frames += taken
+        self._receive_window.consume(flow)
         if answered:
             responses.answered(run, answered)
+        if len(answered) > fresh:
+            self._guard.answered(len(answered) - fresh)
         return at
 
 
@@ -172,7 +191,7 @@ def _pattern(data: bytes, at: int, decoder: BlockDecoder, *, forgiving: bool) ->
     stride = frames.HEADER_BYTES + length
     if kind == DATA_LAST:
         return Pattern(stride, length, 0, HEADED, DONE, length, 0)
-    if kind not in (HEADERS_WHOLE, HEADERS_OPEN) or not decoder.says_200(data[at + frames.HEADER_BYTES : at + stride]):
+    if kind not in HEADERS or not decoder.says_200(data[at + frames.HEADER_BYTES : at + stride]):
         return None
     same = 1 if decoder.stateless else length
     second, size, following = _head(data, at + stride)

@@ -50,6 +50,16 @@ class Guard:
             self._nuisances = max(1, self._nuisances - answers * (self._per_answer - 1))
             self._refusals = 0
 
+    def turn(self, answers: int) -> bool:
+        """Counts whole answers, then a nuisance; False, with nothing counted, where that nuisance is one too many."""
+        nuisances = max(0, self._nuisances - answers * self._per_answer) + 1
+        if nuisances > self._max:
+            return False
+        self._nuisances = nuisances
+        if answers:
+            self._refusals = 0
+        return True
+
     def refused(self) -> None:
         """Counts a stream that the peer would not process (T-39)."""
         self._refusals += 1

@@ -55,7 +55,7 @@ class Reader:
         self._guard = guard
         self._windows = windows
         self.receive_window = receive_window
-        self._fast_path = FastPath(settings.frame_bytes_max, responses, receive_window)
+        self._fast_path = FastPath(settings.frame_bytes_max, responses, receive_window, guard)
         self._kept = bytearray()
         self._need = 0
         """Octets that `_kept` must have before it is worth looking at."""

@@ -135,22 +135,16 @@ class Responses:
             self._guard.answered(count)
         return count
 
-    @property
-    def forgiving(self) -> bool:
-        """Whether a RST_STREAM after each answer can go on for ever."""
-        return self._guard.forgiving
-
     def run_of(self, stream: int) -> Run | None:
         """The remembered run of a client's stream id."""
         return self._registry.find(stream)
 
     def answered(self, run: Run, rows: list[int]) -> None:
-        """Counts rows whose state was set to DONE as answered 200."""
+        """Counts rows whose state was set to DONE as answered 200; the guard is told by the caller."""
         column = self.tally.column(run)
         column.rows += rows
         column.statuses += [200] * len(rows)
         self._registry.settled(run, len(rows))
-        self._guard.answered(len(rows))
 
     def reset_by_peer(self, stream: int, code: int) -> None:
         """Takes RST_STREAM for a stream that is not idle; one for an answered row changes nothing (T-08, X-16)."""

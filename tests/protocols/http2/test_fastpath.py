@@ -13,7 +13,7 @@ from protocols.http2 import Connection, ConnectionSettings, ErrorCode, fastpath,
 from protocols.http2.cancels import PING_PREFIX
 from protocols.http2.responses import Responses
 
-from .pair import SIMPLE, Summary, connected, cut_frames, data, encoder, feed, head
+from .pair import SIMPLE, Summary, broken_by, connected, cut_frames, data, encoder, feed, head
 
 
 class NoFastPath:
@@ -51,7 +51,7 @@ def client_with(runs: list[int], *, fast: bool = True, zero: bool = True) -> Con
     """A client with runs of these sizes outstanding from stream 3 on, its peer's table emptied if asked for."""
     client = connected(ConnectionSettings(header_table_size_zero=zero, nuisance_max=10**6), streams=2000)
     client.request_each(SIMPLE, [[b"first"]], b"", "first")
-    client.receive(head(1, b"\x20\x88", last=True))
+    client.receive(head(1, b"\x20\x88" if zero else b"\x88", last=True))
     for size in runs:
         client.request_each(SIMPLE, [[b"x"]] * size, b"", size)
     client.data_to_send()
@@ -79,7 +79,8 @@ def same_both_ways(runs: list[int], octets: bytes, *, zero: bool = True) -> Summ
         summary, sent = feed(client, pieces)
         results.append(comparable(summary, sent))
         open_runs = [(run.first_stream, run.outstanding().tolist()) for run in client._registry.runs]
-        states.append((client.open_streams, client._registry.open, open_runs, client._reader.receive_window._consumed))
+        counters = (client._reader.receive_window._consumed, client._guard._nuisances, client._guard._refusals)
+        states.append((client.open_streams, client._registry.open, open_runs, counters))
     assert results[0] == results[1] == results[2]
     assert states[0] == states[1] == states[2]
     return summary
@@ -116,6 +117,14 @@ def with_body(ids) -> bytes:
 def answered_early(ids) -> bytes:
     """As nginx does, which answers before it has read the body and then wants no more of it."""
     return b"".join(head(s, BLOCK, last=True) + frames.rst_stream(s, 0) for s in ids)
+
+
+def with_block(octets: bytes, fields: bytes) -> bytes:
+    """The same frames with another block in every HEADERS."""
+    return b"".join(
+        frames.frame(kind, flags, stream, fields if kind == frames.HEADERS else payload)
+        for kind, flags, stream, payload in cut_frames(octets)
+    )
 
 
 SHAPES = [whole, in_turn, in_two_runs, with_body, answered_early]
@@ -224,6 +233,72 @@ def test_without_stateless_blocks_only_data_goes_in_bulk(counting):
     assert len(summary.statuses) == 300
     assert counting.rows > 250
     same_both_ways([300], in_two_runs(streams(300)), zero=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [1, 22, 90])
+def test_a_peer_that_keeps_its_table_is_settled_in_bulk_once_its_block_is_known(shape, size, counting):
+    # A date with indexing, then what says the same by index.
+    first = head(3, b"\x88\x61" + bytes((size,)) + b"d" * size, last=True)
+    octets = with_block(shape(range(5, 605, 2)), b"\x88\xbe")
+    summary = same_both_ways([301], first + octets, zero=False)
+    assert summary.statuses == dict.fromkeys(streams(301), 200)
+    assert counting.rows >= 280
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_octets_mean_another_thing_once_the_table_changed(shape):
+    octets = head(3, b"\x48\x03200", last=True) + with_block(shape(range(5, 105, 2)), b"\xbe")
+    octets += head(105, b"\x48\x03410", last=True) + with_block(shape(range(107, 207, 2)), b"\xbe")
+    summary = same_both_ways([102], octets, zero=False)
+    assert summary.statuses == {s: 200 if s < 105 else 410 for s in streams(102)}
+
+
+@pytest.mark.parametrize("update", [b"\x20", b"\x20\x3f\xe1\x1f"])
+def test_an_emptied_table_takes_what_was_known_with_it(update):
+    octets = head(3, b"\x48\x03200", last=True) + b"".join(head(s, b"\xbe", last=True) for s in range(5, 105, 2))
+    octets += head(105, update + b"\x88", last=True) + head(107, b"\xbe", last=True)
+    summary = same_both_ways([60], octets, zero=False)
+    assert summary.statuses == dict.fromkeys(range(3, 107, 2), 200)
+    assert summary.error == ErrorCode.COMPRESSION_ERROR
+
+
+def test_a_block_known_from_before_the_acknowledgement_must_still_shrink_the_table():
+    client = connected(ConnectionSettings(header_table_size_zero=True), ack=False)
+    client.request_each(SIMPLE, [[b"x"]] * 3, b"", None)
+    client.receive(head(1, b"\x88", last=True) + head(3, b"\x88", last=True))
+    acknowledgement = frames.frame(frames.SETTINGS, frames.ACK, 0)
+    assert broken_by(client, acknowledgement + head(5, b"\x88", last=True)) == ErrorCode.COMPRESSION_ERROR
+
+
+def test_a_block_that_says_a_length_is_held_to_it_where_the_peer_keeps_its_table():
+    length = b"\x88\x0f\x0d\x01"
+    octets = b"".join(head(s, length + b"2") + data(s, b"{}", last=True) for s in streams(60))
+    octets += head(123, length + b"2") + data(123, b"{", last=True)
+    octets += head(125, length + b"0") + data(125, b"", last=True)
+    summary = same_both_ways([70], octets, zero=False)
+    assert summary.statuses == dict.fromkeys([*streams(60), 125], 200)
+    assert summary.resets == {123: ErrorCode.PROTOCOL_ERROR}
+
+
+@pytest.mark.parametrize(("per_answer", "nuisances"), [(16, 50), (2, 1), (1, 1), (0, 499), (0, 50)])
+def test_t32_resets_behind_answers_count_as_by_turns(per_answer, nuisances):
+    found = []
+    for fast in (True, False):
+        given = ConnectionSettings(nuisance_max=nuisances, nuisance_per_answer=per_answer)
+        client = connected(given, streams=2000, window=0)
+        client.request_each(SIMPLE, [[b"first"]], b"", "first")
+        client.receive(head(1, b"\x20\x88", last=True))
+        client.request_each(SIMPLE, [[b"x"]] * 500, b"", None)
+        client.data_to_send()
+        if not fast:
+            client._reader._fast_path = NoFastPath()
+        summary, _ = feed(client, [answered_early(streams(500))])
+        found.append((summary.statuses, summary.error, client._guard._nuisances))
+    assert found[0] == found[1]
+    broken = per_answer == 0
+    assert found[0][1] == (ErrorCode.ENHANCE_YOUR_CALM if broken else None)
+    assert len(found[0][0]) == (nuisances + 1 if broken else 500)
 
 
 def test_an_unfinished_upload_leaves_all_to_the_reader(counting):
