@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from pushd.api.operation import Listing, Operation, Page, Reply
 from pushd.api.request import Request
-from pushd.commands import notifications, progress
+from pushd.commands import arrays, notifications, progress
+from pushd.commands.arrays import SENDS_MAX
+from pushd.commands.audience import TargetErrors
 from pushd.commands.context import Context
 from pushd.commands.notifications import Sent
 from pushd.commands.progress import OutcomeDevice, OutcomeName
-from pushd.errors import ConflictError, IdempotencyMismatchError, UnknownTargetsError
+from pushd.errors import (
+    ConflictError,
+    IdempotencyMismatchError,
+    InvalidRequestError,
+    PushdError,
+    UnknownTargetsError,
+)
 from pushd.model.device import ID_MAX
 from pushd.model.notification import NotificationView, Send
+from pushd.web import problem
 from pushd.web.caller import Caller
+from pushd.web.decode import JsonBody
+from pushd.web.problem import Problem
 
 NotificationId = Annotated[int, Meta(ge=1, le=ID_MAX)]
 
@@ -45,6 +57,69 @@ class Rename(Struct, frozen=True, forbid_unknown_fields=True):
 async def send(context: Context, caller: Caller, request: Request[Send, None]) -> Reply[bytes]:
     """POST /notifications."""
     answer = await notifications.send(context, caller.app, request.body, request.idempotency())
+    return Reply(answer.body, headers={"Idempotency-Replayed": "true"} if answer.replayed else {})
+
+
+class SendArray(Struct, frozen=True, forbid_unknown_fields=True):
+    """Several sends by one request."""
+
+    notifications: Annotated[list[Send], Meta(max_length=SENDS_MAX)]
+
+
+class _LooseArray(Struct, frozen=True, forbid_unknown_fields=True):
+    """The same, each send for itself."""
+
+    notifications: Annotated[list[msgspec.Raw], Meta(max_length=SENDS_MAX)]
+
+
+class ArrayResult(Struct, frozen=True, omit_defaults=True):
+    """What became of one send: `id` and the rest of what a send is answered, or the `problem` that refused it."""
+
+    id: int | None = None
+    targeted: int | None = None
+    """Devices that it goes to."""
+    errors: TargetErrors | None = None
+    """Named targets that it cannot go to; absent when all can be reached."""
+    problem: Problem | None = None
+
+
+class SentArray(Struct, frozen=True):
+    """The answer to several sends: those that were accepted are kept through any crash from now on."""
+
+    accepted: int
+    """How many were; the others were refused, each with its problem."""
+    results: list[ArrayResult]
+    """One for each send, in their order."""
+
+
+_array: JsonBody[SendArray] = JsonBody(SendArray)
+_loose_array: JsonBody[_LooseArray] = JsonBody(_LooseArray)
+_send: JsonBody[Send] = JsonBody(Send)
+
+
+def parse_array(raw: bytes) -> list[Send | PushdError]:
+    """The sends of an array, an error in the place of each that is none; InvalidRequestError where it is no array."""
+    try:
+        return [*_array.decode(raw).notifications]
+    except InvalidRequestError as error:
+        found: list[Send | PushdError] = []
+        for one in _loose_array.decode_line(raw).notifications:
+            try:
+                found.append(_send.decode(bytes(one)))
+            except InvalidRequestError as own:
+                found.append(own)
+        if not any(isinstance(one, PushdError) for one in found):
+            raise error from None  # it is the array itself that is wrong
+        return found
+
+
+async def send_array(context: Context, caller: Caller, request: Request[list[Send | PushdError], None]) -> Reply[bytes]:
+    """POST /notifications/batch."""
+
+    def describe(error: PushdError) -> bytes:
+        return problem.encode(error, request.id)
+
+    answer = await arrays.send_array(context, caller.app, request.body, describe, request.idempotency())
     return Reply(answer.body, headers={"Idempotency-Replayed": "true"} if answer.replayed else {})
 
 
@@ -106,6 +181,29 @@ OPERATIONS = (
             "audience": {"type": "tags", "any": ["news"]},
             "message": {"title": "Harvest", "body": "The first apples are in", "data": {"orchard": 7}},
             "ttl_s": 3600,
+        },
+    ),
+    Operation(
+        name="sendArray",
+        method="POST",
+        path="/notifications/batch",
+        tag="notifications",
+        summary="Sends up to 1,000 messages, each to its own audience",
+        description="Each has its own result, in order: what a send is answered, or the `problem` that refused it, "
+        "with pointers under its index. Those that are accepted are committed together. When none can be sent, the "
+        "whole is an error. An `Idempotency-Key` covers the array.",
+        handler=send_array,
+        body=SendArray,
+        parse=parse_array,
+        answer=SentArray,
+        statuses=(202,),
+        errors=(IdempotencyMismatchError,),
+        idempotent=True,
+        example={
+            "notifications": [
+                {"audience": {"type": "users", "ids": ["ada"]}, "message": {"body": "Your code is 4711"}, "ttl_s": 300},
+                {"audience": {"type": "users", "ids": ["bob"]}, "message": {"body": "Your code is 1174"}, "ttl_s": 300},
+            ]
         },
     ),
     Operation(

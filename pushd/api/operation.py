@@ -123,6 +123,8 @@ class Operation:
     """Path and query parameters; None: there are none."""
     body: Any = None
     """Type of the JSON body; None: there is no body."""
+    parse: Callable[[bytes], Any] | None = None
+    """Reads the body in place of the strict decoder of its type, where parts of it are refused one by one."""
     body_lines: Any = None
     """Type of each line of an NDJSON body, read by the handler from `request.lines()`."""
     answer: Any = None

@@ -131,13 +131,13 @@ def _body(operation: Operation, config: HttpConfig) -> Callable[[Incoming], Awai
 
         return lines
 
-    decoder: JsonBody[Any] | None = None if operation.body is None else JsonBody(operation.body)
+    decode = operation.parse or (None if operation.body is None else JsonBody[Any](operation.body).decode)
 
     async def whole(incoming: Incoming) -> tuple[bytes, Any, None]:
-        if decoder is None:
+        if decode is None:
             return b"", None, None
         raw = await incoming.body(types=_JSON_TYPES, bytes_max=config.body_bytes_max, timeout_s=config.body_timeout_s)
-        return raw, decoder.decode(raw), None
+        return raw, decode(raw), None
 
     return whole
 

@@ -28,14 +28,15 @@ def check(registrations: Sequence[Registration]) -> tuple[list[Registration], di
     checked = [*registrations]
     bad: dict[int, list[Fault]] = {}
     foul = bool(text_faults(checked))
+    faults: list[Fault] = []
     for row, registration in enumerate(checked):
-        faults: list[Fault] = []
         token = _token(registration, faults)
         _attributes(registration, faults)
         if foul:
             faults += text_faults(registration)
         if faults:
             bad[row] = faults
+            faults = []
         elif token != registration.token:
             checked[row] = msgspec.structs.replace(registration, token=token)
     return checked, bad

@@ -282,3 +282,102 @@ async def test_retirements_are_counted_and_taken_back(call):
     assert (await call("GET", "/retirements?since=x")).pointers == ["since"]
     for method, path in (("GET", "/retirements"), ("POST", "/retirements/revive")):
         assert (await call(method, path, key="device")).status == 403
+
+
+def to_user(name, **message):
+    return {"audience": {"type": "users", "ids": [name]}, "message": {"title": "Code", **message}}
+
+
+async def send_array(call, notifications, **headers):
+    return await call("POST", "/notifications/batch", json={"notifications": notifications}, headers=headers)
+
+
+async def test_each_send_of_an_array_has_its_result_in_order(call):
+    devices = [await call.world.register(f"array-{at}", user_id=f"array-{at}") for at in range(3)]
+    before = len(call.world.fanout.released)
+    answer = await send_array(
+        call,
+        [
+            to_user("array-0", body="first"),
+            to_user("nobody"),
+            to_user("array-1", badge=1, badge_increment=1),
+            to_user("array-1") | {"colour": 1},
+            to_user("array-2"),
+            to_user("array-0", body="again"),
+        ],
+    )
+    assert answer.status == 202, answer.body
+    assert answer.body["accepted"] == 3
+    results = answer.body["results"]
+    assert ["id" in each for each in results] == [True, False, False, False, True, True]
+    assert [each["targeted"] for each in results if "id" in each] == [1, 1, 1]
+    problems = [each["problem"] for each in results if "problem" in each]
+    assert [each["code"] for each in problems] == ["unknown_targets", "invalid_request", "invalid_request"]
+    assert [each["errors"][0]["pointer"] for each in problems] == [
+        "/notifications/1",
+        "/notifications/2/message/badge_increment",
+        "/notifications/3/colour",
+    ]
+    released = call.world.fanout.released[before:]
+    assert [each.id for each, _, _ in released] == [each["id"] for each in results if "id" in each]
+    assert [list(targeted) for _, _, targeted in released] == [[devices[at].id] for at in (0, 2, 0)]
+    assert [each.send.message.body for each, _, _ in released] == ["first", None, "again"]
+    for each in results:
+        if "id" in each:
+            shown = await call("GET", f"/notifications/{each['id']}")
+            assert (shown.status, shown.body["counts"]["targeted"]) == (200, 1)
+
+
+async def test_an_array_of_which_nothing_can_be_sent_is_an_error(call):
+    answer = await send_array(call, [to_user("nobody"), {"message": {}}, to_user("none")])
+    assert answer.status == 400
+    assert answer.pointers == ["/notifications/0", "/notifications/1/audience", "/notifications/2"]
+    assert (await send_array(call, [])).pointers == ["/notifications"]
+    assert (await call("POST", "/notifications/batch", json={})).pointers == ["/notifications"]
+    assert (await call("POST", "/notifications/batch", json=[])).status == 400
+    twice = await call(
+        "POST",
+        "/notifications/batch",
+        data=b'{"notifications": [], "notifications": []}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert twice.pointers == ["/notifications"]
+    assert "twice" in twice.body["errors"][0]["detail"]
+
+
+async def test_an_array_has_a_thousand_sends_at_most(call):
+    await call.world.register("thousand", user_id="thousand")
+    whole = await send_array(call, [to_user("thousand", body=str(at)) for at in range(1000)])
+    assert whole.status == 202
+    ids = [each["id"] for each in whole.body["results"]]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 1000
+    more = await send_array(call, [to_user("thousand")] * 1001)
+    assert (more.status, more.pointers) == (400, ["/notifications"])
+
+
+async def test_a_key_covers_an_array(call):
+    await call.world.register("keyed", user_id="keyed")
+    before = len(call.world.fanout.released)
+    sends = [to_user("keyed", body="1"), to_user("nobody"), to_user("keyed", body="2")]
+    answers = await asyncio.gather(*(send_array(call, sends, **{"Idempotency-Key": "array"}) for _ in range(5)))
+    answers.append(await send_array(call, sends, **{"Idempotency-Key": "array"}))
+    assert {answer.status for answer in answers} == {202}
+    assert all(answer.body == answers[0].body for answer in answers)
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers].count("true") == 5
+    assert len(call.world.fanout.released) == before + 2
+    listed = await call("GET", "/notifications", params={"limit": "4"})
+    assert sum(each["audience"] == {"type": "users", "ids": ["keyed"]} for each in listed.body["items"]) == 2
+    other = await send_array(call, sends[:1], **{"Idempotency-Key": "array"})
+    assert (other.status, other.body["code"]) == (422, "idempotency_mismatch")
+    single = await call("POST", "/notifications", json=sends[0], headers={"Idempotency-Key": "array"})
+    assert single.status == 422
+
+
+async def test_a_full_fan_out_says_when_to_bring_an_array_again(call, monkeypatch):
+    await call.world.register("full", user_id="full")
+    monkeypatch.setattr(call.world.fanout, "full", UnavailableError("the fan-out is full", retry_after_s=7.2))
+    answer = await send_array(call, [to_user("full")] * 3)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "8")
+    single = await call("POST", "/notifications", json=to_user("full"))
+    assert (single.status, single.headers["Retry-After"]) == (503, "8")

@@ -191,3 +191,66 @@ def test_messages_of_msgspec_are_understood_whatever_the_field():
         with pytest.raises(InvalidRequestError) as caught:
             JsonBody(Odd).decode(raw)
         assert caught.value.faults[0].pointer == pointer
+
+
+class Pairs(list):
+    """Members of an object, repeats and all."""
+
+
+OBJECTS = "ab:"
+MEMBERS = st.recursive(
+    st.integers(0, 9) | st.text(':\\"ab', max_size=4) | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.lists(st.tuples(st.sampled_from(OBJECTS), inner), max_size=3).map(Pairs)
+    ),
+    max_leaves=8,
+)
+
+
+def written(value, rng) -> str:
+    if isinstance(value, Pairs):
+        gap = rng.choice(["", " "])
+        return "{" + ",".join(f"{json.dumps(key)}{gap}:{written(inner, rng)}" for key, inner in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(written(inner, rng) for inner in value) + "]"
+    return json.dumps(value) if not isinstance(value, str) else rng.choice([json.dumps(value), spelt(value)])
+
+
+def spelt(text: str) -> str:
+    return '"' + "".join(f"\\u{ord(char):04x}" for char in text) + '"'
+
+
+def repeats(value) -> bool:
+    if isinstance(value, Pairs):
+        keys = [key for key, _ in value]
+        return len({*keys}) < len(keys) or any(repeats(inner) for _, inner in value)
+    return isinstance(value, list) and any(repeats(inner) for inner in value)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab:"), MEMBERS), max_size=4).map(Pairs), st.randoms(use_true_random=False))
+def test_a_repeat_is_found_however_it_is_written(data, rng):
+    raw = send(message=f'{{"title": "t", "data": {written(data, rng)}}}')
+    if repeats(data):
+        with pytest.raises(InvalidRequestError) as error:
+            BODY.decode(raw)
+        assert error.value.faults[0].detail == "is there twice"
+    else:
+        assert BODY.decode(raw).message.title == "t"
+
+
+def test_repeats_are_looked_for_by_a_second_parse_only_where_they_can_be(monkeypatch):
+    searched = []
+    monkeypatch.setattr(decode, "_check_repeats", searched.append)
+    BODY.decode(send(message='{"title": "12:30", "data": {"a": [{"b": ":"}]}}'))
+    assert searched == []
+    for message in ('{"title": "a", "title": "b"}', '{"title": "\\u0061"}', '{"title": "a", "body": null}'):
+        BODY.decode(send(message=message))
+    assert len(searched) == 3
+    JsonBody(Loud).decode(b"{}")
+    assert len(searched) == 4
+
+
+class Loud(Struct):
+    """Encodes what it was not given."""
+
+    volume: int = 3

@@ -1,0 +1,115 @@
+"""Arrays of sends: many notifications by one request, each accepted or refused by itself, committed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pushd.commands.context import Context
+from pushd.commands.notifications import Answer, Plan, accept_of, prepare, release
+from pushd.content.kinds import kinds
+from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
+from pushd.model.app import App
+from pushd.model.notification import Send
+from pushd.store.notifications import Idempotency
+from pushd.targeting.index import Resolution
+
+SENDS_MAX = 1_000
+"""Sends of one array."""
+SLICE = 100
+"""Sends that are prepared before others get their turn."""
+
+_encode = msgspec.json.Encoder().encode
+
+Describe = Callable[[PushdError], bytes]
+"""An error as the JSON that stands in the place of a result."""
+
+
+async def send_array(
+    context: Context,
+    app_id: int,
+    wanted: Sequence[Send | PushdError],
+    describe: Describe,
+    idempotency: tuple[str, bytes] | None = None,
+) -> Answer:
+    """The answer to an array once it is committed: a result for each send, in order; sending starts at once.
+
+    What cannot be sent (or could not be read: an error in its place) is refused by itself; when nothing is left,
+    InvalidRequestError with all of it. One key covers the array. IdempotencyMismatchError, UnavailableError.
+    """
+    if idempotency is not None and (told := await context.store.idempotency.find(app_id, *idempotency)) is not None:
+        return Answer(told.answer, True)
+    app = await context.store.apps.get(app_id)
+    if app is None:
+        raise NotFoundError("There is no such app")
+    plans = await _plans(context, app, wanted)
+    accepted = [plan for plan in plans if isinstance(plan, Plan)]
+    if not accepted:
+        raise _nothing_left([plan for plan in plans if isinstance(plan, PushdError)])
+    context.fanout.check_room(sum(len(plan.devices) for plan in accepted))
+    acceptor = context.store.notifications.acceptor
+    ids = await acceptor.reserve(len(accepted))
+    body = _results(plans, ids, describe)
+    told_again = await asyncio.shield(
+        acceptor.accept_array(
+            [accept_of(context, plan, None, b"") for plan in accepted],
+            ids,
+            Idempotency(*idempotency) if idempotency else None,
+            body,
+            lambda committed: release(context, committed, accepted),
+        )
+    )
+    return Answer(told_again.answer, told_again.replayed)
+
+
+async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]) -> list[Plan | PushdError]:
+    """A plan or an error for each; each audience that repeats is resolved once."""
+    plans: list[Plan | PushdError] = []
+    found: dict[bytes, Resolution] = {}
+    version = context.index.version
+    for at, each in enumerate(wanted):
+        if at and not at % SLICE:
+            await asyncio.sleep(0)
+            if context.index.version != version:
+                found, version = {}, context.index.version
+        if isinstance(each, PushdError):
+            plans.append(_placed(each, at))
+            continue
+        try:
+            key = _encode((each.message.push_type, each.audience))
+            known = found.get(key)
+            if known is None:
+                known = found[key] = context.index.resolve(app.id, each.audience, kinds(each.message.push_type))
+            plans.append(prepare(context, app, each, known))
+        except PushdError as error:
+            plans.append(_placed(error, at))
+    return plans
+
+
+def _placed(error: PushdError, at: int) -> PushdError:
+    """The error with its faults under the index of its send."""
+    faults = error.faults or (Fault("", error.detail),)
+    error.faults = tuple(Fault(f"/notifications/{at}{fault.pointer}", fault.detail) for fault in faults)
+    return error
+
+
+def _results(plans: Sequence[Plan | PushdError], ids: Sequence[int], describe: Describe) -> bytes:
+    """The body of the answer."""
+    left, results = iter(ids), []
+    for plan in plans:
+        if isinstance(plan, Plan):
+            results.append(b'{"id":%d,' % next(left) + plan.told()[1:])
+        else:
+            results.append(b'{"problem":' + describe(plan) + b"}")
+    return b'{"accepted":%d,"results":[' % len(ids) + b",".join(results) + b"]}"
+
+
+def _nothing_left(errors: Sequence[PushdError]) -> PushdError:
+    """What is told of an array of which nothing can be sent: the faults of all."""
+    if not errors:
+        return InvalidRequestError(faults=[Fault("/notifications", "holds no notification")])
+    return InvalidRequestError(
+        "None of the notifications can be sent", faults=[fault for error in errors for fault in error.faults]
+    )
