@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import string
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -66,6 +66,7 @@ VOIP_PAYLOAD_BYTES_MAX = 5120
 COLLAPSE_ID_BYTES_MAX = 64
 """Bytes of UTF-8, not characters (A-35)."""
 
+_HEX = re.compile(r"[0-9A-Fa-f]+")
 TOKEN_CHARS_MAX = 1024
 """Apple says to assume no size: ordinary tokens have 64 hex digits, Live Activity tokens a few hundred (A-30)."""
 
@@ -124,7 +125,7 @@ def check_token(token: str) -> str:
         raise ValueError("the token is empty")
     if len(token) > TOKEN_CHARS_MAX:
         raise ValueError(f"the token has {len(token)} characters: at most {TOKEN_CHARS_MAX} are possible")
-    if not set(token) <= set(string.hexdigits):
+    if not _HEX.fullmatch(token):
         raise ValueError("the token is not hexadecimal")
     if len(token) % 2:
         raise ValueError("the token has an odd number of hexadecimal digits")

@@ -94,7 +94,7 @@ Tag = Annotated[str, Meta(min_length=1, max_length=255)]
 DeviceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
 
 
-class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One address of one install, as a client registers it; the newest registration of an address wins.
 
     Fields that are absent (`UNSET`) stay as they are on the install; `null` clears them. `token` may be absent or

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from pushd.model.device import Environment, Kind, Registration
 
@@ -19,8 +18,10 @@ SEEN = 1 << 8
 """An address comes along, whose device says when the install was seen."""
 
 
-@dataclass(slots=True, eq=False)
-class Install:
+# Structs without cycles: the collector, which thousands of rows a chunk would keep busy, need not look at them.
+
+
+class Install(Struct, eq=False, gc=False):
     """What the registrations say of one install."""
 
     app_id: int
@@ -36,8 +37,7 @@ class Install:
     in_app_consent: bool | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Address:
+class Address(Struct, eq=False, gc=False):
     """What the registrations say of one device: an address of a kind of one install."""
 
     row: int
@@ -55,8 +55,7 @@ class Address:
     """It had or got an address here that another device has in the end."""
 
 
-@dataclass(slots=True, eq=False)
-class Folded:
+class Folded(Struct, eq=False):
     """A sequence of registrations as sets: what they come to when they are taken one after the other."""
 
     installs: list[Install] = field(default_factory=list)

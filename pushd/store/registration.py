@@ -110,7 +110,8 @@ class Registrar:
         return [
             [app_id for app_id, _ in users],
             [name for _, name in users],
-            *installs,
+            # Columns without a value go empty: asyncpg takes a while over each element.
+            *(column if column.count(None) < len(column) else [] for column in installs),
             *_address_columns(folded.addresses, routes),
             [UUID(address) for address in folded.claimed],
             [owner.row if owner is not None else 0 for owner in folded.claimed.values()],
@@ -158,7 +159,7 @@ def _install_columns(
         [each.name for each in installs],
         [each.mask for each in installs],
         [
-            users.setdefault((each.app_id, each.user), len(users) + 1) if each.user is not None else 0
+            users.setdefault((each.app_id, each.user), len(users) + 1) if each.user is not None else None
             for each in installs
         ],
         [each.platform for each in installs],
@@ -179,7 +180,7 @@ def _address_columns(addresses: Sequence[Address], routes: list[int]) -> list[li
         routes,
         [each.token for each in addresses],
         [UUID(each.address) if each.address is not None else None for each in addresses],
-        [each.lost for each in addresses],
+        [each.lost for each in addresses] if any(each.lost for each in addresses) else [],
     ]
 
 

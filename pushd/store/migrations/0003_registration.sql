@@ -66,11 +66,12 @@ BEGIN
 END $$;
 
 -- Registers addresses. Installs, devices and claimed addresses are each given once, folded in order by the caller.
---   u_*: the users that are named. i_*: installs; i_user is a row of u_* (0: nobody); bits of i_mask say which fields are
+--   u_*: the users that are named. i_*: installs; i_user is a row of u_* (null: nobody); bits of i_mask say which fields are
 --   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 version, 64 push enabled, 128 in-app consent; 256: an
 --   address comes along, and registered_at of its device says when the install was seen.
 --   d_*: devices; d_install is a row of i_*; d_route 0: no bundle was named; d_token null: no address was named, d_lost: it
 --   went to another device of this call. c_*: every address named, and the row of d_* that has it in the end (0: none).
+--   A column that says nothing may be empty: i_user, those of attributes, d_lost.
 CREATE FUNCTION register_devices(
     p_now timestamptz, u_app int[], u_external text[],
     i_app int[], i_name text[], i_mask int[], i_user int[], i_platform text[], i_tags text[], i_locale text[],
@@ -107,7 +108,7 @@ BEGIN
         FROM unnest(i_old) WITH ORDINALITY AS n (id, row);
     INSERT INTO installs (id, app_id, name, user_id, platform, tags, locale, time_zone, app_version, push_enabled,
             in_app_consent, created_at, last_seen_at)
-        SELECT n.id, n.app, n.name, u_ids[nullif(n.usr, 0)], n.platform, nullif(n.tags::int[], '{}'), n.locale, n.zone,
+        SELECT n.id, n.app, n.name, u_ids[n.usr], n.platform, nullif(n.tags::int[], '{}'), n.locale, n.zone,
             n.version, coalesce(n.push, true), coalesce(n.consent, true), p_now, p_now
         FROM unnest(i_ids, i_old, i_app, i_name, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
             AS n (id, old, app, name, usr, platform, tags, locale, zone, version, push, consent)
@@ -130,7 +131,7 @@ BEGIN
         -- Where nothing differs, the address that came along says when the install was seen: one row less to write.
         WITH written AS (
             UPDATE installs i SET
-                user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[nullif(n.usr, 0)] ELSE i.user_id END,
+                user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[n.usr] ELSE i.user_id END,
                 platform = CASE WHEN n.mask & 2 <> 0 THEN n.platform ELSE i.platform END,
                 tags = CASE WHEN n.mask & 4 <> 0 THEN nullif(n.tags::int[], '{}') ELSE i.tags END,
                 locale = CASE WHEN n.mask & 8 <> 0 THEN n.locale ELSE i.locale END,
@@ -142,7 +143,7 @@ BEGIN
             FROM unnest(i_old, i_mask, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
                 AS n (id, mask, usr, platform, tags, locale, zone, version, push, consent)
             WHERE i.id = n.id AND (n.mask & 256 = 0
-                OR (n.mask & 1 <> 0 AND i.user_id IS DISTINCT FROM u_ids[nullif(n.usr, 0)])
+                OR (n.mask & 1 <> 0 AND i.user_id IS DISTINCT FROM u_ids[n.usr])
                 OR (n.mask & 2 <> 0 AND i.platform IS DISTINCT FROM n.platform)
                 OR (n.mask & 4 <> 0 AND i.tags IS DISTINCT FROM nullif(n.tags::int[], '{}'))
                 OR (n.mask & 8 <> 0 AND i.locale IS DISTINCT FROM n.locale)
@@ -206,8 +207,9 @@ BEGIN
                     SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
                     WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
                 i.user_id,
-                CASE WHEN n.token IS NOT NULL AND NOT n.lost THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
-                CASE WHEN NOT n.lost THEN n.token END, i.tags, CASE WHEN NOT n.lost THEN n.address END, p_now
+                CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
+                CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags,
+                CASE WHEN n.lost IS NOT TRUE THEN n.address END, p_now
             FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost)
                 AS n (id, old, install, kind, environment, route, token, address, lost)
             JOIN installs i ON i.id = i_ids[n.install]
