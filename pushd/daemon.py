@@ -14,6 +14,7 @@ from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.commands.context import Context
 from pushd.config import Config
+from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
 from pushd.errors import PushdError
@@ -139,6 +140,7 @@ class Daemon:
         self.vault = Vault(self._master_key)
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)
+        await self._begin(ExpiryWatch(self.keyring, self.clock))
         async with self.store.snapshot() as snapshot:
             async for users in self.store.users.load(snapshot):
                 self.index.apply_users(users)

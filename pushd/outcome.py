@@ -78,6 +78,8 @@ PAYLOAD_TOO_LARGE = Reason(15, "payload_too_large", Outcome.REJECTED)
 NOT_SUPPORTED = Reason(16, "not_supported_on_platform", Outcome.SUPPRESSED)
 REQUEST_IMPOSSIBLE = Reason(17, "request_impossible", Outcome.REJECTED)
 INTERNAL_ERROR = Reason(18, "internal_error", Outcome.UNAVAILABLE)
+CERTIFICATE_REFUSED = Reason(19, "certificate_refused", Outcome.MISCONFIGURED)
+CERTIFICATE_EXPIRED = Reason(20, "certificate_expired", Outcome.MISCONFIGURED)
 
 COMMON_REASONS = (
     ACCEPTED,
@@ -98,6 +100,8 @@ COMMON_REASONS = (
     NOT_SUPPORTED,
     REQUEST_IMPOSSIBLE,
     INTERNAL_ERROR,
+    CERTIFICATE_REFUSED,
+    CERTIFICATE_EXPIRED,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,35 @@ def apns(
     body = {"secret": secret, "environment": environment, "name": name}
     method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
     show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+@commands.command("apns-certificate")
+def apns_certificate(
+    p12: Annotated[Path, typer.Argument(help="The push certificate with its key, as a .p12 file.")],
+    password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
+    environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Upload an APNs certificate; its topics are read from it."""
+    secret = {"type": "apns_certificate", **_certificate(p12, password_file)}
+    body = {"secret": secret, "environment": environment, "name": name}
+    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
+    """A p12 file and its password as the API takes them."""
+    try:
+        password = "" if password_file is None else password_file.read_text().rstrip("\r\n")
+        return {"p12": base64.b64encode(p12.read_bytes()).decode(), "password": password}
+    except (OSError, UnicodeDecodeError) as error:
+        at = password_file if isinstance(error, UnicodeDecodeError) else getattr(error, "filename", p12)
+        raise ConfigError(f"{at}: cannot be read") from None
 
 
 @commands.command("list")

@@ -9,7 +9,7 @@ wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -128,6 +128,12 @@ class Keyring(Service):
         """The opened secret; None for a credential that is gone, or that the vault could not open."""
         entry = self._entries.get(credential_id)
         return None if entry is None else entry.secret
+
+    def opened(self) -> Iterator[tuple[Credential, Secret]]:
+        """Every credential whose secret could be opened."""
+        for entry in self._entries.values():
+            if entry.secret is not None:
+                yield entry.credential, entry.secret
 
     def state(self, credential_id: int, bundle: str | None = None) -> CredentialState | None:
         """Whether a credential may be used (for a bundle, when one is named); None for one that is gone."""

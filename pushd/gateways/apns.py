@@ -1,4 +1,4 @@
-"""The APNs gateway: pools per credential, environment and lane over HTTP/2 with provider tokens."""
+"""The APNs gateway: pools per credential, environment and lane over HTTP/2, with provider tokens or certificates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from protocols import apns
 from pushd import outcome
 from pushd.batch import Batch, Lane, Rendered
 from pushd.clock import Clock, SystemClock
@@ -17,10 +18,11 @@ from pushd.credentials.apns_tokens import TokenMint, TokenMints
 from pushd.errors import ConfigError
 from pushd.gateway import Proof
 from pushd.gateways import apns_forms
-from pushd.gateways.apns_exchange import REASONS, ApnsExchange
-from pushd.model.credential import ApnsToken, Secret
+from pushd.gateways.apns_exchange import REASONS, TOPIC_NOT_CERTIFIED, ApnsExchange, TokenExchange
+from pushd.model.credential import ApnsCertificate, ApnsToken, CertificateSecret, Secret
 from pushd.model.device import Environment, GatewayName, Route
-from pushd.transport.dial import Dialer
+from pushd.outcome import Reason
+from pushd.transport.dial import CLIENT_CERTIFICATE, Dialer, DialError
 from pushd.transport.pool import STREAMS_ASSUMED, Pool
 from pushd.transport.resolve import Resolver, SystemResolver
 from pushd.transport.tls import client_context
@@ -50,11 +52,19 @@ class PoolKey(NamedTuple):
     lane: Lane
 
 
+class _Login(NamedTuple):
+    # How the links of a pool prove who they are.
+    context: ssl.SSLContext
+    mint: TokenMint | None
+
+
 class ApnsGateway:
     """Sends batches to Apple, or to whatever the configuration names in its place."""
 
     name = GatewayName.APNS
     reasons = REASONS
+    certificates: type[CertificateSecret] = ApnsCertificate
+    """The secrets that prove themselves by a certificate here."""
 
     def __init__(
         self,
@@ -96,8 +106,8 @@ class ApnsGateway:
             batch.settle_pending(outcome.NOT_WRITTEN.code)
             return
         pool = self._pool(batch)
-        if pool is None:
-            batch.settle_pending(outcome.NO_CREDENTIAL.code)
+        if isinstance(pool, Reason):
+            batch.settle_pending(pool.code)
             return
         await pool.send(batch, apns_forms.loads)
 
@@ -133,47 +143,70 @@ class ApnsGateway:
         """The pools in use, for metrics."""
         return list(self._pools.values())
 
-    def _pool(self, batch: Batch) -> Pool | None:
-        """The pool of a batch's key; None where its credential cannot be used."""
+    def _pool(self, batch: Batch) -> Pool | Reason:
+        """The pool of a batch's key; a reason where its credential cannot be used for it."""
         key = PoolKey(batch.route.environment, batch.credential_id, batch.lane)
+        secret = self._secrets.secret(batch.credential_id)
+        if isinstance(secret, CertificateSecret) and (unfit := self._unfit(batch, secret)):
+            return unfit
         pool = self._pools.get(key)
         if pool is not None:
             return pool
-        secret = self._secrets.secret(batch.credential_id)
-        if not isinstance(secret, ApnsToken):
-            return None
         try:
-            mint = self._mints.of(secret)
-        except ValueError:
-            return None
+            login = self._login(secret)
+        except (ValueError, ssl.SSLError):
+            login = None
+        if login is None:
+            return outcome.NO_CREDENTIAL
         self._make_way()
-        pool = self._pools[key] = self._new_pool(key, mint)
+        pool = self._pools[key] = self._new_pool(key, login)
         return pool
 
-    def _new_pool(self, key: PoolKey, mint: TokenMint) -> Pool:
+    def _unfit(self, batch: Batch, secret: CertificateSecret) -> Reason | None:
+        """Why a certificate cannot carry a batch: it has expired (A-25), or does not list the topic (A-21)."""
+        rendered = batch.payloads if isinstance(batch.payloads, Rendered) else next(iter(batch.payloads), None)
+        if rendered is None:
+            return None
+        try:
+            identity = secret.identity
+        except ValueError:
+            return outcome.NO_CREDENTIAL
+        if self._clock.now() >= identity.not_after:
+            return outcome.CERTIFICATE_EXPIRED
+        # The push types of one kind of address have one topic, so the first message speaks for all.
+        push_type = dict(rendered.headers).get(apns_forms.PUSH_TYPE, "alert")
+        return None if apns.topic(batch.route.bundle, push_type) in identity.topics else TOPIC_NOT_CERTIFIED
+
+    def _login(self, secret: Secret | None) -> _Login | None:
+        """How links prove who they are; ValueError or ssl.SSLError for key material that cannot be used."""
         assert self._context is not None
+        if isinstance(secret, self.certificates):
+            return _Login(client_context(self._config.ca_file, secret.identity), None)
+        if isinstance(secret, ApnsToken) and secret.gateway is self.name:
+            return _Login(self._context, self._mints.of(secret))
+        return None
+
+    def _new_pool(self, key: PoolKey, login: _Login) -> Pool:
         config = self._config
         production = key.environment is Environment.PRODUCTION
         host = config.production_host if production else config.sandbox_host
         port = config.production_port if production else config.sandbox_port
         authority = (host if port == HTTPS_PORT else f"{host}:{port}").encode()
 
-        def exchange(stateless_headers: bool) -> ApnsExchange:
-            return ApnsExchange(
-                authority,
-                mint,
-                self._clock,
-                config,
-                self._transport.server_errors_max,
-                stateless_headers=stateless_headers,
-            )
+        errors_max = self._transport.server_errors_max
+
+        def exchange(stateless: bool) -> ApnsExchange:
+            if login.mint is None:
+                return ApnsExchange(authority, self._clock, config, errors_max, stateless_headers=stateless)
+            return TokenExchange(authority, login.mint, self._clock, config, errors_max, stateless_headers=stateless)
 
         return Pool(
             f"{host}/{key.credential_id}/{key.lane.name.lower()}",
-            Dialer(host, port, self._context, self._resolver, self._transport),
+            Dialer(host, port, login.context, self._resolver, self._transport),
             exchange,
             self._links(key.lane),
             self._transport,
+            _undialled,
         )
 
     def _links(self, lane: Lane) -> int:
@@ -189,3 +222,8 @@ class ApnsGateway:
     def _retire(self, pool: Pool) -> None:
         pool.retire()
         self._retired.add(pool)
+
+
+def _undialled(error: DialError) -> int:
+    """Waiting rows go home where the peer refuses our certificate (A-24): the next connect would end as this one."""
+    return outcome.CERTIFICATE_REFUSED.code if error.kind == CLIENT_CERTIFICATE else 0

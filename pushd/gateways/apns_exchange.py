@@ -1,8 +1,9 @@
-"""APNs on one link: its pinned provider token, requests out, answers in, and what they mean for the link.
+"""APNs on one link: its pinned provider token or its certificate, requests out, answers in, what they mean for it.
 
 Rules: a link pins one token and moves on only when that is stale (A-13). One request alone until an answer shows that
-the token was accepted (A-60). What an answer says of credential or connection becomes advice; what it says of a row
-becomes the row's code, with the timestamp of a 410 and Retry-After beside it.
+the token was accepted (A-60); a link with a certificate has proven itself in TLS, and sends no authorization (A-20).
+What an answer says of credential or connection becomes advice; what it says of a row becomes the row's code, with the
+timestamp of a 410 and Retry-After beside it.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ ADVICE: Mapping[Verdict, Advice] = {
 PROOF = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.TOKEN_BAD, Verdict.DEVICE_THROTTLED})
 """Answers that APNs gives only to a request whose provider token it accepted."""
 
-REASONS = Reasons(
+TOPIC_NOT_CERTIFIED = Reason(255, "topic_not_in_certificate", Outcome.REJECTED)
+"""Found by us: the certificate does not list the topic of such a push (A-21). Apple's table grows from below."""
+
+_APPLE = tuple(
     Reason(
         VENDOR_CODES_FROM + index,
         row.reason or f"status_{row.status}",
@@ -71,6 +75,7 @@ REASONS = Reasons(
     )
     for index, row in enumerate(apns.REASONS)
 )
+REASONS = Reasons((*_APPLE, TOPIC_NOT_CERTIFIED))
 """Every outcome byte of this gateway."""
 
 STATUS_OK = 200
@@ -79,12 +84,13 @@ PLANS_MAX = 64
 
 
 class ApnsExchange:
-    """The APNs side of one link."""
+    """The APNs side of one link whose TLS handshake showed a certificate."""
 
-    def __init__(  # the parts of one link; made in one place
+    authorization: bytes | None = None
+
+    def __init__(
         self,
         authority: bytes,
-        mint: TokenMint,
         clock: Clock,
         config: ApnsConfig,
         server_errors_max: int,
@@ -95,29 +101,24 @@ class ApnsExchange:
         self.proven = False
         self.refusal = 0
         self._authority = authority
-        self._mint = mint
         self._clock = clock
         self._config = config
         self._server_errors_max = server_errors_max
         self._server_errors = 0
-        self._pinned = mint.pin()
         self._plans: dict[Shape, HeaderPlan] = {}
 
     # -- out
 
     def condition(self) -> Advice:
-        """REPLACE once the wall clock has moved under the pinned token (A-17)."""
-        return Advice.REPLACE if self._mint.displaced(self._pinned) else Advice.KEEP
+        """KEEP: a certificate is judged in the handshake."""
+        return Advice.KEEP
 
-    def room(self, outstanding: int) -> int:
-        """One request alone until the token is known to be accepted (A-60)."""
-        return 1 << 30 if self.proven else 1 - min(outstanding, 1)
+    def room(self, outstanding: int) -> int:  # noqa: ARG002  the protocol's parameter; TokenExchange needs it
+        """As many as HTTP/2 allows: APNs holds back only links with tokens (A-60)."""
+        return 1 << 30
 
     def encode(self, connection: Connection, flight: Flight, rows: int) -> Run:
-        """The run of the flight's rows, with the token that this link pins."""
-        if self._mint.stale(self._pinned):
-            self._pinned = self._mint.pin()
-            self._plans.clear()
+        """The run of the flight's rows."""
         form, start, stop = flight.load.form, flight.start, flight.start + rows
         if isinstance(form, Uniform):
             columns = [column[start:stop] for column in form.columns]
@@ -130,7 +131,7 @@ class ApnsExchange:
         if plan is None:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            plan = self._plans[shape] = shape.plan(self._authority, self._pinned.authorization)
+            plan = self._plans[shape] = shape.plan(self._authority, self.authorization)
         return plan
 
     # -- in
@@ -183,8 +184,6 @@ class ApnsExchange:
         advice = ADVICE.get(verdict, Advice.KEEP)
         if advice is Advice.REFUSED:
             self.refusal = VENDOR_CODES_FROM + index
-        elif verdict is Verdict.JWT_EXPIRED and not self._mint.refuse(self._pinned):
-            return Advice.BACK_OFF
         return advice
 
     def _count_error(self) -> Advice:
@@ -206,11 +205,56 @@ class ApnsExchange:
         return max(Advice.REPLACE, self._advise(verdict, index))
 
     def unanswered(self) -> Advice:
+        """BACK_OFF on a link that never answered."""
+        return self._count_error() if self.proven else Advice.BACK_OFF
+
+
+class TokenExchange(ApnsExchange):
+    """The APNs side of one link that shows provider tokens."""
+
+    def __init__(  # the parts of one link; made in one place
+        self,
+        authority: bytes,
+        mint: TokenMint,
+        clock: Clock,
+        config: ApnsConfig,
+        server_errors_max: int,
+        *,
+        stateless_headers: bool,
+    ) -> None:
+        super().__init__(authority, clock, config, server_errors_max, stateless_headers=stateless_headers)
+        self._mint = mint
+        self._pinned = mint.pin()
+        self.authorization = self._pinned.authorization
+
+    def condition(self) -> Advice:
+        """REPLACE once the wall clock has moved under the pinned token (A-17)."""
+        return Advice.REPLACE if self._mint.displaced(self._pinned) else Advice.KEEP
+
+    def room(self, outstanding: int) -> int:
+        """One request alone until the token is known to be accepted (A-60)."""
+        return 1 << 30 if self.proven else 1 - min(outstanding, 1)
+
+    def encode(self, connection: Connection, flight: Flight, rows: int) -> Run:
+        """The run of the flight's rows, with the token that this link pins."""
+        if self._mint.stale(self._pinned):
+            self._pinned = self._mint.pin()
+            self.authorization = self._pinned.authorization
+            self._plans.clear()
+        return super().encode(connection, flight, rows)
+
+    def _advise(self, verdict: Verdict, index: int) -> Advice:
+        """The same, and BACK_OFF where another token cannot help."""
+        advice = super()._advise(verdict, index)
+        if verdict is Verdict.JWT_EXPIRED and not self._mint.refuse(self._pinned):
+            return Advice.BACK_OFF
+        return advice
+
+    def unanswered(self) -> Advice:
         """BACK_OFF on a link that never answered: APNs can meet an expired token with silence (A-16)."""
         if not self.proven:
             self._mint.refuse(self._pinned, told=False)
-            return Advice.BACK_OFF
-        return self._count_error()
+        return super().unanswered()
 
 
 IDLE_TIMEOUT = "IdleTimeout"

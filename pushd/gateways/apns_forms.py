@@ -32,8 +32,9 @@ class Shape(NamedTuple):
     collapses: bool
     """Whether each has an apns-collapse-id of its own."""
 
-    def plan(self, authority: bytes, authorization: bytes) -> HeaderPlan:
-        """The header plan on a connection that pinned this authorization, indexed as Apple asks (A-42)."""
+    def plan(self, authority: bytes, authorization: bytes | None) -> HeaderPlan:
+        """The header plan on a connection that pinned this authorization, if any, indexed as Apple asks (A-42)."""
+        login = [] if authorization is None else [Field(b"authorization", authorization, Indexing.WITHOUT)]
         varying = [Variable(b"apns-id"), Variable(b"apns-expiration")]
         if self.collapses:
             varying.append(Variable(COLLAPSE_ID.encode()))
@@ -43,7 +44,7 @@ class Shape(NamedTuple):
                 Field(b":scheme", b"https"),
                 Variable(b":path", Indexing.WITHOUT, PATH_PREFIX),
                 Field(b":authority", authority),
-                Field(b"authorization", authorization, Indexing.WITHOUT),
+                *login,
                 *(
                     Field(
                         name.encode(), value.encode(), Indexing.WITHOUT if name == COLLAPSE_ID else Indexing.INCREMENTAL

@@ -22,7 +22,7 @@ from pushd.simulator.faults import (
     Silence,
     Slow,
 )
-from pushd.simulator.provider import Session
+from pushd.simulator.provider import Session, open_certificate
 from pushd.simulator.reasons import Rejection
 from pushd.simulator.record import UNANSWERED
 from pushd.simulator.rules import NOBODY, Request, check_fields, check_line
@@ -43,11 +43,23 @@ class ApnsConnection(Connection):
         self._trusted = False
         self._throttled = False
 
+    def certified(self, certificate: bytes) -> None:
+        """Lets the client open every stream at once: no token has to be seen first (A-60)."""
+        self.session.show(certificate)
+        self._trusted = True
+        self.link.key_id = open_certificate(certificate).fingerprint
+        self._allow(self.world.behaviour.streams_max)
+
     def begin(self, request: Request) -> None:
         """Judges the header fields and looks whether a fault strikes."""
         if not request.terms.push_type:
             self.blame("no_push_type", "apns-push-type is missing (A-31)")
-        request.refusal = check_line(request) or self._authorize(request) or check_fields(request, self.session.topics)
+        session = self.session
+        request.refusal = (
+            check_line(request)
+            or self._authorize(request)
+            or check_fields(request, session.topics, whole=session.certificate is not None)
+        )
         if request.refusal is None:
             request.action = self.world.faults.strike(request.token, request.terms.topic, self.environment)
             if isinstance(request.action, (Answer, Reset)) and request.action.early:

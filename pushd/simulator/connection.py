@@ -62,6 +62,9 @@ class Connection(asyncio.Protocol, ABC):
             h2.ConnectionTerminated: self._on_goaway,
         }
 
+    def certified(self, certificate: bytes) -> None:
+        """TLS has verified this certificate of the client, in DER."""
+
     @abstractmethod
     def begin(self, request: Request) -> None:
         """A request's header fields have come."""
@@ -87,6 +90,8 @@ class Connection(asyncio.Protocol, ABC):
                 self.violate("alpn", "h2 was not negotiated")
                 self.end("alpn", abort=True)
                 return
+            if certificate := tls.getpeercert(binary_form=True):
+                self.certified(certificate)
         for action in self.world.faults.strike_connection(self.environment):
             scripts.play(self, action, 0)
         self.flush()

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Meta, Struct
 
@@ -91,13 +92,28 @@ class Identity:
         return self.key_file(key_id).read_text()
 
     def tls(self, alpn: Sequence[str] = ("h2",)) -> ssl.SSLContext:
-        """A server context with TLS 1.2 as the floor that selects one of `alpn`."""
+        """A server context with TLS 1.2 as the floor that selects one of `alpn`, and takes certificates of its CA."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.directory / SERVER_FILE)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(self.ca_file)
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
+
+    def p12(
+        self,
+        topics: Sequence[str],
+        password: str = "",
+        *,
+        environments: Sequence[Environment] = tuple(Environment),
+        days_valid: float = 365,
+    ) -> bytes:
+        """A p12 with a new push certificate for these topics, as Apple's portal and Keychain would make it."""
+        ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
+        ca_key = _private_key(self.directory / CA_KEY_FILE)
+        return push_certificate(ca_key, ca, topics, password, environments=environments, days_valid=days_valid)
 
     def write_manifest(self, *, host: str, production_port: int, sandbox_port: int, control_port: int) -> Manifest:
         """What was written to `simulator.json`."""
@@ -177,6 +193,55 @@ def issue(
         .sign(ca_key, hashes.SHA256())
     )
     return _pem(key) + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def push_certificate(
+    ca_key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    topics: Sequence[str],
+    password: str,
+    *,
+    environments: Sequence[Environment],
+    days_valid: float,
+) -> bytes:
+    """A p12 with a push certificate that this CA has signed; negative days make one that has expired."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.USER_ID, topics[0]),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Apple Push Services: {topics[0]}"[:64]),
+        ]
+    )
+    builder = _builder(subject, ca.subject, key.public_key(), days_valid).add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True
+    )
+    for environment in environments:
+        builder = builder.add_extension(x509.UnrecognizedExtension(MARKS[environment], b"\x05\x00"), critical=False)
+    if len(topics) > 1:
+        builder = builder.add_extension(x509.UnrecognizedExtension(TOPICS, _listed(topics)), critical=False)
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        encryption = serialization.BestAvailableEncryption(password.encode())
+    return pkcs12.serialize_key_and_certificates(b"push", key, builder.sign(ca_key, hashes.SHA256()), [ca], encryption)
+
+
+MARKS = {
+    Environment.SANDBOX: x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"),
+    Environment.PRODUCTION: x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"),
+}
+TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+"""Apple's extensions of push certificates."""
+
+
+def _listed(topics: Sequence[str]) -> bytes:
+    """Topics as Apple lists them in DER: each a text, followed by the names of its services."""
+    services = _der(0x30, _der(0x0C, b"app"))
+    return _der(0x30, b"".join(_der(0x0C, topic.encode()) + services for topic in topics))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    return bytes((tag, size) if size < 0x80 else (tag, 0x82, size >> 8, size & 0xFF)) + content
 
 
 def _builder(

@@ -6,6 +6,8 @@ Rules kept here (protocols.md A-05, A-10, A-12, A-16):
 2. The first valid token binds a connection to its team and key family; what does not fit that is refused.
 3. A connection may change its token once in twenty minutes.
 4. A connection that showed an expired token stays unusable, whatever it shows afterwards.
+5. A certificate of the simulator's CA, shown in TLS, stands for a token (A-20): its environments and topics bind the
+   connection, and an `authorization` header is not looked at.
 """
 
 from __future__ import annotations
@@ -13,18 +15,21 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.x509.oid import NameOID
 
 from pushd.clock import Clock
 from pushd.model.device import Environment
 from pushd.simulator.behaviour import Behaviour
-from pushd.simulator.identity import Identity, ProviderKey
+from pushd.simulator.identity import MARKS, TOPICS, Identity, ProviderKey
 from pushd.simulator.reasons import Rejection, rejection
 
 TOKENS_KEPT = 4_096
@@ -59,7 +64,7 @@ class ProviderTokens:
         self.behaviour = behaviour
         self.clock = clock
         self.revoked: set[str] = set()
-        """Key ids that Apple's portal would show as revoked."""
+        """Key ids, and SHA-256 fingerprints of certificates, that Apple's portal would show as revoked."""
         self.topics: dict[str, frozenset[str]] = {}
         """Bundle ids by team id, where a team's are limited; connections read it when they are bound (A-05)."""
         self._verdicts: dict[bytes, ProviderToken | None] = {}
@@ -106,6 +111,7 @@ class Session:
         "_expired",
         "_good_until",
         "_tokens",
+        "certificate",
         "changes",
         "key",
         "topics",
@@ -120,13 +126,30 @@ class Session:
         self._expired = False
         self.changes = 0
         """Different tokens that were accepted."""
+        self.certificate: Certified | None = None
+        """What TLS showed of the client."""
         self.key: ProviderKey | None = None
         """The key that the first valid token bound this connection to."""
         self.topics: frozenset[str] | None = None
-        """Bundle ids this connection may push to; nothing: any."""
+        """Bundle ids, or topics of a certificate, this connection may push to; nothing: any."""
+
+    def show(self, certificate: bytes) -> None:
+        """Binds the connection to a certificate, DER, that TLS has verified."""
+        identity = open_certificate(certificate)
+        self.certificate = identity
+        self.topics = frozenset(identity.topics)
+
+    def _judge_certificate(self, identity: Certified) -> Rejection | None:
+        if identity.fingerprint in self._tokens.revoked:
+            return rejection("BadCertificate")
+        if self._environment not in identity.environments:
+            return rejection("BadCertificateEnvironment")
+        return None
 
     def authorize(self, authorization: bytes | None) -> Rejection | None:
         """Why this `authorization` header is refused, or nothing."""
+        if self.certificate is not None:
+            return self._judge_certificate(self.certificate)
         if (
             authorization is not None
             and authorization == self._authorization
@@ -177,6 +200,35 @@ class Session:
             self.topics = frozenset(token.key.topics)
         self._good_until = token.issued_at + self._tokens.behaviour.token_age_max_s
         return None
+
+
+class Certified(NamedTuple):
+    """What a push certificate says."""
+
+    topics: tuple[str, ...]
+    environments: tuple[Environment, ...]
+    fingerprint: str
+
+
+def open_certificate(der: bytes) -> Certified:
+    """What a push certificate in DER says."""
+    certificate = x509.load_der_x509_certificate(der)
+    listed = next((each.value for each in certificate.extensions if each.oid == TOPICS), None)
+    topics = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
+    if isinstance(listed, x509.UnrecognizedExtension):
+        topics = [text for text in _texts(listed.value) if text != "app"]
+    marked = {each.oid for each in certificate.extensions}
+    environments = tuple(environment for environment, oid in MARKS.items() if oid in marked)
+    return Certified(tuple(topics), environments, certificate.fingerprint(hashes.SHA256()).hex())
+
+
+def _texts(der: bytes) -> Iterator[str]:
+    """The UTF8Strings (tag 12) in a list of DER, whose own tag and length are no such tag."""
+    at = der.find(b"\x0c")
+    while at >= 0:
+        end = at + 2 + der[at + 1]
+        yield der[at + 2 : end].decode()
+        at = der.find(b"\x0c", end)
 
 
 def _same_family(first: ProviderKey, second: ProviderKey) -> bool:

@@ -191,12 +191,16 @@ def check_line(request: Request) -> Rejection | None:
     return None
 
 
-def check_fields(request: Request, topics: frozenset[str] | None) -> Rejection | None:
-    """Why the `apns-` fields or the device token are refused; `topics` are the bundle ids that are allowed."""
+def check_fields(request: Request, topics: frozenset[str] | None, *, whole: bool = False) -> Rejection | None:
+    """Why the `apns-` fields or the device token are refused; `topics` are the bundle ids that are allowed.
+
+    `whole`: they are whole topics, suffixes included, as certificates list them.
+    """
     if request.apns_id is not None and not UUID.fullmatch(request.apns_id):
         return rejection("BadMessageId")
     terms, token = request.terms, request.token
-    if topics is not None and terms.topic and terms.bundle.decode("ascii", "replace") not in topics:
+    asked = terms.topic if whole else terms.bundle
+    if topics is not None and asked and asked.decode("ascii", "replace") not in topics:
         return rejection("TopicDisallowed")
     if terms.problem is not None:
         return terms.problem

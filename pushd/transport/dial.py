@@ -11,11 +11,16 @@ from pushd.config.transport import TransportConfig
 from pushd.transport.guard import ForbiddenError, Guard
 from pushd.transport.link import Link
 from pushd.transport.resolve import Address, Resolver
-from pushd.transport.tls import ALPN_H2
+from pushd.transport.tls import ALPN_H2, refuses_certificate
+
+CLIENT_CERTIFICATE = "client_certificate"
 
 
 class DialError(Exception):
-    """No connection came to be; `kind` says where it ended (G-10): dns, forbidden, tcp, certificate, tls or alpn."""
+    """No connection came to be; `kind` says where it ended (G-10).
+
+    dns, forbidden, tcp, certificate (the peer's), client_certificate (ours, which the peer refuses), tls or alpn.
+    """
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -95,6 +100,8 @@ def _describe(error: OSError) -> DialError:
         return DialError("forbidden", str(error))
     if isinstance(error, ssl.SSLCertVerificationError):
         return DialError("certificate", error.verify_message)
+    if refuses_certificate(error):
+        return DialError(CLIENT_CERTIFICATE, "the peer does not take our certificate")
     if isinstance(error, ssl.SSLError):
         return DialError("tls", error.reason or type(error).__name__)
     if isinstance(error, TimeoutError):

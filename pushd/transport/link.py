@@ -32,6 +32,7 @@ from pushd.transport.exchange import Advice, Exchange
 from pushd.transport.flights import Flight, Flights
 from pushd.transport.outbox import Outbox
 from pushd.transport.queue import Load
+from pushd.transport.tls import refuses_certificate
 
 NEVER = float("inf")
 
@@ -77,6 +78,7 @@ class Link(asyncio.Protocol):
         """The HTTP/2 error that we closed with, if the peer broke the protocol."""
         self.why = ""
         """What ended it, for the log."""
+        self.refused = 0
         self._owner = owner
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -132,6 +134,9 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer or the network ended it."""
         with self._contained:
+            if refuses_certificate(exc):  # TLS 1.3 tells it late (A-24): no request was looked at
+                self.refused = outcome.CERTIFICATE_REFUSED.code
+                self.close("certificate refused", outcome.CERTIFICATE_REFUSED, Advice.REFUSED)
             self.close(f"connection lost: {type(exc).__name__}" if exc else "closed by the peer")
 
     def pause_writing(self) -> None:
