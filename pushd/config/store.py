@@ -53,3 +53,6 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How often a node shows that it lives."""
     node_timeout_s: float = 12.0
     """Silence after which PostgreSQL ends a node's session and its work may be claimed by another."""
+    node_grace_s: float = 10.0
+    """For a node whose session was lost to come back before others claim its work: all are lost when PostgreSQL
+    restarts. No wait for one that stopped, was fenced, or whose process on this machine is gone."""

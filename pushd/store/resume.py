@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +18,14 @@ from pushd.store.database import Database
 from pushd.store.outcomes import Counts
 from pushd.store.times import seconds, seconds_or_none
 
-_CLAIM = "SELECT * FROM claim_runs($1, $2)"
+_ABSENT = """
+SELECT r.node_id AS id, n.name, n.fenced_at IS NOT NULL OR n.id IS NULL AS gone
+FROM (SELECT DISTINCT node_id FROM runs WHERE node_id <> $1) r LEFT JOIN nodes n ON n.id = r.node_id
+WHERE NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+    AND l.classid = 7002 AND l.objid = r.node_id
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+_CLAIM = "SELECT * FROM claim_runs($1, $2, $3)"
 _MINE = "SELECT * FROM runs WHERE node_id = $1 AND notification_id = ANY($2)"
 _NOTIFICATIONS = """
 SELECT n.* FROM unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS w (app, id, created)
@@ -46,15 +56,62 @@ class Resume:
     """Of what goes out at most once: those that may have been sent to."""
 
 
+class Absences:
+    """How long other nodes have been without their session.
+
+    A session can be lost by a node that lives: when PostgreSQL restarts, all of them are, and who is back first must
+    not take the others for dead. So a node has a while to come back. It is not waited for where nobody can come back:
+    it said goodbye, was fenced, or was a process of this machine that is not there any more. That only spares the wait:
+    what is claimed is claimed under lock and fence all the same.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._absent_s: dict[int, float] = {}
+        self._looked_at = 0.0
+
+    def over(self, absent: Sequence[Any], now: float) -> list[int]:
+        """The nodes that are not waited for any more, of those that are absent now: rows of id, name and gone."""
+        # A pause in which nobody looked proves little: PostgreSQL may have been away, and with it every session.
+        passed_s = min(now - self._looked_at, self._grace_s / 3)
+        self._looked_at = now
+        before = self._absent_s
+        self._absent_s = {row["id"]: before[row["id"]] + passed_s if row["id"] in before else 0.0 for row in absent}
+        return [
+            row["id"]
+            for row in absent
+            if row["gone"] or self._absent_s[row["id"]] >= self._grace_s or died(row["name"])
+        ]
+
+
+def died(name: str) -> bool:
+    """Whether a node of this name was a process of this machine that is gone, or an earlier one of our own number."""
+    host, _, pid = name.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
 class Resumer:
     """Claims what dead nodes left."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._absences = Absences(database.config.node_grace_s)
 
     async def claim(self, node_id: int, limit: int) -> Sequence[Resume]:
         """What this node owns from now on and has to finish, at most so many; none when nobody left anything."""
-        runs = await self._database.fetch(_CLAIM, node_id, limit)
+        absent = await self._database.fetch(_ABSENT, node_id)
+        others = self._absences.over(absent, asyncio.get_running_loop().time())
+        runs = await self._database.fetch(_CLAIM, node_id, limit, others) if others else ()
         return await self._read(runs) if runs else ()
 
     async def _read(self, runs: Sequence[Any]) -> Sequence[Resume]:

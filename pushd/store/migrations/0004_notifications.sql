@@ -299,7 +299,7 @@ BEGIN
 END $$;
 
 -- Fences dead nodes and takes over what they left, at most p_limit notifications: those that p_node owns from now on.
-CREATE FUNCTION claim_runs(p_node bigint, p_limit int) RETURNS SETOF runs LANGUAGE plpgsql AS $$
+CREATE FUNCTION claim_runs(p_node bigint, p_limit int, p_others bigint[]) RETURNS SETOF runs LANGUAGE plpgsql AS $$
 DECLARE
     other bigint;
     room int := p_limit;
@@ -309,7 +309,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    FOR other IN SELECT DISTINCT r.node_id FROM runs r WHERE r.node_id <> p_node ORDER BY 1 LOOP
+    FOR other IN SELECT DISTINCT o FROM unnest(p_others) o WHERE o <> p_node ORDER BY 1 LOOP
         EXIT WHEN room <= 0;
         CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
         -- What the dead node has under way holds its row until it ends; an update alone would not wait for that.

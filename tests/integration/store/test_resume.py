@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -16,6 +17,7 @@ from pushd.bitset import Devices
 from pushd.cluster.node import FencedError, Node
 from pushd.errors import UnavailableError
 from pushd.model.notification import Delivery, State
+from pushd.store.resume import Absences, died
 from pushd.store.settlements import Delta, Settlement
 from tests.integration.store.samples import NOW, accept, registration, rows_of
 
@@ -258,3 +260,100 @@ async def test_a_killed_process_s_work_is_resumed(store, app, dsn):
     remaining = {each.notification.id: each.remaining for each in claim}
     assert remaining == {small: Devices([1, 2]), large: Devices(range(20_001, 50_001))}
     await heir.stop()
+
+
+# -- a node that lost its session may come back
+
+
+@pytest.fixture
+def graceful(store):
+    """The store of a node that gives others some time to come back."""
+    store.notifications._resumer._absences = Absences(0.6)
+    return store
+
+
+async def sessions_end(store, *nodes):
+    """What a restart of PostgreSQL does to nodes."""
+    for node in nodes:
+        await store.database.execute("SELECT pg_terminate_backend($1, 2000)", node._connection.get_server_pid())
+
+
+async def test_who_is_back_first_does_not_take_the_others_for_dead(graceful, app):
+    store = graceful
+    first = await new_node(store, ping_s=0.02, name="here:1")
+    second = await new_node(store, ping_s=0.3, name="elsewhere:1")
+    died = []
+    first.fatal = second.fatal = died.append
+    sent = await store.notifications.accept(accept(app.id, second.id, Devices([1, 2])))
+    await sessions_end(store, first, second)
+    end = asyncio.get_running_loop().time() + 1.5
+    while asyncio.get_running_loop().time() < end:
+        assert list(await store.notifications.resumable(first.id)) == []
+        await asyncio.sleep(0.05)
+    assert (first.alive, second.alive, died) == (True, True, [])
+    assert not (await store.settlements.settle(rows_of([(sent.id, 1), (sent.id, 2)]), second.id)).refused
+    await first.stop()
+    await second.stop()
+
+
+async def test_who_does_not_come_back_in_time_is_fenced_and_its_work_is_claimed(graceful, app):
+    store = graceful
+    heir = await new_node(store, name="here:1")
+    lost = await new_node(store, ping_s=60, name="elsewhere:1")
+    died = asyncio.get_running_loop().create_future()
+    lost.fatal = died.set_result
+    sent = await store.notifications.accept(accept(app.id, lost.id, Devices([1, 2])))
+    await sessions_end(store, lost)
+    begun = asyncio.get_running_loop().time()
+    while not (claim := await store.notifications.resumable(heir.id)):
+        await asyncio.sleep(0.05)
+    assert asyncio.get_running_loop().time() - begun >= 0.55
+    assert claim[0].remaining == Devices([1, 2])
+    assert (await store.settlements.settle(rows_of([(sent.id, 1)]), lost.id)).refused == {sent.id}
+    returning = asyncio.create_task(lost._return())
+    with pytest.raises(FencedError):
+        await asyncio.wait_for(returning, 5)
+    await lost.stop()
+    await heir.stop()
+
+
+async def test_nobody_waits_for_a_node_that_said_goodbye_or_whose_process_is_gone(graceful, app):
+    store = graceful
+    heir = await new_node(store, name="here:1")
+    stopped = await new_node(store, name="elsewhere:1")
+    await store.notifications.accept(accept(app.id, stopped.id, Devices([1])))
+    await stopped.stop()
+    assert len(await store.notifications.resumable(heir.id)) == 1
+    child = await asyncio.create_subprocess_exec("true")
+    await child.wait()
+    killed = await new_node(store, ping_s=60, name=f"{socket.gethostname()}:{child.pid}")
+    await store.notifications.accept(accept(app.id, killed.id, Devices([1])))
+    await sessions_end(store, killed)
+    assert len(await store.notifications.resumable(heir.id)) == 1
+    await killed.stop()
+    await heir.stop()
+
+
+def absent(*ids, gone=False):
+    return [{"id": each, "name": "elsewhere:1", "gone": gone} for each in ids]
+
+
+async def test_absence_is_counted_from_when_it_is_seen_and_pauses_of_ours_prove_little():
+    absences = Absences(9.0)
+    assert absences.over(absent(1), 100.0) == []
+    assert absences.over(absent(1), 103.0) == []
+    assert absences.over([], 104.0) == [], "it came back"
+    assert absences.over(absent(1, 2), 105.0) == []
+    assert absences.over(absent(1, 2), 400.0) == [], "nobody looked for five minutes"
+    assert absences.over(absent(1, 2), 403.0) == []
+    assert absences.over(absent(1), 406.0) == [1]
+    assert absences.over(absent(5, gone=True), 407.0) == [5]
+
+
+async def test_a_process_of_this_machine_that_lives_is_not_dead():
+    here = socket.gethostname()
+    assert died(f"{here}:{os.getpid()}"), "an earlier process had our number; it is not there any more"
+    assert not died(f"{here}:{os.getppid()}")
+    assert not died(f"{here}:1"), "whoever that belongs to"
+    assert not died("elsewhere:999999999")
+    assert not died(f"{here}:")
