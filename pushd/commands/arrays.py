@@ -48,7 +48,7 @@ async def send_array(
     accepted = [plan for plan in plans if isinstance(plan, Plan)]
     if not accepted:
         raise _nothing_left([plan for plan in plans if isinstance(plan, PushdError)])
-    context.fanout.check_room(sum(len(plan.devices) for plan in accepted))
+    context.fanout.check_room(sum(len(plan.devices) for plan in accepted), app_id)
     acceptor = context.store.notifications.acceptor
     ids = await acceptor.reserve(len(accepted))
     body = _results(plans, ids, describe)

@@ -84,6 +84,7 @@ class Fanout(Service):
                 clock,
                 refused=self._credential_refused,
                 place=self._place,
+                relocate=self._relocate,
                 secret=keyring.secret,
             ),
             recorder=self._recorder,
@@ -226,12 +227,10 @@ class Fanout(Service):
     def _queue(self, campaign: Campaign, devices: Devices, *, version: int) -> None:
         """Splits devices by route into waves; those that have no route any more are no longer reachable."""
         self._room.add(campaign.app_id, len(devices), self._clock.monotonic())
-        reached = Devices()
-        waves: list[Wave] = []
-        for route, own in self._index.routes(campaign.notification.app_id, devices):
-            reached |= own
-            waves.append(Wave(campaign=campaign, route=route, ids=own.column(), version=version))
-        self._settle(campaign, devices - reached, UNREACHABLE.code)
+        routes = self._index.routes(campaign.notification.app_id, devices)
+        if sum(len(own) for _, own in routes) < len(devices):
+            self._settle(campaign, devices - Devices.union(Devices(), *(own for _, own in routes)), UNREACHABLE.code)
+        waves = [Wave(campaign=campaign, route=route, ids=own.column(), version=version) for route, own in routes]
         campaign.waves.update(waves)
         for wave in waves:
             self._dispatcher.place(wave)
@@ -240,6 +239,10 @@ class Fanout(Service):
     def _place(self, wave: Wave) -> None:
         """Queues rows that came back from a gateway."""
         self._dispatcher.place(wave)
+
+    def _relocate(self, campaign: Campaign) -> None:
+        """Moves what waits of a campaign to the lane that it has by now."""
+        self._dispatcher.relocate(campaign)
 
     def _end(self, campaign: Campaign, devices: Devices, code: int) -> None:
         """Settles rows that wait nowhere yet."""
@@ -254,12 +257,19 @@ class Fanout(Service):
     def _committed(self, page: Page, committed: Committed) -> None:
         """Moves ledger and credit: these rows are settled for good."""
         now = self._clock.monotonic()
+        ended: dict[tuple[int, int], int] = {}
+        settled: dict[int, int] = {}
         for (campaign, gateway, code), count in page.counts.items():
             campaign.settling -= count
-            campaign.counts[gateway, code] = campaign.counts.get((gateway, code), 0) + count
+            key = gateway, code
+            campaign.counts[key] = campaign.counts.get(key, 0) + count
+            ended[key] = ended.get(key, 0) + count
+            settled[campaign.app_id] = settled.get(campaign.app_id, 0) + count
+        for (gateway, code), count in ended.items():
             outcome = self.reasons[gateway].outcome(code).name.lower()
             DELIVERIES.labels(_GATEWAYS[gateway].value, outcome).inc(count)
-            self._room.settle(campaign.app_id, count, now)
+        for app_id, count in settled.items():
+            self._room.settle(app_id, count, now)
         for outlet, count in page.outlets.items():
             outlet.release(count)
         if committed.retired is not None:

@@ -25,7 +25,7 @@ class GatewayName(StrEnum):
     @property
     def number(self) -> int:
         """The small integer stored beside outcome codes."""
-        return list(GatewayName).index(self)
+        return _GATEWAY_NUMBERS[self]
 
 
 class Environment(StrEnum):
@@ -69,13 +69,17 @@ class Kind(StrEnum):
     @property
     def gateway(self) -> GatewayName:
         """The gateway that serves this kind."""
-        return GatewayName(self.value.split("_", 1)[0])
+        return _GATEWAYS[self]
 
     @property
     def number(self) -> int:
         """The small integer stored for this kind: its position, append-only."""
-        return list(Kind).index(self)
+        return _KIND_NUMBERS[self]
 
+
+_GATEWAY_NUMBERS = {name: number for number, name in enumerate(GatewayName)}
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(Kind)}
+_GATEWAYS = {kind: GatewayName(kind.value.split("_", 1)[0]) for kind in Kind}
 
 ALERT_KINDS = frozenset({Kind.APNS, Kind.FCM, Kind.WEBPUSH, Kind.HMS, Kind.SAFARI})
 
@@ -92,6 +96,28 @@ class Route(NamedTuple):
 Text255 = Annotated[str, Meta(min_length=1, max_length=255)]
 Tag = Annotated[str, Meta(min_length=1, max_length=255)]
 DeviceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
+
+
+class SubscriptionKeys(Struct, frozen=True, kw_only=True):
+    """The browser's public keys, in base64url."""
+
+    p256dh: Annotated[str, Meta(max_length=128)]
+    auth: Annotated[str, Meta(max_length=64)]
+
+
+class Subscription(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A browser's `PushSubscription` as its `toJSON` gives it, or a UnifiedPush endpoint with its keys.
+
+    What browsers may add to it is passed over.
+    """
+
+    endpoint: Annotated[str, Meta(max_length=2048)]
+    keys: SubscriptionKeys
+    application_server_key: Annotated[str, Meta(max_length=128)] | None = None
+    """The VAPID public key that it was made with, in base64url: what serves it after a rotation, too.
+
+    Absent: the app's key of now.
+    """
 
 
 class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -114,6 +140,8 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     app_version: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
     push_enabled: bool | msgspec.UnsetType = msgspec.UNSET
     in_app_consent: bool | msgspec.UnsetType = msgspec.UNSET
+    subscription: Subscription | None = None
+    """Of kind `webpush`, in place of a token."""
 
 
 class Device(Struct, frozen=True, kw_only=True):

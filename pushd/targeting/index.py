@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushd.bitset import Bitset, Devices
-from pushd.model.audience import Audience
+from pushd.model.audience import Audience, UserIds
 from pushd.model.device import Kind, Route
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.targeting import audiences, device_images, user_images
@@ -56,6 +56,8 @@ class Index:
 
     def resolve(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution:
         """Whom the audience reaches now, and what of it is missing; InvalidRequestError past the limits."""
+        if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
+            return one
         audiences.check(audience)
         tenant = self._tenant(app_id)
         scope = audiences.Scope(self._population, app_id, tenant, kinds)
@@ -64,6 +66,19 @@ class Index:
         found.devices = tenant.reach(matched, kinds)
         found.skipped = tenant.skipped(matched, found.devices, kinds)
         return found
+
+    def _one_user(self, app_id: int, audience: UserIds, kinds: AbstractSet[Kind]) -> Resolution | None:
+        """The answer for a user all of whose devices can be reached, as nearly everyone's can; None for others."""
+        population, tenant = self._population, self._tenant(app_id)
+        user = population.identities.find(app_id, audience.ids[0])
+        devices = list(population.owners.of(user)) if user else []
+        if not devices or not all(device in tenant.reachable for device in devices):
+            return None
+        if not tenant.kinds.keys() <= kinds:
+            asked = [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
+            if not all(any(device in members for members in asked) for device in devices):
+                return None
+        return Resolution(Devices(devices), {}, named=1)
 
     def still(self, app_id: int, devices: Devices, audience: Audience, kinds: AbstractSet[Kind]) -> Devices:
         """Those of `devices`, which this audience once reached, that may still be sent to.
@@ -80,6 +95,9 @@ class Index:
     def routes(self, app_id: int, devices: Devices) -> list[tuple[Route, Devices]]:
         """The devices by route; those that the app does not have are left out."""
         tenant, routes = self._tenant(app_id), self._population.routes
+        if len(tenant.routes) == 1 and len(devices) == 1:
+            (route_id,) = tenant.routes
+            return [(routes[route_id], devices)] if devices.issubset(tenant.known) else []
         if len(devices) <= FEW_DEVICES < len(tenant.routes):
             by_route: dict[int, list[int]] = {}
             for device in devices & tenant.known:
