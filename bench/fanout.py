@@ -15,7 +15,7 @@ itself.
   database without devices, both idle, less 64 for the address. Users, half as many as devices, are in it.
 - Loop lag is the daemon's own metric over the broadcast; as a histogram it gives the bucket's upper end.
 - *mixed*: 2 % of the answers are 410, 1 % are 503, which are sent again after a back-off of up to a second and more;
-  the rate is that of all attempts up to the last commit, that wait included. `busy_s` is when 97 % were settled.
+  `per_s` has that wait in it, `busy_per_s` is the rate up to the commit of 97 %.
 - Devices are loaded by SQL before; a broadcast to 400 devices on each far side is not timed.
 
 The ratio is the smaller of both far sides' rates over h2load's.
@@ -69,6 +69,7 @@ def run(quick: bool, devices: int | None = None) -> dict[str, Any]:
 
 async def _measure(root: Path, devices: int, rounds: int) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
+    ready_s, loaded, after = 0.0, 0, 0
     async with _world(root, devices) as world:
         with world.daemon():
             await world.make_credential()
@@ -77,15 +78,14 @@ async def _measure(root: Path, devices: int, rounds: int) -> dict[str, Any]:
         await population.load(world.database, world.app_id, devices, per_user=2)
         await world.database.execute("CHECKPOINT")
         filled_s, begun = time.perf_counter() - begun, time.perf_counter()
-        with world.daemon():
-            ready_s, loaded = time.perf_counter() - begun, await world.resident()
-            for kind in KINDS:
+        for kind in KINDS:  # a daemon for each: links remember what a server could not do
+            with world.daemon():
+                ready_s, loaded = ready_s or time.perf_counter() - begun, loaded or await world.resident()
                 with world.far(kind, mixed=False) as far:
-                    results[kind] = await _plain(world, far, rounds)
-            for kind in KINDS:
+                    results[kind], client = await _plain(world, far, rounds)
                 with world.far(kind, mixed=True) as far:
-                    results[f"{kind}_mixed"] = await _mixed(world, far)
-            after = await world.resident()
+                    results[f"{kind}_mixed"] = await _mixed(world, far, client)
+                after = await world.resident()
     memory = {
         "rss_empty_mb": empty / 1e6,
         "rss_loaded_mb": loaded / 1e6,
@@ -99,7 +99,7 @@ async def _measure(root: Path, devices: int, rounds: int) -> dict[str, Any]:
 
 def _result(results: dict[str, dict[str, Any]], memory: dict[str, float], devices: int, rounds: int) -> dict[str, Any]:
     ratios = {kind: results[kind]["per_s"] / results[kind]["h2load_per_s"] for kind in KINDS}
-    rates: tuple[str, ...] = ("per_s", "h2load_per_s", "first_push_ms", "lag_p99_ms", "lag_max_ms")
+    rates: tuple[str, ...] = ("per_s", "busy_per_s", "h2load_per_s", "first_push_ms", "lag_p99_ms", "lag_max_ms")
     shown = (*rates, "daemon_us", "postgresql_us", "far_side_us", "driver_us", "h2load_us")
     return {
         "ratio": min(ratios.values()),
@@ -116,17 +116,17 @@ def _result(results: dict[str, dict[str, Any]], memory: dict[str, float], device
     }
 
 
-async def _plain(world: World, far: FarSide, rounds: int) -> dict[str, Any]:
-    """Broadcasts and runs of h2load in turn."""
+async def _plain(world: World, far: FarSide, rounds: int) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Broadcasts and runs of h2load in turn, and the connections and streams that suit h2load best."""
     cold = await world.warm_up(far)
     load = world.load(far)
-    client = await asyncio.to_thread(load.best, far, min(100_000, world.devices))
+    client = await asyncio.to_thread(load.best, far, min(100_000, world.devices // 2))
     floors, runs = [], []
     for _ in range(rounds):
         floors.append(await asyncio.to_thread(load.run, far, world.devices, *client))
         runs.append(await world.broadcast(far))
-        assert runs[-1]["accepted"] == runs[-1]["targeted"] == world.devices, runs[-1]
-    return {
+        assert runs[-1]["accepted"] == runs[-1]["targeted"] >= 0.95 * world.devices, runs[-1]
+    figures = {
         **{key: measure.median([each[key] for each in runs]) for key in runs[0]},
         "h2load_per_s": measure.median([each["rate"] for each in floors]),
         "h2load_us": measure.median([each["cpu_us"] for each in floors]),
@@ -134,20 +134,20 @@ async def _plain(world: World, far: FarSide, rounds: int) -> dict[str, Any]:
         "h2load_settings": f"-c {client[0]} -m {client[1]}",
         "first_push_cold_ms": cold,
     }
+    return figures, client
 
 
-async def _mixed(world: World, far: FarSide) -> dict[str, Any]:
+async def _mixed(world: World, far: FarSide, client: tuple[int, int]) -> dict[str, Any]:
     """One broadcast of which some are refused for good and some for now."""
     cold = await world.warm_up(far)
-    load = world.load(far)
-    client = await asyncio.to_thread(load.best, far, min(50_000, world.devices))
-    floor = await asyncio.to_thread(load.run, far, min(200_000, world.devices), *client)
+    floor = await asyncio.to_thread(world.load(far).run, far, min(200_000, world.devices), *client)
     done = await world.broadcast(far)
     dead = done["targeted"] - done["accepted"]
     assert done["failed"] == dead, done
     assert 0.015 < dead / done["targeted"] < 0.025, done
     return {
         **done,
+        "busy_per_s": 0.97 * done["targeted"] / done["busy_s"],
         "h2load_per_s": floor["rate"],
         "h2load_us": floor["cpu_us"],
         "h2load_settings": f"-c {client[0]} -m {client[1]}",

@@ -23,7 +23,7 @@ STREAMS = 1_000
 """Concurrent streams of nginx; h2o 2.2 advertises 100 whatever it is told."""
 DEAD = {"h2o": "0", "nginx": "1"}
 """Each has its own dead tokens, so that both can run on one set of devices."""
-CLIENTS = ((1, 100), (2, 100), (4, 100), (8, 100), (2, 500), (4, 250))
+CLIENTS = ((2, 100), (4, 100), (8, 100), (2, 500), (4, 250))
 """Connections and streams each that h2load is tried with."""
 
 _H2O = """
