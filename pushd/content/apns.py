@@ -36,7 +36,8 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     """
     push_type = message.push_type
     body = _BODIES[push_type](_Source(message, app, notification_id, now))
-    payload = encode(merge(body, message.overrides.get("apns", {})))
+    overrides = message.overrides.get("apns")
+    payload = encode(merge(body, overrides) if overrides else body)
     refuse_above(apns.payload_limit(push_type), payload, message, platform="apns")
     headers = [
         ("apns-push-type", push_type.value),
@@ -117,25 +118,38 @@ _BODIES: dict[PushType, Callable[[_Source], dict[str, Any]]] = {
 
 
 def _alert(message: Message, default_title: str | None) -> dict[str, Any]:
-    texts = {"title": message.title, "subtitle": message.subtitle, "body": message.body}
-    alert = {key: text for key, text in texts.items() if text}
+    alert: dict[str, Any] = {}
+    if message.title:
+        alert["title"] = message.title
+    if message.subtitle:
+        alert["subtitle"] = message.subtitle
+    if message.body:
+        alert["body"] = message.body
     if alert and default_title and message.title is None:
         alert = {"title": default_title, **alert}
     return alert
 
 
 def _aps(message: Message, alert: dict[str, Any]) -> dict[str, Any]:
-    values = {
-        "alert": alert or None,
-        "badge": message.badge,
-        "sound": _sound(message.sound),
-        "category": message.category,
-        "thread-id": message.thread,
-        "interruption-level": message.interruption_level,
-        "relevance-score": message.relevance,
-        "content-available": 1 if message.content_available else None,
-    }
-    return {key: value for key, value in values.items() if value is not None}
+    # One look at each field: this is done for every message, and most have few of them.
+    aps: dict[str, Any] = {}
+    if alert:
+        aps["alert"] = alert
+    if message.badge is not None:
+        aps["badge"] = message.badge
+    if message.sound is not None and (sound := _sound(message.sound)) is not None:
+        aps["sound"] = sound
+    if message.category is not None:
+        aps["category"] = message.category
+    if message.thread is not None:
+        aps["thread-id"] = message.thread
+    if message.interruption_level is not None:
+        aps["interruption-level"] = message.interruption_level
+    if message.relevance is not None:
+        aps["relevance-score"] = message.relevance
+    if message.content_available:
+        aps["content-available"] = 1
+    return aps
 
 
 def _sound(sound: str | Sound | None) -> str | dict[str, Any] | None:
@@ -160,14 +174,17 @@ def _activity(activity: LiveActivity, now: float) -> dict[str, Any]:
 
 
 def _app_keys(message: Message, notification_id: int) -> dict[str, Any]:
-    values = {
-        "id": notification_id,
-        "url": message.url,
-        "icon": message.icon,
-        "image": message.image,
-        "media": msgspec.to_builtins(message.media),
-        "buttons": msgspec.to_builtins(message.buttons),
-        "badge_increment": message.badge_increment,
-    }
-    ours = {key: value for key, value in values.items() if value not in (None, [])}
+    ours: dict[str, Any] = {"id": notification_id}
+    if message.url is not None:
+        ours["url"] = message.url
+    if message.icon is not None:
+        ours["icon"] = message.icon
+    if message.image is not None:
+        ours["image"] = message.image
+    if message.media:
+        ours["media"] = msgspec.to_builtins(message.media)
+    if message.buttons:
+        ours["buttons"] = msgspec.to_builtins(message.buttons)
+    if message.badge_increment is not None:
+        ours["badge_increment"] = message.badge_increment
     return {"pushd": ours} if message.data is None else {"pushd": ours, "data": message.data}
