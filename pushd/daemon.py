@@ -128,6 +128,7 @@ class Daemon:
         if not dsn:
             self._embedded = EmbeddedServer(Path(self.config.store.data_dir), config=self.config.store)
             dsn = await self._embedded.start()
+            await self._begin(_Keeper(self._embedded))
         self.store = Store(self.config.store, dsn, self.clock)
         await self._begin(self.store)
         limits = self.config.store
@@ -236,6 +237,17 @@ class Daemon:
             for gateway in self.gateways.values():
                 gateway.drop_credential(credential_id)
         self.fanout.credentials_changed()
+
+
+class _Keeper(Service):
+    """Has the embedded server started again when it ends by itself."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        super().__init__()
+        self._server = server
+
+    async def start(self) -> None:
+        self.spawn(self._server.keep(), "embedded-server")
 
 
 class _Takeover(Service):

@@ -25,7 +25,7 @@ import asyncpg
 import structlog
 
 from pushd.config import StoreConfig
-from pushd.errors import ConfigError, UnavailableError
+from pushd.errors import ConfigError, PushdError, UnavailableError
 from pushd.store import programs
 from pushd.store.programs import Account, Programs
 
@@ -36,6 +36,8 @@ SOCKET_PATH_MAX = 100
 """Unix socket paths end at 107 bytes (unix(7)), PostgreSQL's own temporary suffix included."""
 READY_POLL_S = 0.02
 READY_POLL_MAX_S = 0.25
+AGAIN_S = 1.0
+"""Between attempts to start a server again that ended by itself."""
 LOCKED_WAIT_S = 30.0
 """For the server of a daemon that was killed to finish its shutdown."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
@@ -75,6 +77,7 @@ class EmbeddedServer:
         self._settings = {"shared_buffers": f"{_buffers_mb()}MB"} | _SETTINGS | (settings or {})
         self._account: Account = programs.account()
         self._process: asyncio.subprocess.Process | None = None
+        self._found: Programs | None = None
         self._socket_dir: Path | None = None
         self._lock: int | None = None
 
@@ -91,14 +94,13 @@ class EmbeddedServer:
         self._prepare_directories()
         self._lock = _lock(self._home / "lock")
         try:
-            found = await asyncio.to_thread(programs.find, self._bindir, self._home, self._account)
-            cluster = self._home / "data"
-            programs.check_version(cluster, found)
-            if not (cluster / "PG_VERSION").exists():
-                await self._initialise(found, cluster)
-            self._write_access(cluster)
+            self._found = await asyncio.to_thread(programs.find, self._bindir, self._home, self._account)
+            programs.check_version(self._cluster, self._found)
+            if not (self._cluster / "PG_VERSION").exists():
+                await self._initialise(self._found, self._cluster)
+            self._write_access(self._cluster)
             self._socket_dir = self._make_socket_dir()
-            await self._launch(found, cluster)
+            await self._launch(self._found)
             await self._create_database()
         except BaseException:
             await self.stop()
@@ -109,6 +111,21 @@ class EmbeddedServer:
     def dsn(self) -> str:
         """How to connect: a PostgreSQL URL without a secret."""
         return self._dsn(DATABASE)
+
+    async def keep(self) -> None:
+        """Starts the server again whenever it ends by itself: killed, out of memory, its disk full. Until cancelled."""
+        assert self._found is not None, "the server is not started"
+        while True:
+            if self._process is not None:
+                status = await self._process.wait()
+                log.error("embedded_server_ended", status=status)
+            try:
+                await self._launch(self._found)
+            except PushdError as error:
+                log.error("embedded_server_not_back", detail=error.detail)  # noqa: TRY400  # the detail says it
+                await asyncio.sleep(AGAIN_S)
+            else:
+                log.info("embedded_server_back", pid=self.pid)
 
     async def stop(self) -> None:
         """Ends the server by a fast shutdown, by force past its deadline."""
@@ -203,9 +220,13 @@ class EmbeddedServer:
             os.chown(place, self._account.uid, self._account.gid)
         return place
 
-    async def _launch(self, found: Programs, cluster: Path) -> None:
+    @property
+    def _cluster(self) -> Path:
+        return self._home / "data"
+
+    async def _launch(self, found: Programs) -> None:
         """Starts the server and waits until it takes connections; crash recovery may take its time."""
-        command = [str(found.postgres), "-D", str(cluster), "-k", str(self._socket_dir)]
+        command = [str(found.postgres), "-D", str(self._cluster), "-k", str(self._socket_dir)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         path = self._home / "server.log"
