@@ -17,6 +17,8 @@ class Lane(IntEnum):
 
     TRANSACTIONAL = 0
     BULK = 1
+    DOUBTFUL = 2
+    """Campaigns whose answers make the gateway slow their link down (A-51): it is not the others' link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

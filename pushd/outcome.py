@@ -55,6 +55,8 @@ class Reason:
     """`MISCONFIGURED`, but for the route's topic (bundle) only: the credential itself still serves others."""
     pool_wide: bool = False
     """`THROTTLED`, for all that is sent with the credential and not for this row only: a quota."""
+    slows_link: bool = False
+    """Many such answers make the gateway slow down or close the link that brought them (A-51)."""
 
 
 VENDOR_CODES_FROM = 64
@@ -108,16 +110,18 @@ COMMON_REASONS = (
 class Reasons:
     """A gateway's whole table, common and vendor's reasons by code. Tables only ever grow: codes are stored."""
 
-    __slots__ = ("by_code", "outcomes")
+    __slots__ = ("by_code", "outcomes", "slows_link")
 
     def __init__(self, vendor: Iterable[Reason] = ()) -> None:
         self.by_code: dict[int, Reason] = {}
         self.outcomes: NDArray[np.uint8] = np.zeros(256, np.uint8)
+        self.slows_link: NDArray[np.bool_] = np.zeros(256, np.bool_)
         for reason in (*COMMON_REASONS, *vendor):
             assert 0 < reason.code < 256, reason
             assert reason.code not in self.by_code, reason
             self.by_code[reason.code] = reason
             self.outcomes[reason.code] = reason.outcome
+            self.slows_link[reason.code] = reason.slows_link
 
     def outcome(self, code: int) -> Outcome:
         """The outcome that a stored code means."""

@@ -52,6 +52,10 @@ class FanoutConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Rows in flight to a gateway that has stopped answering; and what every app may have at least, credit lasting."""
     silence_s: float = 2.0
     """Rows in flight without any answer for so long: their gateway has stopped answering."""
+    doubt_ratio: float = 0.1
+    """Share of answers that slow their link down above which a campaign goes on on a link of its own (A-51)."""
+    doubt_min: int = 100
+    """Such answers below which the share is not judged."""
     campaigns_max: int = 100_000
     """Notifications running at once; past it 503."""
     backlog_rows_max: int = 50_000_000

@@ -59,6 +59,9 @@ class Campaign:
     """Rows with a final outcome that is not committed yet."""
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
     """Committed outcomes by (gateway number, code)."""
+    answered: int = 0
+    slowing: int = 0
+    """Rows with an answer, and those of them whose answer slows a link down."""
     rendered: dict[Kind, Rendered | Reason] = field(default_factory=dict)
     cancelled: bool = False
     finishing: bool = False

@@ -125,10 +125,20 @@ class Dispatcher(Service):
         waves = list(campaign.waves)
         routes = {wave.route for wave in waves}
         for outlet in self.lanes:
-            if outlet.key.lane is campaign.lane and outlet.key.route in routes:
+            if outlet.key.route in routes:
                 outlet.waves = deque(each for each in outlet.waves if each.campaign is not campaign)
         campaign.waves.clear()
         return waves
+
+    def relocate(self, campaign: Campaign) -> None:
+        """Moves what waits of a campaign to the lane that it has by now."""
+        routes = {wave.route for wave in campaign.waves}
+        for outlet in self.lanes:
+            if outlet.key.route in routes and outlet.key.lane is not campaign.lane:
+                for wave in [each for each in outlet.waves if each.campaign is campaign]:
+                    outlet.drop(wave)
+                    if wave.left:
+                        self.place(wave)
 
     def hold(self, credential_id: int, bundle: str | None) -> None:
         """Stops everything that sends with a credential the gateway refused, or one bundle's part of it."""
@@ -169,8 +179,8 @@ class Dispatcher(Service):
         self.lanes.wake(now)
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)
-        self._fill(Lane.TRANSACTIONAL, now)
-        self._fill(Lane.BULK, now)
+        for lane in Lane:
+            self._fill(lane, now)
         self._set_alarm(now)
 
     def _admit_retry(self, key: OutletKey, wave: Wave, now: float) -> None:

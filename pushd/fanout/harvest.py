@@ -46,6 +46,7 @@ class Harvester:
         clock: Clock,
         refused: Callable[[int, str, str | None], None],
         place: Callable[[Wave], None],
+        relocate: Callable[[Campaign], None],
         secret: Callable[[int], object],
     ) -> None:
         self._config = config
@@ -58,6 +59,7 @@ class Harvester:
         self._clock = clock
         self._refused = refused
         self._place = place
+        self._relocate = relocate
         self._secret = secret
         self.breakers: dict[int, RetireBreaker] = {}
 
@@ -75,6 +77,7 @@ class Harvester:
         present: list[int] = np.flatnonzero(np.bincount(codes)).tolist()
         DELIVERY_LATENCY.observe(self._clock.now() - flight.campaigns[0].notification.released_at)
         self._judge_pool(flight, codes)
+        self._judge_campaign(flight, codes)
         self._judge_tokens(flight, codes)
         for code in present:
             chosen = rows if len(present) == 1 else rows[codes == code]
@@ -198,6 +201,20 @@ class Harvester:
             failed = lost + counts[Outcome.UNAVAILABLE] + counts[Outcome.THROTTLED]
             if failed or counts[Outcome.ACCEPTED]:
                 self._budgets.of(outlet.key.pool).answered(counts[Outcome.ACCEPTED], failed)
+
+    def _judge_campaign(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
+        """Sends a campaign that would slow down the link of the others on by another one (A-51)."""
+        campaign, config = flight.campaigns[0], self._config
+        if flight.batch.lane is not Lane.BULK or campaign.lane is not Lane.BULK:
+            return
+        campaign.answered += len(codes)
+        campaign.slowing += int(
+            np.count_nonzero(self._gateways[flight.batch.route.kind.gateway].reasons.slows_link[codes])
+        )
+        if campaign.slowing >= max(config.doubt_min, config.doubt_ratio * campaign.answered):
+            campaign.lane = Lane.DOUBTFUL
+            log.warning("campaign_doubted", notification=campaign.id, rejected=campaign.slowing, of=campaign.answered)
+            self._relocate(campaign)
 
     def _judge_tokens(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
         outcomes = self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes]

@@ -15,6 +15,8 @@ from pushd.model.device import Environment, GatewayName, Route
 
 OUTLETS = 4
 """Within an app less need be left for a newcomer: so many times less."""
+DOUBTFUL_PART = 8
+"""Part of the campaigns' credit that doubtful ones may have: their link takes few rows at once."""
 
 
 class PoolKey(NamedTuple):
@@ -40,19 +42,30 @@ class OutletKey(NamedTuple):
 
 
 class Credit:
-    """Rows handed to links and not yet committed as settled. Each lane keeps a part of the whole from the other."""
+    """Rows handed to links and not yet committed as settled.
 
-    __slots__ = ("_lanes", "_whole", "lane_max", "used")
+    Single sends and campaigns each keep a part of the whole from the other; doubtful campaigns have a part of theirs.
+    """
+
+    __slots__ = ("_lanes", "_max", "_whole", "used")
 
     def __init__(self, config: FanoutConfig) -> None:
         self._whole = config.unsettled_rows_max
-        self.lane_max = int(self._whole * (1 - config.transactional_credit_ratio))
+        most = int(self._whole * (1 - config.transactional_credit_ratio))
+        self._max = {Lane.TRANSACTIONAL: most, Lane.BULK: most, Lane.DOUBTFUL: most // DOUBTFUL_PART}
         self._lanes = [0 for _ in Lane]
         self.used = 0
 
     def free(self, lane: Lane) -> int:
         """Rows that a lane may still hand over."""
-        return min(self.lane_max - self._lanes[lane], self._whole - self.used)
+        free = min(self._max[lane] - self._lanes[lane], self._whole - self.used)
+        if lane is Lane.TRANSACTIONAL:
+            return free
+        return min(free, self._max[Lane.BULK] - self._lanes[Lane.BULK] - self._lanes[Lane.DOUBTFUL])
+
+    def most(self, lane: Lane) -> int:
+        """Rows that a lane may have handed over at once."""
+        return self._max[lane]
 
     def move(self, lane: Lane, rows: int) -> None:
         """Counts rows that were handed over; below 0, that came back."""
@@ -217,7 +230,7 @@ class Lanes:
         lane, share = outlet.key.lane, outlet.share
         few = max(least, self._config.batch_rows_max // 8)
         free = self.credit.free(lane)
-        even = max(few, self.credit.lane_max // max(1, len(self._turns[lane])))
+        even = max(few, self.credit.most(lane) // max(1, len(self._turns[lane])))
         of_app = min(free, max(_threshold(free, share.in_flight, times, even), least - share.in_flight))
         whole = share.in_flight + of_app
         even = max(few, whole // max(1, len(share.line)))

@@ -99,7 +99,7 @@ class Planner:
             if isinstance(rendered, Rendered) and len(ids):
                 spans.append(Span(wave.campaign, ids, rendered))
                 room -= len(ids)
-            if spans and outlet.key.lane is Lane.BULK:
+            if spans and outlet.key.lane is not Lane.TRANSACTIONAL:
                 break
         return self._flight(outlet, spans, attempt) if spans else None, settled
 

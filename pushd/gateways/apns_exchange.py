@@ -72,6 +72,7 @@ _APPLE = tuple(
         row.reason or f"status_{row.status}",
         OUTCOMES[row.verdict],
         topic_only=row.verdict is Verdict.TOPIC_BAD,
+        slows_link=row.verdict in (Verdict.TOKEN_BAD, Verdict.MESSAGE_BAD),
     )
     for index, row in enumerate(apns.REASONS)
 )

@@ -93,12 +93,12 @@ class Clock(SystemClock):
 class Bench:
     """A fan-out and its neighbours."""
 
-    def __init__(self, clock=None, **config):
+    def __init__(self, clock=None, gateway=None, keyring=None, **config):
         self.config = msgspec.convert({**QUICK, **config}, FanoutConfig)
         self.index = Index()
-        self.gateway = ScriptedGateway()
+        self.gateway = gateway or ScriptedGateway()
         self.store = MemorySettlements()
-        self.keyring = OneCredential()
+        self.keyring = keyring or OneCredential()
         self.fanout = Fanout(
             self.config,
             index=self.index,
@@ -141,7 +141,8 @@ async def bench():
 
     yield make
     for one in made:
-        one.gateway.gate.set()
+        if isinstance(one.gateway, ScriptedGateway):
+            one.gateway.gate.set()
         one.store.down = False
         await one.fanout.stop()
         assert not one.failures, one.failures
