@@ -21,6 +21,7 @@ from pushd.errors import PushdError
 from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
+from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.notification import Notification, State
@@ -29,6 +30,7 @@ from pushd.store.embedded import EmbeddedServer
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from pushd.telemetry import BACKLOG, LEDGER_DRIFT, OLDEST_PENDING, LoopLag
+from pushd.transport.guard import Guard
 from pushd.web.auth import Authenticator
 from pushd.web.router import Router
 from pushd.web.server import HttpServer
@@ -186,7 +188,10 @@ class Daemon:
 
     def _build_gateways(self) -> dict[GatewayName, Gateway]:
         config, keyring, clock = self.config, self.keyring, self.clock
-        gateways: tuple[Gateway, ...] = (ApnsGateway(config.apns, config.transport, keyring, clock),)
+        gateways: tuple[Gateway, ...] = (
+            ApnsGateway(config.apns, config.transport, keyring, clock),
+            WebPushGateway(config.webpush, config.transport, keyring, clock),
+        )
         return {gateway.name: gateway for gateway in gateways}
 
     async def _resume(self) -> None:
@@ -223,6 +228,7 @@ class Daemon:
             fanout=self.fanout,
             clock=self.clock,
             config=self.config,
+            guard=Guard.of(self.config.webpush),
         )
         await self._begin(_Commands(self.context))
         router = Router()

@@ -138,7 +138,7 @@ def _say(path, value):
         return f"`{path}`: the time of release"
     shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     shown = shown if len(shown) <= 40 else "…"
-    return f"`{path}`: {shown}".replace("|", "\\|")
+    return f"`{path}`: {shown}".replace("|", "\\|").replace("\n", " ⏎ ")
 
 
 def differences():

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from pushd.config.webpush import WebPushConfig
 from pushd.errors import PushdError
+from pushd.transport.guard import Guard
 
 if TYPE_CHECKING:
     from pushd.bitset import Devices
@@ -72,6 +74,8 @@ class Context:
     config: Config
     node_id: int
     """Of this daemon: what it accepts is its own to send."""
+    guard: Guard = field(default_factory=lambda: Guard.of(WebPushConfig()))
+    """What the endpoints of subscriptions are checked with."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:

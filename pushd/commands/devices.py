@@ -9,8 +9,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pushd.commands.context import Context
 from pushd.commands.registration import check, check_attributes
+from pushd.commands.subscriptions import PushRules
+from pushd.credentials.vapid_keys import current_fingerprint
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
-from pushd.model.device import Device, Platform, Registration, Tag, Text255
+from pushd.model.credential import VapidKeys
+from pushd.model.device import Device, Platform, Registration, Route, Tag, Text255
 
 
 class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -28,7 +31,7 @@ class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 async def register(context: Context, app_id: int, registration: Registration) -> Device:
     """The device of this address; created when new. InvalidRequestError."""
-    good, bad = check([registration])
+    good, bad = check([registration], _rules(context, app_id))
     if bad:
         raise InvalidRequestError("The registration is not valid", faults=bad[0])
     (device_id,) = await context.whole(_register(context, app_id, good))
@@ -42,7 +45,7 @@ async def register_many(
 
     Calls of one app are written one after the other, in the order in which they were begun.
     """
-    checked, bad = check(registrations)
+    checked, bad = check(registrations, _rules(context, app_id))
     good = [each for row, each in enumerate(checked) if row not in bad] if bad else checked
     return (await context.whole(_register(context, app_id, good, in_turn=True)) if good else []), bad
 
@@ -81,6 +84,23 @@ async def delete(context: Context, app_id: int, device_id: int, *, install_id: s
     """Nothing, once the device is gone; its id is never used again. NotFoundError."""
     await get(context, app_id, device_id, install_id=install_id)
     await context.whole(_delete(context, app_id, device_id))
+
+
+def _rules(context: Context, app_id: int) -> PushRules:
+    """What subscriptions of an app are checked with; its key is looked up once, when one needs it."""
+    known: dict[tuple[str, str], str] = {}
+
+    def current_key(registration: Registration) -> str:
+        bundle = registration.bundle if isinstance(registration.bundle, str) else ""
+        place = registration.environment.value, bundle
+        if place not in known:
+            route = Route(app_id, registration.kind, registration.environment, bundle)
+            credential_id = context.keyring.find(route)
+            secret = None if credential_id is None else context.keyring.secret(credential_id)
+            known[place] = current_fingerprint(secret) if isinstance(secret, VapidKeys) else ""
+        return known[place]
+
+    return PushRules(context.guard, app_id, current_key)
 
 
 async def _register(

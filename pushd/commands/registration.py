@@ -10,6 +10,8 @@ from functools import cache
 import msgspec
 
 from protocols import apns
+from pushd.commands import subscriptions
+from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
 from pushd.errors import Fault
 from pushd.model.device import GatewayName, Kind, Registration
@@ -23,14 +25,20 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 _EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")
 
 
-def check(registrations: Sequence[Registration]) -> tuple[list[Registration], dict[int, list[Fault]]]:
-    """The registrations as they are stored (hexadecimal in lower case), and the faults of the bad ones by position."""
+def check(registrations: Sequence[Registration], rules: PushRules) -> tuple[list[Registration], dict[int, list[Fault]]]:
+    """The registrations as they are stored, and the faults of the bad ones by position.
+
+    Stored are hexadecimal in lower case, and subscriptions as tokens of one line, checked by `rules`.
+    """
     checked = [*registrations]
     bad: dict[int, list[Fault]] = {}
     foul = bool(text_faults(checked))
     faults: list[Fault] = []
     for row, registration in enumerate(checked):
-        token = _token(registration, faults)
+        if registration.kind is Kind.WEBPUSH:
+            token = subscriptions.token(registration, rules, faults)
+        else:
+            token = _token(registration, faults)
         _attributes(registration, faults)
         if foul:
             faults += text_faults(registration)
@@ -38,7 +46,7 @@ def check(registrations: Sequence[Registration]) -> tuple[list[Registration], di
             bad[row] = faults
             faults = []
         elif token != registration.token:
-            checked[row] = msgspec.structs.replace(registration, token=token)
+            checked[row] = msgspec.structs.replace(registration, token=token, subscription=None)
     return checked, bad
 
 
@@ -52,6 +60,8 @@ def check_attributes(change: Registration) -> list[Fault]:
 def _token(registration: Registration, faults: list[Fault]) -> str | None:
     """The token in its stored form."""
     token, kind = registration.token, registration.kind
+    if registration.subscription is not None:
+        faults.append(Fault("/subscription", "is what addresses of kind webpush have"))
     if token is None:
         return None
     if kind in _APNS:

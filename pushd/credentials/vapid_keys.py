@@ -121,6 +121,14 @@ def generate() -> str:
     return vapid.private_text(ec.generate_private_key(ec.SECP256R1()))
 
 
+def current_fingerprint(secret: VapidKeys) -> str:
+    """What stands for the key that pages subscribe with now; "" for one that cannot be used."""
+    try:
+        return VapidRing(secret).current.decode()
+    except ValueError:
+        return ""
+
+
 def complete(secret: VapidKeys, known: VapidKeys | None) -> VapidKeys:
     """The secret as it is stored: with a new key where none was given, and with the older keys of the one it replaces.
 

@@ -1,18 +1,22 @@
 import pytest
 
 from pushd.commands.registration import check, check_attributes
+from pushd.commands.subscriptions import PushRules
+from pushd.config.webpush import SERVICES
 from pushd.model.device import Environment, Kind, Registration
+from pushd.transport.guard import Guard
 
 GOOD = "Ab" * 32
+RULES = PushRules(Guard(SERVICES), 1, lambda _: "")
 
 
 def pointers(registration: Registration) -> list[str]:
-    _, bad = check([registration])
+    _, bad = check([registration], RULES)
     return [fault.pointer for fault in bad.get(0, [])]
 
 
 def test_hexadecimal_tokens_are_stored_in_lower_case():
-    checked, bad = check([Registration(install_id="a", bundle="b.c", token=GOOD)])
+    checked, bad = check([Registration(install_id="a", bundle="b.c", token=GOOD)], RULES)
     assert not bad
     assert checked[0].token == GOOD.lower()
     assert checked[0].install_id == "a"
@@ -61,13 +65,13 @@ def test_good_registrations_pass(fields):
 
 def test_bad_rows_do_not_touch_their_neighbours():
     rows = [Registration(install_id=str(n), bundle="b", token=GOOD if n % 2 else "no") for n in range(6)]
-    checked, bad = check(rows)
+    checked, bad = check(rows, RULES)
     assert sorted(bad) == [0, 2, 4]
     assert [checked[n].token for n in (1, 3, 5)] == [GOOD.lower()] * 3
 
 
 def test_a_token_is_never_in_a_fault():
-    _, bad = check([Registration(install_id="i", bundle="b", token="secret-token")])
+    _, bad = check([Registration(install_id="i", bundle="b", token="secret-token")], RULES)
     assert "secret-token" not in str(bad)
 
 
