@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -14,8 +15,9 @@ from pushd.store.embedded import EmbeddedServer
 from tests.faults.children import family
 
 CALL_S = 10.0
-END_S = 30.0
+END_S = 8.0
 TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+ASK_FOR_LOG = "SELECT pg_switch_wal(), pg_logical_emit_message(false, 'fill', 'one record')"
 BALLAST_BYTES = 1 << 20
 SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB", "restart_after_crash": "on"}
 
@@ -110,15 +112,25 @@ class PostgreSQL:
         await self._fetch("SELECT pg_drop_replication_slot('away')")
 
     async def run_out_of_log(self):
-        """Fills its disk, and makes the server ask for files of its log until it ends, because it cannot have them.
+        """Fills its disk, and makes the server ask for files of its log until it ends, or takes no session any more.
 
-        Before that it recovers as often as a piece of log is left to recover into.
+        Before that it recovers as often as a piece of log is left to recover into. It may also be found neither up nor
+        down, in a recovery that does not get on.
         """
-        async with asyncio.timeout(END_S):
-            while self.running:
-                self.fill()
-                with suppress(*TROUBLE):
-                    await self._fetch("SELECT pg_switch_wal(), pg_logical_emit_message(false, 'fill', 'one record')")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._run_out_of_log(), END_S)
+
+    async def _run_out_of_log(self):
+        while self.running:
+            self.fill()
+            try:
+                async with self.session() as connection:
+                    with suppress(*TROUBLE):
+                        await connection.fetch(ASK_FOR_LOG, timeout=CALL_S)
+            except asyncpg.DiskFullError:
+                return
+            except TROUBLE:
+                await asyncio.sleep(0.02)
 
     @property
     def running(self):
@@ -126,11 +138,15 @@ class PostgreSQL:
         return process is not None and process.returncode is None
 
     async def revive(self):
-        """Starts it again as a supervisor does, if it ended: a server that cannot write its log does."""
+        """Starts it again as a supervisor does, if it ended: a server that cannot write its log does, or hangs."""
+        patience = monotonic() + END_S
         while True:
             with suppress(*TROUBLE):
                 await self._fetch("SELECT 1")
                 return
+            if self.running and monotonic() > patience:
+                self._server._process.kill()
+                await self._server._process.wait()
             if not self.running:
                 await self._server.stop()
                 with suppress(PushdError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
@@ -78,6 +79,7 @@ class World:
         """Samples of `pushd_ledger_drift`."""
         self.sends = []
         """Sends on their way that nobody waits for."""
+        self.well = False
         self.kills = 0
         self.births_ms = []
         """When the second and later lives of the daemon began, ms since the epoch."""
@@ -257,6 +259,11 @@ class World:
             finally:
                 over.set()
 
+    def tell(self):
+        """Says what the daemon said last, where something went wrong."""
+        if not self.well:
+            print(f"pushd's log:\n{self.daemon.tail()}", file=sys.stderr)
+
     # Breaking and waiting -----------------------------------------------------------------------------------------
 
     async def kill(self, pause_s=0.0, point=""):
@@ -320,5 +327,7 @@ async def world(
         if proxied:
             await made.put_proxies_between(stack)
         stack.push_async_callback(daemon.put_away)
+        stack.callback(made.tell)
         await made.settle_in(devices, point)
         yield made
+        made.well = True
