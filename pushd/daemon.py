@@ -21,6 +21,7 @@ from pushd.errors import PushdError
 from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
+from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
@@ -190,6 +191,7 @@ class Daemon:
         config, keyring, clock = self.config, self.keyring, self.clock
         gateways: tuple[Gateway, ...] = (
             ApnsGateway(config.apns, config.transport, keyring, clock),
+            FcmGateway(config.fcm, config.transport, keyring, clock),
             WebPushGateway(config.webpush, config.transport, keyring, clock),
         )
         return {gateway.name: gateway for gateway in gateways}

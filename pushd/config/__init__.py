@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from pushd.config.apns import ApnsConfig
 from pushd.config.fanout import FanoutConfig
+from pushd.config.fcm import FcmConfig
 from pushd.config.http import HttpConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
@@ -17,6 +18,7 @@ __all__ = [
     "ApnsConfig",
     "Config",
     "FanoutConfig",
+    "FcmConfig",
     "HttpConfig",
     "SecretsConfig",
     "StoreConfig",
@@ -34,6 +36,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fanout: FanoutConfig = field(default_factory=FanoutConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
     apns: ApnsConfig = field(default_factory=ApnsConfig)
+    fcm: FcmConfig = field(default_factory=FcmConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

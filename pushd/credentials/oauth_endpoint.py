@@ -51,9 +51,9 @@ class TokenEndpoint:
 
     async def stop(self) -> None:
         """Closes its connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def post(self, form: bytes) -> Reply:
         """The answer to a form, whatever its status; EndpointError when none came in time. Redirects are answers."""

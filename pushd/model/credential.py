@@ -153,7 +153,7 @@ class VapidKeys(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=
     """Older private keys; absent: those that the credential had until now, its own among them."""
 
 
-Secret = ApnsToken | ApnsCertificate | VapidKeys
+Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 

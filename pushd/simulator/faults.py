@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from pushd.errors import InvalidRequestError
 from pushd.model.device import Environment
+from pushd.simulator import fcm_rules
 from pushd.simulator.behaviour import Uint31
 from pushd.simulator.reasons import STATUSES
 
@@ -313,5 +314,9 @@ def check(fault: Fault) -> None:
     action = fault.action
     if isinstance(action, Window) and (action.initial_window_size or 0) + action.stream_credit >= 2**31:
         raise InvalidRequestError("a window of 2^31 bytes is beyond HTTP/2")
-    if isinstance(action, Answer) and action.status is None and action.reason not in (None, *STATUSES):
-        raise InvalidRequestError("a reason that Apple does not document needs a status")
+    if (
+        isinstance(action, Answer)
+        and action.status is None
+        and action.reason not in (None, *STATUSES, *fcm_rules.STATUSES)
+    ):
+        raise InvalidRequestError("a reason that no vendor documents needs a status")

@@ -38,6 +38,13 @@ class Far(ABC):
     provable = True
     """Whether the vendor can be asked about a credential without a device."""
 
+    unthrottled_s: float | None = None
+    """What the gateway itself waits where a throttling vendor names no time."""
+
+    def message(self, number: int) -> Rendered:
+        """One of several messages."""
+        return Rendered(payload=b'{"aps":{"alert":"%d"}}' % number, headers=self.payload.headers)
+
     @abstractmethod
     async def start(self, directory, transport: TransportConfig): ...
 

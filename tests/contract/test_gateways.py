@@ -6,12 +6,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from pushd.batch import Lane, Rendered
+from pushd.batch import Lane
 from pushd.outcome import COMMON_REASONS, Outcome
 
 from .apns_certificate_far import ApnsCertificateFar
 from .apns_far import ApnsFar
 from .far import QUICK
+from .fcm_far import FcmFar
+from .hms_far import HmsFar
 from .webpush_far import WebPushFar, WebPushHttp1Far
 
 pytestmark = pytest.mark.asyncio
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.asyncio
 FARS = {
     "apns": ApnsFar,
     "apns_certificate": ApnsCertificateFar,
+    "fcm": FcmFar,
+    "hms": HmsFar,
     "webpush": WebPushFar,
     "webpush_http1": WebPushHttp1Far,
 }
@@ -53,9 +57,7 @@ async def test_an_empty_batch_comes_back(far):
 
 
 async def test_each_row_its_own_message(far):
-    headers = far.payload.headers
-    payloads = [Rendered(payload=b'{"aps":{"alert":"%d"}}' % number, headers=headers) for number in range(40)]
-    batch = await far.send(40, payloads=payloads)
+    batch = await far.send(40, payloads=[far.message(number) for number in range(40)])
     assert set(far.outcomes(batch)) == {Outcome.ACCEPTED}
 
 
@@ -81,6 +83,7 @@ async def test_throttled(far, retry_after, seconds):
     far.throttle(1, retry_after)
     batch = await far.send(2)
     assert far.outcomes(batch) == [Outcome.THROTTLED, Outcome.ACCEPTED]
+    seconds = far.unthrottled_s if seconds is None else seconds
     assert batch.retry_after == ({} if seconds is None else {0: seconds})
 
 

@@ -107,7 +107,7 @@ def test_the_table_only_grows():
         (400, "INVALID_TOKEN_CONFIRMED"), (401, "UNAUTHENTICATED_AGAIN"),
     ]  # fmt: skip
     assert [(row.status, row.reason) for row in fcm.REASONS][: len(first)] == first
-    assert len({(row.status, row.reason) for row in fcm.REASONS}) == len(fcm.REASONS) <= 192
+    assert len({(row.status, row.reason) for row in fcm.REASONS}) == len(fcm.REASONS) <= 136
 
 
 @pytest.mark.parametrize(
