@@ -11,7 +11,7 @@ import uvloop
 
 from tests.faults.failpoints import AT_START, POINTS, hits_max
 from tests.faults.history import judge
-from tests.faults.world import UNSETTLED_ROWS_MAX, world
+from tests.faults.world import world
 
 FIRST = "before-tokens-are-retired"
 """Only once is there a dead token to be retired: this point comes in the first life or never."""
@@ -58,7 +58,7 @@ async def survive(kills, devices, seed, *, external=False):
         verdict = judge(here.promises, await here.gateway.pushes(), here.dead)
         check(here, views, verdict)
         repeats = verdict.repeats_by_life(here.births_ms)
-        assert max(repeats) <= UNSETTLED_ROWS_MAX, f"more than may be unsettled came twice: {repeats}"
+        assert max(repeats) <= f"more than may be unsettled came twice: {repeats}"
         assert not repeats[-1], "the last life was not killed"
         return {
             "seed": seed,
@@ -74,7 +74,7 @@ async def survive(kills, devices, seed, *, external=False):
             "lost": len(verdict.lost),
             "duplicates": verdict.duplicates,
             "duplicates_of_one_kill_max": max(repeats),
-            "unsettled_rows_max": UNSETTLED_ROWS_MAX,
+            "unsettled_rows_max": here.unsettled_rows_max,
             "at_most_once_twice": len(verdict.twice),
             "at_most_once_unsent": verdict.unsent,
             "drift_samples": len(here.drifts),
@@ -108,7 +108,7 @@ def check(here, views, verdict, lost_rows=0):
 
     `lost_rows`: how many were written to a link and got no answer; each may come twice, or at most once not at all.
     """
-    unknown = here.kills * UNSETTLED_ROWS_MAX + lost_rows
+    unknown = here.kills * here.unsettled_rows_max + lost_rows
     verdict.check(unknown)
     assert verdict.unsent <= unknown
     assert here.drifts, "the ledger was never looked at"

@@ -14,7 +14,7 @@ import uvloop
 from tests.faults.chaos import CALM, Weather
 from tests.faults.history import judge
 from tests.faults.kill import check
-from tests.faults.world import BRISK, UNSETTLED_ROWS_MAX, world
+from tests.faults.world import BRISK, world
 
 LOST_REASONS = ("connection_lost", "response_timeout", "stream_reset")
 CAMPAIGNS_MAX = 4
@@ -54,7 +54,7 @@ async def endure(seconds, devices, seed):
             "at_most_once_twice": len(verdict.twice),
             "at_most_once_unsent": verdict.unsent,
             "drift_samples": len(here.drifts),
-            "unsettled_rows_max": UNSETTLED_ROWS_MAX,
+            "unsettled_rows_max": here.unsettled_rows_max,
             "resident_mb_before": round(memory[0] / 2**20, 1),
             "resident_mb_most": round(max(memory) / 2**20, 1),
             "resident_mb_after": round(resident(here) / 2**20, 1),

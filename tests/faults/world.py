@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from pushd.cli.children import free_port
+from pushd.config import FanoutConfig
 from tests.faults.chaos import Proxy
 from tests.faults.children import Daemon, scratch
 from tests.faults.gateway import DEAD, Gateway
@@ -26,14 +27,13 @@ PATIENCE_S = 120.0
 IN_FLIGHT_S = 0.05
 """What a dead daemon wrote last has arrived by then."""
 CHUNK = 2_000
-UNSETTLED_ROWS_MAX = 2_000
-SMALL = {
-    "fanout.unsettled_rows_max": UNSETTLED_ROWS_MAX,
-    "fanout.batch_rows_max": 250,
+QUIET = {
     "http.auth_failures_per_minute_max": 1_000_000,
     "telemetry.log_format": "json",
     "telemetry.log_level": "warning",
 }
+"""Everything else as in production."""
+SMALL = QUIET | {"fanout.unsettled_rows_max": 2_000, "fanout.batch_rows_max": 250}
 """A small bound on what a kill may repeat, so that it is seen to hold."""
 
 
@@ -79,6 +79,8 @@ class World:
         """Samples of `pushd_ledger_drift`."""
         self.sends = []
         """Sends on their way that nobody waits for."""
+        self.unsettled_rows_max = daemon.settings.get("fanout.unsettled_rows_max", FanoutConfig().unsettled_rows_max)
+        """What one kill may repeat."""
         self.well = False
         self.kills = 0
         self.births_ms = []
@@ -262,18 +264,20 @@ class World:
     def tell(self):
         """Says what the daemon said last, where something went wrong."""
         if not self.well:
-            print(f"pushd's log:\n{self.daemon.tail()}", file=sys.stderr)
+            process = self.daemon.process
+            state = "runs" if self.daemon.running else f"ended with {process.returncode}" if process else "never began"
+            print(f"pushd {state}; its log:\n{self.daemon.tail()}", file=sys.stderr)
 
     # Breaking and waiting -----------------------------------------------------------------------------------------
 
-    async def kill(self, pause_s=0.0, point=""):
+    async def kill(self, pause_s=0.0, point="", *, ready=True):
         """kill -9 of the daemon, and its next start. Its embedded PostgreSQL goes down with it."""
         self.kills += 1
         await self.daemon.kill()
         await asyncio.sleep(max(pause_s, IN_FLIGHT_S))
         self.births_ms.append(int(time.time() * 1000))
         await self.daemon.start(wait=False, point=point)
-        if not point:
+        if ready and not point:
             await self.daemon.ready()
 
     async def pushed(self, rows, since=None, timeout_s=PATIENCE_S):
