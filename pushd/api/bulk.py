@@ -16,8 +16,8 @@ from pushd.web.ndjson import LineReader
 
 T = TypeVar("T")
 
-CHUNK_ROWS = 5_000
-"""Lines of one transaction; a progress line follows each."""
+CHUNK_ROWS = 4_000
+"""Lines of one transaction; a progress line follows each. More of them would hold the event loop too long at a time."""
 
 Carried = tuple[list[int], dict[int, list[Fault]]]
 """Ids of the rows that were taken, in order; faults of the others by position."""

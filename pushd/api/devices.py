@@ -135,7 +135,7 @@ OPERATIONS = (
         tag="devices",
         summary="Registers addresses from a stream",
         description="One registration a line (NDJSON). The answer is a stream too: rejects by line, progress after "
-        "every 5,000 lines, and a summary as its last line. Later lines win over earlier ones.",
+        "every 4,000 lines, and a summary as its last line. Later lines win over earlier ones.",
         handler=bulk,
         params=BulkParams,
         body_lines=Registration,

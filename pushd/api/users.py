@@ -87,7 +87,7 @@ OPERATIONS = (
         tag="users",
         summary="Creates or changes users from a stream",
         description="One user a line (NDJSON). The answer is a stream too: rejects by line, progress after every "
-        "5,000 lines, and a summary as its last line.",
+        "4,000 lines, and a summary as its last line.",
         handler=bulk,
         params=BulkParams,
         body_lines=UserChange,

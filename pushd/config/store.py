@@ -36,8 +36,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Small writes waiting; past it 503."""
     bulk_rows_max: int = 5_000
     """Registrations or users that share one transaction in bulk."""
-    load_rows_max: int = 65_536
-    """Rows of one chunk while the index is loaded."""
+    load_rows_max: int = 8_192
+    """Rows of one chunk while the index is loaded: some 15 ms of work at a time."""
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400

@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 CHANNEL = "pushd_changes"
 PAGE_ROWS = 500
 """Changes read at once; each may name thousands of ids."""
-IMAGES_MAX = 20_000
-"""Images fetched at once."""
+IMAGES_MAX = 4_000
+"""Images fetched, and applied, at once."""
 LATE_POLL_S = 0.05
 """Between reads while something newer waits for an older transaction."""
 

@@ -104,9 +104,9 @@ class Registrar:
         users: dict[tuple[int, str], int] = {}
         installs: list[list[Any]] = [[] for _ in range(_INSTALL_COLUMNS)]
         for at in range(0, len(folded.installs), SLICE_ROWS):
-            _extend(installs, _install_columns(folded.installs[at : at + SLICE_ROWS], users, tags))
             if len(folded.installs) > SLICE_ROWS:
                 await asyncio.sleep(0)
+            _extend(installs, _install_columns(folded.installs[at : at + SLICE_ROWS], users, tags))
         return [
             [app_id for app_id, _ in users],
             [name for _, name in users],

@@ -21,8 +21,10 @@ class Turn:
         self._previous = previous
 
     async def begin(self) -> None:
-        """Returns when everybody before has ended."""
-        if self._previous is not None:
+        """Returns when everybody before has ended, in a slice of its own."""
+        if self._previous is None or self._previous.done():
+            await asyncio.sleep(0)
+        else:
             await asyncio.wait((self._previous,))
 
 
