@@ -176,8 +176,10 @@ class World:
 
 
 @asynccontextmanager
-async def running(*, fanout: FanoutConfig | None = None, http: dict[str, Any] | None = None) -> AsyncIterator[World]:
-    """A daemon and a simulator of one's own."""
+async def running(
+    *, fanout: FanoutConfig | None = None, http: dict[str, Any] | None = None, **sections: Any
+) -> AsyncIterator[World]:
+    """A daemon and a simulator of one's own; `sections` are further parts of its configuration, by name."""
     folder = Path(tempfile.mkdtemp(prefix="pushd-acceptance-"))
     folder.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
     simulator = Simulator(folder / "apns")
@@ -193,6 +195,7 @@ async def running(*, fanout: FanoutConfig | None = None, http: dict[str, Any] | 
             ca_file=str(simulator.ca_file),
         ),
         fanout=fanout or FanoutConfig(),
+        **sections,
     )
     daemon = Daemon(config, environ={})
     world: World | None = None
