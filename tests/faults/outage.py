@@ -82,7 +82,7 @@ async def gone(here, away_s):
     seen, refused = await here.gateway.total(), len(here.refusals)
     await asyncio.sleep(away_s)
     ahead = await here.gateway.total() - seen
-    assert ahead <= f"sent {ahead} on, beyond what may be unsettled"
+    assert ahead <= here.unsettled_rows_max, f"sent {ahead} on, beyond what may be unsettled"
     async with asyncio.timeout(REFUSES_S):
         while len(here.refusals) == refused:
             await asyncio.sleep(0.05)
