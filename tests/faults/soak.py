@@ -1,0 +1,142 @@
+"""A long run at a steady share of the peak: memory, descriptors and the loop's lag: `python -m tests.faults.soak`."""
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+from time import monotonic, perf_counter
+
+import numpy as np
+import psutil
+import uvloop
+
+from tests.faults.history import judge
+from tests.faults.kill import check
+from tests.faults.world import QUIET, world
+
+SHARE = 0.7
+"""Of the peak: the load that a daemon has to carry for as long as it runs."""
+PEAK_BROADCASTS = 4
+SINGLES_PER_S = 40
+SAMPLE_S = 1.0
+WARM_UP = 0.25
+"""Share of the run after which buffers, caches and arenas have the size that they need."""
+LAG_BOUNDS_PERCENT = 99
+
+
+async def soak(minutes, devices, seed):
+    """Broadcasts and single sends for so long, at a steady rate; how memory, descriptors and the loop's lag fared."""
+    begun = perf_counter()
+    async with world(devices, seed=seed, fast=True, settings=QUIET) as here:
+        peak = await peak_rate(here)
+        before = await here.metrics()
+        async with here.under_way(producers=2, pause_s=2 / SINGLES_PER_S):
+            samples = await asyncio.gather(
+                steady(here, peak * SHARE, minutes * 60), observe(here, minutes * 60), return_exceptions=False
+            )
+        views = await here.done()
+        after = await here.metrics()
+        verdict = judge(here.promises, await here.gateway.pushes(), here.dead)
+        check(here, views, verdict)
+        assert not verdict.duplicates
+        broadcasts, seen = samples
+        return {
+            "seed": seed,
+            "minutes": minutes,
+            "devices": devices,
+            "peak_pushes_per_s": round(peak),
+            "pushes_per_s": round(broadcasts * devices / (minutes * 60)),
+            "broadcasts": broadcasts,
+            "promises": len(here.promises),
+            "pushes": verdict.pushes,
+            "lost": len(verdict.lost),
+            "duplicates": verdict.duplicates,
+            "drift_samples": len(here.drifts),
+            **judged(seen),
+            "loop_lag_p99_ms_at_most": 1000 * lag_percentile(before, after, LAG_BOUNDS_PERCENT),
+            "cpu_s_daemon": round(after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"], 1),
+            "seconds": round(perf_counter() - begun, 1),
+        }
+
+
+async def peak_rate(here):
+    """Pushes a second of broadcasts one after the other, each from its POST to the commit of its last outcome."""
+    await here.broadcast()
+    await here.done()
+    begun = monotonic()
+    for _ in range(PEAK_BROADCASTS):
+        await here.broadcast()
+        await here.done()
+    return PEAK_BROADCASTS * len(here.tokens) / (monotonic() - begun)
+
+
+async def steady(here, rate, seconds):
+    """Broadcasts at the rate, in pushes a second; how many there were. A machine that lags is not pressed harder."""
+    begun, number = monotonic(), 0
+    interval = len(here.tokens) / rate
+    while monotonic() - begun < seconds:
+        await here.broadcast()
+        number += 1
+        while (await here.metric("pushd_backlog_devices") or 0) > len(here.tokens):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(max(0.0, begun + number * interval - monotonic()))
+    return number
+
+
+async def observe(here, seconds):
+    """Samples of (second, resident bytes, descriptors) of the daemon."""
+    process, begun, seen = psutil.Process(here.daemon.pid), monotonic(), []
+    while (at := monotonic() - begun) < seconds:
+        seen.append((at, process.memory_info().rss, process.num_fds()))
+        await asyncio.sleep(SAMPLE_S)
+    return seen
+
+
+def judged(seen):
+    """Slopes after the warm-up. Memory has steps: its slope is the median over all pairs (Theil-Sen)."""
+    at, resident, descriptors = np.array([each for each in seen if each[0] >= WARM_UP * seen[-1][0]]).T
+    slope = theil_sen(at, resident)
+    half = len(at) // 2
+    return {
+        "samples": len(at),
+        "resident_mb_first": round(resident[0] / 2**20, 1),
+        "resident_mb_last": round(resident[-1] / 2**20, 1),
+        "resident_mb_most": round(resident.max() / 2**20, 1),
+        "resident_percent_an_hour": round(100 * slope * 3600 / np.median(resident), 2),
+        "descriptors_first_half": int(np.median(descriptors[:half])),
+        "descriptors_second_half": int(np.median(descriptors[half:])),
+        "descriptors_most": int(descriptors.max()),
+    }
+
+
+def theil_sen(at, values, most=1_000):
+    """The median slope over all pairs; of many samples, evenly chosen ones."""
+    chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), most)).astype(int))
+    at, values = at[chosen], values[chosen]
+    first, second = np.triu_indices(len(at), 1)
+    return float(np.median((values[second] - values[first]) / (at[second] - at[first])))
+
+
+def lag_percentile(before, after, percent):
+    """The bucket of `pushd_loop_lag_seconds` below which that share of the samples of a run lies, seconds."""
+    name = "pushd_loop_lag_seconds_bucket"
+    bounds = [float(each[len(name) + 5 : -2]) for each in after if each.startswith(name)]
+    counts = [after[each] - before[each] for each in after if each.startswith(name)]
+    return next(bound for bound, count in zip(bounds, counts, strict=True) if count >= counts[-1] * percent / 100)
+
+
+def main():
+    """Runs it from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--devices", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=None)
+    given = parser.parse_args()
+    seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
+    print(f"seed {seed}", file=sys.stderr)
+    print(json.dumps(uvloop.run(soak(given.minutes, given.devices, seed)), indent=2))
+
+
+if __name__ == "__main__":
+    main()
