@@ -49,6 +49,12 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     return Rendered(payload=payload, headers=tuple(headers), expires_at=life.expires_at(send, now))
 
 
+def aps(message: Message, app: Settings) -> dict[str, Any]:
+    """The `aps` of an alert or a background push, for a gateway that hands it on to Apple."""
+    made: dict[str, Any] = _BODIES[message.push_type](_Source(message, app, 0, 0.0))["aps"]
+    return made
+
+
 def wakes_extension(message: Message) -> bool:
     """Whether the app's notification service extension has something to do before the notification is shown."""
     return bool(

@@ -13,11 +13,10 @@ from protocols import fcm
 from protocols.fcm_reasons import INVALID_TOKEN_CONFIRMED
 from protocols.http2 import Bodies
 from pushd.batch import Rendered
+from pushd.content.fcm import TTL_FOLLOWS
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
 
-TTL_FOLLOWS = ("android.ttl", "expires_at")
-"""A header value of `Rendered` by which the TTLs in its payload are the time left until it expires."""
 TOKEN = re.compile(rb"[!#-\[\]-~]{1,%d}" % fcm.TOKEN_CHARS_MAX)
 FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
