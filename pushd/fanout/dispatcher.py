@@ -131,7 +131,8 @@ class Dispatcher(Service):
         return waves
 
     def relocate(self, campaign: Campaign) -> None:
-        """Moves what waits of a campaign to the lane that it has by now."""
+        """Moves what waits of a campaign, here or for a link, to the lane that it has by now."""
+        self.recall(campaign)
         routes = {wave.route for wave in campaign.waves}
         for outlet in self.lanes:
             if outlet.key.route in routes and outlet.key.lane is not campaign.lane:
@@ -139,6 +140,14 @@ class Dispatcher(Service):
                     outlet.drop(wave)
                     if wave.left:
                         self.place(wave)
+
+    def recall(self, campaign: Campaign) -> None:
+        """Takes back what no link took yet of a campaign's batches; it comes home unprocessed."""
+        for flight in self._flights:
+            if flight.campaigns[0] is campaign and len(flight.campaigns) == 1 and flight.sending is not None:
+                flight.recalled = True
+                flight.sending.cancel()
+                flight.sending = None
 
     def hold(self, credential_id: int, bundle: str | None) -> None:
         """Stops everything that sends with a credential the gateway refused, or one bundle's part of it."""
@@ -255,13 +264,26 @@ class Dispatcher(Service):
         if refused:
             self._ground(flight, refused)
         else:
-            await self._gateways[flight.batch.route.kind.gateway].send(flight.batch)
+            await self._send(flight)
         assert not flight.batch.pending, "a gateway came back with rows pending"
         self._harvester.harvest(flight)
         self._flights.discard(flight)
         if not self._flights:
             self._landed.set()
         self.pump_soon()
+
+    async def _send(self, flight: Flight) -> None:
+        """Returns when every row has an outcome; of a batch that is recalled, those on the wire are waited for."""
+        flight.sending = asyncio.current_task()
+        try:
+            await self._gateways[flight.batch.route.kind.gateway].send(flight.batch)
+        except asyncio.CancelledError:
+            if not flight.recalled:
+                raise
+            while flight.batch.pending:  # noqa: ASYNC110  links fill outcomes row by row and tell nobody
+                await asyncio.sleep(HARVEST_S)
+        finally:
+            flight.sending = None
 
     async def _record_attempts(self, flight: Flight) -> frozenset[int]:
         """At-most-once: that a row is tried is committed before it is; while PostgreSQL is away it waits.

@@ -155,13 +155,14 @@ class Fanout(Service):
         self._queue(campaign, remaining, version=-1)
 
     def cancel(self, notification_id: int) -> bool:
-        """Ends what waits of a notification; rows in flight keep their outcome. False: it does not run here."""
+        """Ends what no link took of a notification; what is on the wire keeps its outcome. False: it runs elsewhere."""
         campaign = self._campaigns.get(notification_id)
         if campaign is None:
             return False
         campaign.cancelled = True
         for wave in self._dispatcher.withdraw(campaign):
             self._dispatcher.end(wave, CANCELLED.code)
+        self._dispatcher.recall(campaign)
         return True
 
     def ledger(self, notification_id: int) -> Ledger | None:

@@ -127,7 +127,7 @@ class Harvester:
 
     def _retry(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
         free = outcome is Outcome.UNPROCESSED
-        if free:
+        if free and not flight.recalled:
             self._rest(flight.outlet)
         for campaign, own in spans(flight, rows):
             final = self._final_code(campaign, flight.batch.attempt, code, outcome)

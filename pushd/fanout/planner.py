@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -34,6 +35,10 @@ class Flight:
     """First row of each campaign's span."""
     secret: object = None
     """What the credential was when it was launched; only its identity counts."""
+    sending: asyncio.Task[object] | None = None
+    """While the gateway has it."""
+    recalled: bool = False
+    """What of it no link took yet was taken back."""
     harvested: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -58,6 +58,10 @@ class ScriptedGateway:
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         notifications = np.broadcast_to(batch.notifications, len(batch))
         self.sent.update(zip(notifications.tolist(), batch.ids.tolist(), strict=True))
+        # All of it is on the wire: whoever cancels this, the outcomes come.
+        await asyncio.shield(self._answer(batch))
+
+    async def _answer(self, batch):
         if self.hangs(batch):
             await self.gate.wait()
         await asyncio.sleep(0)
