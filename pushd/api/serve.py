@@ -52,7 +52,8 @@ class Api:
     def mount(self, router: Router, operations: Iterable[Operation]) -> None:
         """Routes every operation."""
         for operation in operations:
-            router.add(operation.method, PREFIX + operation.path, self._endpoint(operation))
+            brief = operation.body_lines is None and operation.answer_lines is None
+            router.add(operation.method, PREFIX + operation.path, self._endpoint(operation), brief=brief)
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         parameters = _parameters(operation)

@@ -48,7 +48,10 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a stop waits for requests that are being answered."""
     request_timeout_s: float = 60.0
     """For an answer, once the body is there."""
+    connections_max: int = 16_384
+    """Of all clients together; past it 503."""
     connections_per_address_max: int = 1024
+    """Past it 429. Trusted proxies stand for many clients and are not counted; of IPv6 a /64 is one address."""
     auth_failures_per_minute_max: int = 10
     """Per client address; past it 429."""
     page_items_max: int = 1000

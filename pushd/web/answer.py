@@ -56,6 +56,12 @@ class Answer:
         if self.keep_alive is None:
             self.keep_alive = incoming.keep_alive
 
+    def whole(self, incoming: Incoming) -> bytes:
+        """The answer to this request as it goes on the wire."""
+        if self.keep_alive is None:
+            self.keep_alive = incoming.keep_alive
+        return self._encode(incoming)
+
     async def write_eof(self) -> None:
         """Writes the answer, waiting when the client reads too slowly; ConnectionResetError when it is gone."""
         incoming = self._incoming

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
@@ -14,6 +13,7 @@ from typing import Protocol
 from pushd.errors import TooManyRequestsError, UnauthorizedError
 from pushd.model.app import Key
 from pushd.web.incoming import Incoming
+from pushd.web.proxies import network_of
 
 WINDOW_S = 60.0
 ADDRESSES_MAX = 65_536
@@ -64,12 +64,12 @@ class Authenticator:
         return key
 
     def _refuse_if_braked(self, address: str) -> None:
-        began, count = self._failures.get(_network(address), (0.0, 0)) if self._failures else (0.0, 0)
+        began, count = self._failures.get(network_of(address), (0.0, 0)) if self._failures else (0.0, 0)
         if count >= self._failures_max and (left := began + WINDOW_S - self._clock()) > 0:
             raise TooManyRequestsError("Too many requests without a known key", retry_after_s=left)
 
     def _count(self, address: str) -> None:
-        network, now = _network(address), self._clock()
+        network, now = network_of(address), self._clock()
         began, count = self._failures.pop(network, (now, 0))
         self._failures[network] = (began, count + 1) if now - began < WINDOW_S else (now, 1)
         if len(self._failures) > ADDRESSES_MAX:
@@ -89,10 +89,3 @@ def _secret(header: str) -> str:
     elif scheme.lower() != "bearer":
         return ""
     return value if len(value) <= SECRET_CHARS_MAX else ""
-
-
-def _network(address: str) -> str:
-    """What counts as one address: an IPv6 customer has a /64."""
-    if ":" not in address:
-        return address
-    return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))

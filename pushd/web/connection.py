@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from pushd.config.http import HttpConfig
-from pushd.errors import HeadersTooLargeError, InternalError, InvalidRequestError, PushdError, UnavailableError
+from pushd.errors import (
+    HeadersTooLargeError,
+    InternalError,
+    InvalidRequestError,
+    PushdError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from pushd.web import problem
+from pushd.web.answer import Answer
+from pushd.web.brief import BriefIncoming, Heads
 from pushd.web.incoming import Incoming
-from pushd.web.proxies import Client, Proxies
+from pushd.web.proxies import Client, Proxies, network_of
 
 log = structlog.get_logger(__name__)
+
+TURNED_AWAY_MAX = 256
+"""Connections above the limit that are told why they cannot stay; more are dropped."""
 
 
 @dataclass(slots=True)
@@ -28,8 +43,13 @@ class Shared:
 
     config: HttpConfig
     proxies: Proxies
+    is_brief: Callable[[str, str], bool]
+    """Whether a method and a raw path lead to an endpoint that takes whole bodies and answers in one piece."""
     open: Counter[str] = field(default_factory=Counter)
-    """Connections by address; the trusted proxies' are not counted, for they stand for many clients."""
+    """Connections by network; the trusted proxies' are not counted, for they stand for many clients."""
+    connections: int = 0
+    """Of all, the proxies' too."""
+    heads: Heads = field(default_factory=Heads)
 
 
 class Connection(web.RequestHandler):
@@ -39,16 +59,28 @@ class Connection(web.RequestHandler):
     outside of endpoints, which is bad HTTP and bugs.
     """
 
-    __slots__ = ("_address", "_counted", "_head_bytes", "_head_timer", "_secure", "_shared")
+    __slots__ = (
+        "_address",
+        "_brief",
+        "_counted",
+        "_head_bytes",
+        "_head_timer",
+        "_held",
+        "_network",
+        "_secure",
+        "_shared",
+    )
 
     def __init__(self, manager: web.Server, shared: Shared, **options: Any) -> None:
         super().__init__(manager, **options)
         self._shared = shared
-        self._address = ""
+        self._address = self._network = ""
         self._secure = False
         self._counted = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._brief: asyncio.Task[Any] | None = None
+        self._held = b""
 
     def client(self, headers: Mapping[str, str]) -> Client:
         """Who sent a request with these headers over this connection."""
@@ -59,32 +91,49 @@ class Connection(web.RequestHandler):
         shared, config = self._shared, self._shared.config
         self._address = (transport.get_extra_info("peername") or ("",))[0]
         self._secure = transport.get_extra_info("sslcontext") is not None
+        shared.connections += 1
         if not shared.proxies.trusted(self._address):
-            if shared.open[self._address] >= config.connections_per_address_max:
-                self._force_close = True
-                cast("asyncio.Transport", transport).abort()
+            self._network = network_of(self._address)
+            if shared.open[self._network] >= config.connections_per_address_max:
+                error = TooManyRequestsError("Too many connections from this address", retry_after_s=config.linger_s)
+                self._turn_away(transport, error)
                 return
-            shared.open[self._address] += 1
+            shared.open[self._network] += 1
             self._counted = True
+        if shared.connections > config.connections_max:
+            self._turn_away(transport, UnavailableError("Too many connections", retry_after_s=config.linger_s))
+            return
         _limit_unacknowledged(transport, config.write_timeout_s)
         self._await_head()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Gives the address its place back."""
+        self._shared.connections -= 1
         if self._counted:
             self._counted = False
-            self._shared.open[self._address] -= 1
-            if not self._shared.open[self._address]:
-                del self._shared.open[self._address]
+            self._shared.open[self._network] -= 1
+            if not self._shared.open[self._network]:
+                del self._shared.open[self._network]
         self._head_arrived()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Passes bytes to the parser, and keeps count while they do not make up a whole head."""
+        if self._brief is not None:
+            self._hold(data)
+            return
+        idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes
+        if idle and not (self._paused or self._close or self._force_close):
+            found = self._shared.heads.find(data)
+            if found is not None:
+                self._begin_brief(BriefIncoming(found[0].message, found[1], self))
+                return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
+            if idle and self._request_count == before + 1:
+                self._note_head(data)
             self._head_arrived()
         elif (self._waiter is not None or not before) and not self._force_close:
             # It waits for a head. Between a head and the first step of its handler a body may come, too.
@@ -93,6 +142,87 @@ class Connection(web.RequestHandler):
                 self._await_head()
             if self._head_bytes > self._shared.config.header_bytes_max:
                 self._refuse(HeadersTooLargeError())
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
+        """Finishes what is being answered within the time, and closes."""
+        await super().shutdown(timeout)
+        if self._brief is not None:
+            self._brief.cancel()
+
+    # Brief requests -----------------------------------------------------------------------------------------------
+
+    def _note_head(self, data: bytes) -> None:
+        message = self._messages[-1][0] if self._messages else None
+        if isinstance(message, RawRequestMessage) and self._shared.is_brief(
+            message.method, message.path.partition("?")[0]
+        ):
+            self._shared.heads.note(data, message)
+
+    def _begin_brief(self, incoming: BriefIncoming) -> None:
+        """Has the endpoint answer; what comes meanwhile waits, so that answers keep the order of requests."""
+        assert self._manager is not None
+        assert self._request_handler is not None
+        self._head_arrived()
+        self._request_count += 1
+        self._manager.requests_count += 1
+        self._request_in_progress = True
+        # aiohttp types its handlers by what it makes of requests itself.
+        work = cast("Coroutine[Any, Any, Answer]", self._request_handler(incoming))
+        self._brief = self._loop.create_task(work)
+        self._brief.add_done_callback(partial(self._end_brief, incoming))
+
+    def _end_brief(self, incoming: BriefIncoming, task: asyncio.Task[Answer]) -> None:
+        self._brief = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        keep = False
+        if not task.cancelled():
+            with contextlib.suppress(ConnectionResetError):  # nobody is there to take it
+                answer = self._outcome(incoming, task)
+                if self.transport is not None:
+                    self.transport.write(answer.whole(incoming))
+                    keep = bool(answer.keep_alive)
+        if self.transport is None:
+            return
+        if not keep or self._close or self._force_close:
+            self.force_close()
+            return
+        self._keep_on()
+        if self._held:
+            held, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(held)
+
+    def _outcome(self, incoming: BriefIncoming, task: asyncio.Task[Answer]) -> Answer:
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if not isinstance(error, Exception):
+            raise error
+        status = 504 if isinstance(error, TimeoutError) else 500
+        return cast("Answer", self.handle_error(incoming, status, error))
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _keep_on(self) -> None:
+        """Starts to wait for the next request, as after any."""
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        if self._brief is not None:  # to aiohttp the connection looks idle
+            self._keepalive_handle = None
+            self._keep_on()
+            return
+        super()._process_keepalive()
+
+    # Errors -------------------------------------------------------------------------------------------------------
 
     def handle_error(
         self,
@@ -133,10 +263,28 @@ class Connection(web.RequestHandler):
     def _refuse(self, error: PushdError) -> None:
         """Answers without a request, and closes."""
         if self.transport is not None:
-            body = problem.encode(error, "")
-            head = f"HTTP/1.1 {error.status} {error.title}\r\nContent-Type: {problem.CONTENT_TYPE}\r\n"
-            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            self.transport.write(_bare(error))
         self.force_close()
+
+    def _turn_away(self, transport: asyncio.BaseTransport, error: PushdError) -> None:
+        """Tells a client why it cannot stay, and closes once it has had the time to read that."""
+        self._force_close = True
+        stream = cast("asyncio.Transport", transport)
+        if self._shared.connections > self._shared.config.connections_max + TURNED_AWAY_MAX:
+            stream.abort()
+            return
+        stream.write(_bare(error))
+        # Closed at once with a request unread, TCP would reset the connection and the answer with it.
+        self._head_timer = self._loop.call_later(self._shared.config.linger_s, stream.abort)
+
+
+def _bare(error: PushdError) -> bytes:
+    """The answer to no request; the connection closes after it."""
+    body = problem.encode(error, "")
+    lines = [f"HTTP/1.1 {error.status} {error.title}", f"Content-Type: {problem.CONTENT_TYPE}"]
+    lines += [f"{name}: {value}" for name, value in problem.headers(error).items()]
+    lines += [f"Content-Length: {len(body)}", "Connection: close"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _limit_unacknowledged(transport: asyncio.BaseTransport, seconds: float) -> None:

@@ -58,6 +58,13 @@ class Proxies:
         return Client(address, scheme[-1].lower() == "https" if scheme else secure)
 
 
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv6 customer has a /64."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+
+
 def _all(headers: Mapping[str, str], name: str) -> list[str]:
     getall = getattr(headers, "getall", None)
     values: list[str] = getall(name, []) if getall is not None else [headers[name]] if name in headers else []

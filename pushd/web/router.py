@@ -24,6 +24,8 @@ class Route(NamedTuple):
     endpoint: Endpoint
     template: str
     values: tuple[str, ...]
+    brief: bool = False
+    """Whether it takes its body as a whole and answers in one piece."""
 
 
 @dataclass(slots=True)
@@ -46,8 +48,8 @@ class Router:
         self.templates: list[tuple[str, str]] = []
         """(method, template) of every route, in the order of adding."""
 
-    def add(self, method: str, template: str, endpoint: Endpoint) -> None:
-        """Routes a method and a template; each pair once."""
+    def add(self, method: str, template: str, endpoint: Endpoint, *, brief: bool = False) -> None:
+        """Routes a method and a template; each pair once. `brief`: whole bodies in, `Answer`s out."""
         node = self._root
         for segment in template.split("/")[1:]:
             if _PARAMETER.fullmatch(segment):
@@ -60,7 +62,12 @@ class Router:
         node.methods[method] = (endpoint, template)
         self.templates.append((method, template))
         if "{" not in template:
-            self._exact[method, template] = Route(endpoint, template, ())
+            self._exact[method, template] = Route(endpoint, template, (), brief)
+
+    def is_brief(self, method: str, path: str) -> bool:
+        """Whether a raw path without parameters leads to an endpoint that is brief."""
+        exact = self._exact.get((method, path))
+        return exact is not None and exact.brief
 
     def find(self, method: str, path: str) -> Route:
         """The route of a raw path; NotFoundError, or MethodNotAllowedError that lists what is allowed."""

@@ -51,7 +51,7 @@ class HttpServer(Service):
         self._router = router
         self._plain_socket = plain_socket
         self._tls_socket = tls_socket
-        self._shared = Shared(config, Proxies(config.trusted_proxies))
+        self._shared = Shared(config, Proxies(config.trusted_proxies), router.is_brief)
         self._manager: _Manager | None = None
         self._listeners: list[asyncio.Server] = []
         self._certificates: Certificates | None = None

@@ -39,11 +39,11 @@ def serve():
     @asynccontextmanager
     async def serving(*, endpoints=(), **config):
         router = Router()
-        router.add("GET", "/hello", hello)
-        router.add("POST", "/swallow", swallow)
-        router.add("GET", "/broken", broken)
+        router.add("GET", "/hello", hello, brief=True)
+        router.add("POST", "/swallow", swallow, brief=True)
+        router.add("GET", "/broken", broken, brief=True)
         for method, template, endpoint in endpoints:
-            router.add(method, template, endpoint)
+            router.add(method, template, endpoint, brief=True)
         config = {"stop_timeout_s": 2, "linger_s": 0.2} | config
         server = HttpServer(
             HttpConfig(**config), router, plain_socket=bound(), tls_socket=bound() if config.get("tls") else None

@@ -163,7 +163,25 @@ async def test_an_address_has_so_many_connections(serve, connect):
             for wire in (one, two):
                 wire.write(GET)
                 assert (await wire.answer())[0] == 200
+            third.write(GET)  # it is told all the same, though nobody reads this
+            status, headers, body = await third.answer()
+            assert (status, headers["connection"], headers["retry-after"]) == (429, "close", "1")
+            assert json.loads(body)["code"] == "too_many_requests"
             assert await third.closed() == b""
+        await asyncio.sleep(0.05)
+        async with connect(server.port) as again:
+            again.write(GET)
+            assert (await again.answer())[0] == 200
+
+
+async def test_all_together_have_so_many_connections(serve, connect):
+    async with serve(connections_max=2, trusted_proxies=["127.0.0.0/8"]) as server:
+        async with connect(server.port) as one, connect(server.port) as two, connect(server.port) as third:
+            for wire in (one, two):
+                wire.write(GET)
+                assert (await wire.answer())[0] == 200
+            status, headers, body = await third.answer()
+            assert (status, headers["connection"], json.loads(body)["code"]) == (503, "close", "unavailable")
         await asyncio.sleep(0.05)
         async with connect(server.port) as again:
             again.write(GET)
