@@ -38,6 +38,7 @@ class Point(NamedTuple):
 
 
 STORE, FANOUT = "pushd.store.notifications:NotificationStore", "pushd.fanout.engine:Fanout"
+ACCEPTS = "pushd.store.accepts:Acceptor"
 SETTLEMENTS, APNS = "pushd.store.settlements:SettlementStore", "pushd.gateways.apns:ApnsGateway"
 LINK, NODE = "pushd.transport.link:Link", "pushd.cluster.node:Node"
 
@@ -51,9 +52,9 @@ def _retires(_, settlement, *rest):
 
 
 POINTS = {
-    "before-accept-commit": Point(f"{STORE}.accept", When.BEFORE),
-    "during-accept-commit": Point(f"{STORE}._write", When.DURING),
-    "after-accept-commit": Point(f"{STORE}._write", When.AFTER),
+    "before-accept-commit": Point(f"{ACCEPTS}._write", When.BEFORE),
+    "during-accept-commit": Point(f"{ACCEPTS}._write", When.DURING),
+    "after-accept-commit": Point(f"{ACCEPTS}._write", When.AFTER),
     "before-release": Point(f"{FANOUT}.release", When.BEFORE),
     "after-release": Point(f"{FANOUT}.release", When.AFTER),
     "before-attempted-commit": Point(f"{SETTLEMENTS}.attempted", When.BEFORE),
