@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def message(rendered: Rendered, now: float) -> bytes:
     """The `Message` JSON as it goes out now: with what is left of its life."""
     if TTL_FOLLOWS not in rendered.headers or not rendered.expires_at:
         return rendered.payload
-    return fcm.with_ttl(rendered.payload, int(rendered.expires_at - now))
+    return fcm.with_ttl(rendered.payload, math.ceil(rendered.expires_at - now))
 
 
 def _few(sending: Sending, rendered: Rendered, now: float) -> Iterator[Load]:

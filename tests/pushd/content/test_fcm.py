@@ -226,6 +226,7 @@ def test_f16_what_just_fits_is_taken_and_one_byte_more_is_not():
 
 @given(messages, st.integers(0, 4000) | st.none(), st.none() | st.just("score"))
 def test_a_strict_reader_takes_every_message(message, ttl_s, collapse_id):
+    message = msgspec.structs.replace(message, overrides={})  # what the caller writes himself is his affair
     try:
         made = render(
             message,
