@@ -104,7 +104,7 @@ async def test_x12_answers_are_matched_by_stream(world, apns_id):
 
 
 async def test_x13_x23_thousands_of_rejections_on_one_connection(world):
-    async with world(bulk_links=1, response_timeout_s=10) as w:
+    async with world(bulk_links=1, response_timeout_s=10, queue_timeout_s=10) as w:
         w.fault(Answer(reason="BadDeviceToken"))
         for part in range(3):
             batch = await w.send(2_000, 1 + part * 2_000)
