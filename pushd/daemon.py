@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pushd.config import Config
 from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
-from pushd.errors import PushdError
+from pushd.errors import PushdError, UnavailableError
 from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
@@ -198,24 +199,33 @@ class Daemon:
 
     async def _resume(self) -> None:
         """Takes over what dead nodes left: exactly what they had targeted and not settled."""
-        while lefts := await self.store.notifications.resumable(self.node.id):
-            for left in lefts:
-                app = await self.store.apps.get(left.notification.app_id)
-                self.fanout.resume(
-                    left.notification,
-                    app.settings if app else Settings(),
-                    targeted=left.targeted,
-                    counts=left.counts,
-                    remaining=left.remaining,
-                    attempted=left.attempted,
-                )
-                log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
-                if self._ready:
-                    await self._cancel_if_told(left.notification)
+        while lefts := deque(await self.store.notifications.resumable(self.node.id)):
+            try:
+                while lefts:
+                    app = await self.store.apps.get(lefts[0].notification.app_id)
+                    left = lefts.popleft()
+                    self.fanout.resume(
+                        left.notification,
+                        app.settings if app else Settings(),
+                        targeted=left.targeted,
+                        counts=left.counts,
+                        remaining=left.remaining,
+                        attempted=left.attempted,
+                    )
+                    log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
+                    if self._ready:
+                        await self._cancel_if_told(left.notification)
+            finally:
+                self.store.notifications.give_back(lefts)
 
     async def _cancel_if_told(self, notification: Notification) -> None:
         """A cancel that came between the claim and the resume found nothing running here: it is heard now."""
-        stored = await self.store.notifications.get(notification.app_id, notification.id)
+        while True:
+            try:
+                stored = await self.store.notifications.get(notification.app_id, notification.id)
+                break
+            except UnavailableError:
+                await asyncio.sleep(self.config.store.retry_after_s)
         if stored is not None and stored.notification.state is State.CANCELLED:
             self.fanout.cancel(notification.id)
 
@@ -262,7 +272,7 @@ class _Takeover(Service):
     """Takes over what dead nodes left, at the start and from then on.
 
     A death may show late: PostgreSQL keeps the session of a machine that vanished for a while. A claim that breaks off
-    half-way ends the process, and the next one claims it all.
+    half-way is gone on with at the next look.
     """
 
     def __init__(
@@ -284,7 +294,10 @@ class _Takeover(Service):
         while True:
             await asyncio.sleep(self._interval_s)
             if not await self._trouble():
-                await self._resume()
+                try:
+                    await self._resume()
+                except UnavailableError as error:
+                    log.warning("takeover_waits", error=error.detail)
 
 
 class _GatewayService(Service):

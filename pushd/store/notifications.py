@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,10 @@ class NotificationStore(Service):
     async def resumable(self, node_id: int, limit: int = 1000) -> Sequence[Resume]:
         """What dead nodes left unfinished, claimed for this node, at most so many; ask again until there is none."""
         return await self._resumer.claim(node_id, limit)
+
+    def give_back(self, lefts: Iterable[Resume]) -> None:
+        """Takes back what was claimed and could not be begun: `resumable` has it again."""
+        self._resumer.give_back(left.notification.id for left in lefts)
 
     async def _stored(self, query: str, app_id: int, *args: Any) -> Sequence[Stored]:
         rows = await self._database.fetch(query, app_id, *args)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ WHERE NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.gra
     AND l.classid = 7002 AND l.objid = r.node_id
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-_CLAIM = "SELECT * FROM claim_runs($1, $2, $3)"
-_MINE = "SELECT * FROM runs WHERE node_id = $1 AND notification_id = ANY($2)"
+_CLAIM = "SELECT claim_runs($1, $2, $3)"
+_CLAIMED = "SELECT * FROM runs WHERE node_id = $1 AND claimed ORDER BY notification_id"
 _NOTIFICATIONS = """
 SELECT n.* FROM unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS w (app, id, created)
     JOIN notifications n ON n.app_id = w.app AND n.id = w.id AND n.created_at = w.created
@@ -101,18 +101,42 @@ def died(name: str) -> bool:
 
 
 class Resumer:
-    """Claims what dead nodes left."""
+    """Claims what dead nodes left.
+
+    A claim is one transaction, and reading what was claimed are others: where these fail, or the answer of the first
+    is lost, the next call gives out what this node owns and has not been given.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._absences = Absences(database.config.node_grace_s)
+        self._unsure = False
+        """Whether something may be claimed that was not given out."""
+        self._given: set[int] = set()
 
     async def claim(self, node_id: int, limit: int) -> Sequence[Resume]:
         """What this node owns from now on and has to finish, at most so many; none when nobody left anything."""
         absent = await self._database.fetch(_ABSENT, node_id)
         others = self._absences.over(absent, asyncio.get_running_loop().time())
-        runs = await self._database.fetch(_CLAIM, node_id, limit, others) if others else ()
-        return await self._read(runs) if runs else ()
+        if others:
+            self._unsure = True
+            await self._database.fetchval(_CLAIM, node_id, limit, others)
+        if not self._unsure:
+            return ()
+        claimed = await self._database.fetch(_CLAIMED, node_id)
+        self._given &= {run["notification_id"] for run in claimed}
+        runs = [run for run in claimed if run["notification_id"] not in self._given][:limit]
+        lefts = await self._read(runs) if runs else ()
+        # Those too of which nothing is left: their partition is gone, and maintenance deletes the run.
+        self._given.update(run["notification_id"] for run in runs)
+        self._unsure = len(runs) == limit
+        return lefts
+
+    def give_back(self, notification_ids: Iterable[int]) -> None:
+        """Takes back what was given out and could not be begun: the next claim gives it out again."""
+        back = set(notification_ids)
+        self._given -= back
+        self._unsure = self._unsure or bool(back)
 
     async def _read(self, runs: Sequence[Any]) -> Sequence[Resume]:
         cancelled = {run["notification_id"] for run in runs if run["cancelled_at"] is not None}

@@ -24,6 +24,9 @@ class OneLeft:
         left, self.left = self.left, []
         return left
 
+    def give_back(self, lefts):
+        self.left = [*lefts]
+
     async def get(self, app_id, notification_id):
         return SimpleNamespace(notification=SimpleNamespace(state=self.state))
 

@@ -34,8 +34,11 @@ CREATE TABLE runs (
     node_id         bigint NOT NULL,
     created_at      timestamptz NOT NULL,
     at_most_once    boolean NOT NULL,
-    cancelled_at    timestamptz
+    cancelled_at    timestamptz,
+    -- Taken over from a node that is dead.
+    claimed         boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX runs_claimed ON runs (node_id) WHERE claimed;
 CREATE INDEX runs_app ON runs (app_id, notification_id) WHERE cancelled_at IS NOT NULL;
 
 CREATE TABLE finished (
@@ -145,6 +148,9 @@ BEGIN
         EXECUTE format('DROP TABLE %I', old.name);
         dropped := dropped + 1;
     END LOOP;
+    -- What never finished goes with the notification that it was of.
+    DELETE FROM runs r WHERE r.created_at < p_before AND NOT EXISTS (
+        SELECT FROM notifications n WHERE n.app_id = r.app_id AND n.id = r.notification_id AND n.created_at = r.created_at);
     RETURN dropped;
 END $$;
 
@@ -299,7 +305,7 @@ BEGIN
 END $$;
 
 -- Fences dead nodes and takes over what they left, at most p_limit notifications: those that p_node owns from now on.
-CREATE FUNCTION claim_runs(p_node bigint, p_limit int, p_others bigint[]) RETURNS SETOF runs LANGUAGE plpgsql AS $$
+CREATE FUNCTION claim_runs(p_node bigint, p_limit int, p_others bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     other bigint;
     room int := p_limit;
@@ -316,9 +322,8 @@ BEGIN
         PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
         UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
         -- A statement of its own: it sees what the dead node committed while we waited for its row.
-        RETURN QUERY UPDATE runs r SET node_id = p_node WHERE r.notification_id IN (
-                SELECT k.notification_id FROM runs k WHERE k.node_id = other ORDER BY k.notification_id LIMIT room)
-            RETURNING r.*;
+        UPDATE runs r SET node_id = p_node, claimed = true WHERE r.notification_id IN (
+            SELECT k.notification_id FROM runs k WHERE k.node_id = other ORDER BY k.notification_id LIMIT room);
         GET DIAGNOSTICS taken = ROW_COUNT;
         room := room - taken;
     END LOOP;

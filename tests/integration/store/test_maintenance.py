@@ -117,3 +117,13 @@ async def test_migrations_are_applied_once_and_never_changed(dsn):
         assert await database.fetchval("SELECT to_regclass('half')::text") is None
     finally:
         await database.stop()
+
+
+async def test_runs_go_with_the_month_of_their_notification(store, app, node):
+    old = await store.notifications.accept(accept(app.id, node.id, Devices([1]), created_at=NOW, released_at=NOW))
+    later = NOW + 86_400 * 425
+    kept = await store.notifications.accept(accept(app.id, node.id, Devices([2]), created_at=later, released_at=later))
+    await Maintenance(store.database, At(NOW)).make_partitions()
+    await Maintenance(store.database, At(NOW + 86_400 * 430)).drop_partitions()
+    assert [row["notification_id"] for row in await store.database.fetch("SELECT * FROM runs")] == [kept.id]
+    assert old.id != kept.id

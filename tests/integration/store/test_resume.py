@@ -357,3 +357,37 @@ async def test_a_process_of_this_machine_that_lives_is_not_dead():
     assert not died(f"{here}:1"), "whoever that belongs to"
     assert not died("elsewhere:999999999")
     assert not died(f"{here}:")
+
+
+@pytest.mark.parametrize("lost", ["the answer of the claim", "a read after it"])
+async def test_what_was_claimed_and_not_read_is_given_out_by_the_next_claim(store, app, monkeypatch, lost):
+    dead = await new_node(store)
+    sent = await store.notifications.accept(accept(app.id, dead.id, Devices([1, 2])))
+    await dead.stop()
+    heir = await new_node(store)
+    database, failed = store.database, []
+
+    def breaking(call, statement):
+        async def broken(query, *args, **options):
+            answer = await call(query, *args, **options)
+            if statement in query and not failed:
+                failed.append(query)
+                raise UnavailableError
+            return answer
+
+        return broken
+
+    monkeypatch.setattr(database, "fetchval", breaking(database.fetchval, "claim_runs"))
+    if lost == "a read after it":
+        monkeypatch.undo()
+        monkeypatch.setattr(database, "fetch", breaking(database.fetch, "FROM targets"))
+    with pytest.raises(UnavailableError):
+        await store.notifications.resumable(heir.id)
+    assert failed
+    (left,) = await store.notifications.resumable(heir.id)
+    assert (left.notification.id, left.remaining) == (sent.id, Devices([1, 2]))
+    assert list(await store.notifications.resumable(heir.id)) == []
+    store.notifications.give_back([left])
+    assert [each.notification.id for each in await store.notifications.resumable(heir.id)] == [sent.id]
+    assert list(await store.notifications.resumable(heir.id)) == []
+    await heir.stop()
