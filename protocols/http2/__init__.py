@@ -4,6 +4,7 @@ from protocols.http2.bodies import Bodies
 from protocols.http2.connection import Connection
 from protocols.http2.frames import ErrorCode
 from protocols.http2.plans import Field, HeaderPlan, Indexing, Variable
+from protocols.http2.requests import Columns
 from protocols.http2.results import Answers, ConnectionBrokenError, GoAway, Received
 from protocols.http2.runs import Run
 from protocols.http2.settings import ConnectionSettings
@@ -11,6 +12,7 @@ from protocols.http2.settings import ConnectionSettings
 __all__ = [
     "Answers",
     "Bodies",
+    "Columns",
     "Connection",
     "ConnectionBrokenError",
     "ConnectionSettings",

@@ -25,7 +25,7 @@ from protocols.http2.guard import Guard
 from protocols.http2.outbox import Outbox
 from protocols.http2.plans import HeaderPlan, check_values
 from protocols.http2.reader import Reader
-from protocols.http2.requests import Column
+from protocols.http2.requests import Column, Columns, Templates
 from protocols.http2.responses import Responses
 from protocols.http2.results import ConnectionBrokenError, Received
 from protocols.http2.runs import DONE, Registry, Run
@@ -42,6 +42,7 @@ class Connection:
         self._outbox = Outbox(settings.control_bytes_max)
         self._guard = Guard(settings)
         self._encoder = Encoder()
+        self._templates = Templates()
         self._windows = SendWindows()
         self._registry = Registry(settings.first_stream_id)
         self._cancels = Cancels(self._registry, self._outbox)
@@ -158,15 +159,17 @@ class Connection:
         rows = body.rows if isinstance(body, Bodies) else len(columns[0]) if columns else 0
         if len(columns) != len(plan.variables) or not rows or any(len(column) != rows for column in columns):
             raise LocalProtocolError("a column for each variable, all of one length, at least one row")
-        if any(not column.size or column.min() < 0x21 or column.max() == 0x7F for column in columns):
-            raise LocalProtocolError("a varying value has forbidden octets")
-        width = sum(column.shape[1] for column in columns)
-        self._admit(plan, width, rows, rows * len(body), {len(body)})
-        first = [v.prefix + column[0].tobytes() for v, column in zip(plan.variables, columns, strict=True)]
-        compiled = self._encoder.compile(plan, first)
-        size = sum(map(len, compiled.steady)) + width + sum(len(v.prefix) + 6 for v in plan.variables)
+        if not isinstance(columns, Columns):
+            columns = Columns(columns)
+        self._admit(plan, sum([column.shape[1] for column in columns]), rows, rows * len(body), {len(body)})
+        compiled = self._encoder.compiled(plan)
+        if compiled is None:
+            first = [v.prefix + column[0].tobytes() for v, column in zip(plan.variables, columns, strict=True)]
+            compiled = self._encoder.compile(plan, first)
         limit = self._peer.max_frame_size
-        if size > limit or len(body) > self._windows.initial or (isinstance(body, Bodies) and len(body) > limit):
+        template = self._templates.of(compiled.steady, plan.variables, columns, body, limit)
+        long = template.block_bytes > limit or (isinstance(body, Bodies) and len(body) > limit)
+        if long or len(body) > self._windows.initial:
             values = [[column[row].tobytes() for column in columns] for row in range(rows)]
             return self._send_each(plan, compiled, values, [_body(body, row) for row in range(rows)], tag)
         run = self._registry.add(rows, tag)
@@ -176,9 +179,9 @@ class Connection:
             self._outbox.put(b"".join(self._frames(run.first_stream, plan, compiled, row, [_body(body, 0)])))
             begin = 1
         if begin < rows:
-            rest = [column[begin:] for column in columns] if begin else columns
+            rest = columns.part(begin) if begin else columns
             bodies = body.part(begin) if begin and isinstance(body, Bodies) else body
-            self._outbox.put(requests.uniform(run.stream(begin), compiled.steady, plan.variables, rest, bodies, limit))
+            self._outbox.put(requests.uniform(run.stream(begin), template, rest, bodies))
         return run
 
     def request_each(

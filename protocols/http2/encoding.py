@@ -128,11 +128,15 @@ class Encoder:
         # At most two updates may open a block: the smallest size since the last block, then the present one.
         self._updates = [lowest, size] if lowest != size else [size]
 
+    def compiled(self, plan: HeaderPlan) -> Compiled | None:
+        """The octets of the plan's blocks where they are known and nothing has to be told before; else None."""
+        steady = None if self._updates else self._compiled.get(plan)
+        return None if steady is None else Compiled(None, steady)
+
     def compile(self, plan: HeaderPlan, first: list[bytes]) -> Compiled:
         """The octets of the plan's blocks; `first` are the whole varying values of the next row."""
-        steady = self._compiled.get(plan)
-        if steady is not None and not self._updates:
-            return Compiled(None, steady)
+        if (known := self.compiled(plan)) is not None:
+            return known
         before = self._table.inserted
         seed = self._pieces(plan, first, insert=True)
         if self._table.inserted == before and not self._updates:

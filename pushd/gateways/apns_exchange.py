@@ -122,8 +122,7 @@ class ApnsExchange:
         """The run of the flight's rows."""
         form, start, stop = flight.load.form, flight.start, flight.start + rows
         if isinstance(form, Uniform):
-            columns = [column[start:stop] for column in form.columns]
-            return connection.request_uniform(self._plan(form.shape), columns, form.body, flight)
+            return connection.request_uniform(self._plan(form.shape), form.columns.part(start, stop), form.body, flight)
         assert isinstance(form, Mixed)
         return connection.request_each(self._plan(form.shape), form.values[start:stop], form.bodies[start:stop], flight)
 

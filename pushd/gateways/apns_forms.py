@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import apns
-from protocols.http2 import Field, HeaderPlan, Indexing, Variable
+from protocols.http2 import Columns, Field, HeaderPlan, Indexing, Variable
 from pushd.batch import Batch, Rendered
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
@@ -61,7 +61,7 @@ class Uniform:
     """Rows with one body and tokens of one length."""
 
     shape: Shape
-    columns: list[NDArray[np.uint8]]
+    columns: Columns
     """A matrix of octets per variable of the plan."""
     body: bytes
 
@@ -136,7 +136,7 @@ def _uniform(sending: Sending, rendered: Rendered, rows: NDArray[np.intp], octet
         of = batch.notifications if isinstance(batch.notifications, int) else batch.notifications[alike]
         columns = [octets[alike, :width], apns.apns_ids(of, ids)]
         columns += [np.broadcast_to(np.frombuffer(text, np.uint8), (len(alike), len(text))) for text in constants]
-        form = Uniform(shape, columns, rendered.payload)
+        form = Uniform(shape, Columns(columns), rendered.payload)
         yield Load(sending, alike, form, len(rendered.payload), uniform=True)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError
-from protocols.http2 import ConnectionSettings, Field, HeaderPlan, Indexing, Variable, frames
+from protocols.http2 import Columns, ConnectionSettings, Field, HeaderPlan, Indexing, Variable, frames
 from protocols.http2.encoding import Encoder, integer, string
 from protocols.http2.requests import block
 
@@ -74,6 +74,29 @@ def test_uniform_and_each_write_the_same_octets(body):
         one.request_uniform(PLAN, columns(rows), body, None)
         two.request_each(PLAN, values(rows), [body] * rows, None)
         assert one.data_to_send() == two.data_to_send()
+
+
+def test_runs_by_turns_never_take_each_others_template():
+    one, other, oracle = connected(streams=2000), connected(streams=2000), Peer()
+    widths, bodies = (1, 4, 1, 1), (b"", b"x", b"x", b"yy")
+    for turn in range(12):
+        plan = (SIMPLE, PLAN)[turn % 2]
+        width, body = widths[turn % 4], bodies[turn * 5 % 4]
+        rows = [[b"%0*d" % (width, row) for _ in plan.variables] for row in range(5)]
+        checked = Columns([column([row[at] for row in rows]) for at in range(len(plan.variables))])
+        one.request_uniform(plan, checked.part(1, 4), body, None)
+        other.request_each(plan, rows[1:4], body, None)
+        octets = one.data_to_send()
+        assert octets == other.data_to_send()
+        for row, fields in zip(rows[1:4], blocks_of(octets), strict=True):
+            assert oracle.read(fields) == expected(plan, row)
+
+
+@pytest.mark.parametrize("octet", [b" ", b"\x00", b"\x7f", b"\n"])
+def test_t14_columns_are_checked_when_they_are_made(octet):
+    with pytest.raises(LocalProtocolError):
+        Columns([column([b"ab", b"a" + octet])])
+    assert len(Columns([column([b"ab", b"a!"])]).part(1)[0]) == 1
 
 
 def test_a42_indexing_bits():
