@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import numpy as np
@@ -43,7 +43,6 @@ FROM bound LEFT JOIN LATERAL (
 """  # noqa: S608  # a constant
 _REST = "SELECT aggregate, app_id, ids, revisions FROM changes WHERE xid = $1::text::xid8"
 _LATER = "SELECT 1 FROM changes WHERE xid >= $1::text::xid8 LIMIT 1"
-_OLDEST = "SELECT min(xid::text::bigint) FROM changes"
 _POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 
@@ -67,6 +66,16 @@ class Event:
     revisions: Sequence[int] | None
 
 
+class Page(NamedTuple):
+    """What one read of the feed gave."""
+
+    events: Sequence[Event]
+    position: int
+    """Where to read on."""
+    last: bool
+    """Whether this is all there was to read."""
+
+
 class ChangeStore:
     """The feed."""
 
@@ -77,20 +86,21 @@ class ChangeStore:
         """Where the feed stands: everything below is visible to whoever looks from now on."""
         return int(await self._database.fetchval(_POSITION))
 
-    async def read(self, position: int) -> tuple[list[Event], int]:
-        """The next changes from a position on, and the position after them: each is read once, and none is missed."""
+    async def read(self, position: int) -> Page:
+        """The next changes from a position on: each is read once, and none is missed."""
         rows = await self._database.fetch(_READ, str(position))
         xmin = max(rows[0]["xmin"], position)
         if rows[0]["xid"] is None:
-            return [], xmin
+            return Page([], xmin, last=True)
         if len(rows) <= PAGE_ROWS:
-            return [_event(row) for row in rows], xmin
+            return Page([_event(row) for row in rows], xmin, last=True)
         # A page ends between two transactions; one that is larger than a page is read whole.
         last = rows[-1]["xid"]
         whole = [row for row in rows if row["xid"] < last]
         if whole:
-            return [_event(row) for row in whole], last
-        return [_event(row) for row in await self._database.fetch(_REST, str(last))], last + 1
+            return Page([_event(row) for row in whole], last, last=False)
+        rows = await self._database.fetch(_REST, str(last))
+        return Page([_event(row) for row in rows], last + 1, last=False)
 
     async def waiting(self, position: int) -> bool:
         """Whether a change from this position on is committed, but may not be read yet."""
@@ -155,18 +165,20 @@ class Follower(Service):
     async def _follow(self, position: int) -> None:
         config = self._database.config
         poll_s = config.feed_poll_ms / 1000
-        heard = monotonic()
+        true_at = monotonic()  # when nothing was unread and all that was read had been applied
         while True:
             pause = poll_s
             try:
-                events, following = await self._changes.read(position)
-                if monotonic() - heard > config.feed_keep_s:
+                began = monotonic()
+                page = await self._changes.read(position)
+                if monotonic() - true_at > config.feed_keep_s:
                     raise FeedLostError
-                heard = monotonic()
-                if events:
-                    await self._apply(events)
-                position = following
-                if events:
+                if page.events:
+                    await self._apply(page.events)
+                position = page.position
+                if page.last:
+                    true_at = began
+                if page.events:
                     continue
                 if self._wake.is_set() and await self._changes.waiting(position):
                     pause = LATE_POLL_S

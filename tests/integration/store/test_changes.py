@@ -9,12 +9,13 @@ import pytest
 
 from pushd.bitset import Devices
 from pushd.config import StoreConfig
+from pushd.errors import UnavailableError
 from pushd.model.app import Role, Settings
 from pushd.model.credential import CredentialState
 from pushd.model.device import Environment, GatewayName
 from pushd.model.rows import DeviceFlag
 from pushd.model.user import UserChange
-from pushd.store.changes import PAGE_ROWS, Aggregate
+from pushd.store.changes import PAGE_ROWS, Aggregate, FeedLostError
 from pushd.store.store import Store
 from tests.integration.store.samples import NOW, accept, image, registration
 from tests.integration.store.test_devices import retire
@@ -27,7 +28,7 @@ async def drained(store, position, expected=0):
     """Everything readable from a position on, once it is so much: any writer on the server may hold it back a while."""
     found = []
     for _ in range(200):
-        events, position = await store.changes.read(position)
+        events, position, _ = await store.changes.read(position)
         found += events
         if not events:
             if len(found) >= expected:
@@ -212,3 +213,27 @@ async def test_retired_devices_are_in_the_feed(store, app, node):
     await retire(store, node, 1, 1, NOW + 9)
     events, _ = await drained(store, position, 1)
     assert [(list(each.ids), list(each.revisions)) for each in events] == [([1], [2])]
+
+
+async def test_a_follower_that_cannot_apply_for_too_long_ends_rather_than_miss_what_is_purged(store, app, dsn):
+    # It reads all the time, but what it read it could not take in: after feed_keep_s that may be deleted.
+    reader = Store(StoreConfig(pool_size=4, retry_after_s=0.05, feed_poll_ms=50, feed_keep_s=1), dsn)
+    await reader.start()
+    seen = []
+
+    async def away(ids):
+        seen.extend(ids.tolist())
+        raise UnavailableError
+
+    reader.devices.images = away
+    follower = reader.follow(on_devices=lambda rows: None)
+    failed = asyncio.get_running_loop().create_future()
+    follower.fatal = failed.set_result
+    await follower.start()
+    await asyncio.sleep(1.2)  # longer than feed_keep_s, with nothing unread: no reason to end
+    assert not failed.done()
+    await store.devices.register_many(app.id, [registration(1)], NOW)
+    assert isinstance(await asyncio.wait_for(failed, 5), FeedLostError)
+    assert set(seen) == {1}
+    await follower.stop()
+    await reader.stop()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pushd.config import StoreConfig
-from pushd.store.changes import FeedLostError, Follower, Listeners
+from pushd.store.changes import FeedLostError, Follower, Listeners, Page
 
 
 class Quiet:
@@ -16,7 +16,7 @@ class Quiet:
     config = StoreConfig(feed_keep_s=-1)
 
     async def read(self, position):
-        return [], position
+        return Page([], position, last=True)
 
     async def connect(self):
         await asyncio.sleep(60)
