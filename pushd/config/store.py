@@ -41,7 +41,10 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400
-    """How long changes and tombstones stay; a daemon that is further behind ends, and loads the index anew when it is started again."""
+    """How long changes and tombstones stay.
+
+    A daemon that is further behind ends, and loads the index anew when it is started again.
+    """
     idempotency_keep_s: int = 86_400
     history_keep_days: int = 400
     """Notifications and outcomes older than this are dropped by whole months; 0: never."""
