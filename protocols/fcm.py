@@ -90,6 +90,7 @@ _PROJECT_ID = re.compile(r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.~%]{1,900}")
 _TOKEN = re.compile(r"[!#-\[\]-~]+")
 """Visible ASCII but for the quotation mark and the backslash: what JSON takes as it is."""
+_NO_TOKEN = bytes(octet for octet in range(256) if not _TOKEN.fullmatch(chr(octet)))
 _CONDITION = re.compile(r"\s*(?:(?P<topic>'([^']*)'\s+in\s+topics)|(?P<sign>&&|\|\||[!()]))")
 _CONDITION_DEPTH_MAX = 16
 _RESERVED = frozenset({"from", "message_type"})
@@ -150,11 +151,13 @@ def valid_tokens(tokens: NDArray[np.bytes_]) -> NDArray[np.bool_]:
     width = tokens.dtype.itemsize
     if width == 0 or len(tokens) == 0:
         return np.zeros(len(tokens), np.bool_)
-    octets = np.ascontiguousarray(tokens).view(np.uint8).reshape(len(tokens), width)
+    column = np.ascontiguousarray(tokens)
+    raw = column.tobytes()
+    if len(raw.translate(None, _NO_TOKEN)) == len(raw):  # tokens of one length, all sound: a tenth of the time
+        return np.full(len(tokens), width <= TOKEN_CHARS_MAX)
+    octets = column.view(np.uint8).reshape(len(tokens), width)
     # Octets wrap around: 0x21 to 0x7E, without the two that JSON escapes.
     good = ((octets - 0x21) < 0x5E) & (octets != 0x22) & (octets != 0x5C)
-    if good.all():
-        return np.full(len(tokens), width <= TOKEN_CHARS_MAX)
     lengths = np.count_nonzero(good, axis=1)
     whole = np.count_nonzero(octets, axis=1) == lengths
     contiguous = np.all(good[:, 1:] <= good[:, :-1], axis=1)

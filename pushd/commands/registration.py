@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from protocols import apns
+from protocols import apns, fcm
 from pushd.commands import subscriptions
 from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
@@ -69,6 +69,11 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
             faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
         try:
             return apns.check_token(token)
+        except ValueError as error:
+            faults.append(Fault("/token", str(error)))
+    elif kind is Kind.FCM:
+        try:
+            return fcm.check_token(token)
         except ValueError as error:
             faults.append(Fault("/token", str(error)))
     elif kind is Kind.EMAIL:
