@@ -96,6 +96,8 @@ class FastPath:
             begin = at
             if self._rest <= 0 and end - at >= PROBE * frames.HEADER_BYTES:
                 at = self._settle_repeated(data, at)
+                if at != begin and self._rest <= 0:
+                    continue
             at = self._settle_singly(data, at, max(self._rest, REST_FRAMES_MIN))
             if at == begin:
                 self._rest -= 1  # for the frame that the reader now takes
@@ -121,7 +123,7 @@ class FastPath:
         if rows * ROWS_WORTH < count:
             self._rest = PROBE + count // ROWS_WORTH
         else:
-            self._rest_next = REST_FRAMES_MIN
+            self._rest, self._rest_next = 0, REST_FRAMES_MIN
         return at + rows * pattern.stride
 
     def _repeating(self, data: bytes, at: int) -> Pattern | None:
@@ -228,7 +230,6 @@ def _streams(data: bytes, at: int, count: int, pattern: Pattern) -> NDArray[np.i
     if pattern.second:
         same &= _heads(data, at + pattern.second, count, stride)
         same &= streams == _ids(data, at + pattern.second, count, stride)
-    same &= (streams & 1) == 1
     return streams[: prefix(same)]
 
 
@@ -245,10 +246,10 @@ def _blocks(data: bytes, at: int, count: int, stride: int, size: int) -> NDArray
         alike: NDArray[np.bool_] = np.ndarray((count,), np.uint8, data, at, (stride,)) == data[at]
         return alike
     blocks = np.ndarray((count, size), np.uint8, data, at, (stride, 1))
-    same: NDArray[np.bool_] = np.all(blocks == blocks[0], axis=1)
+    same: NDArray[np.bool_] = np.logical_and.reduce(blocks == blocks[0], axis=1)
     return same
 
 
 def _ids(data: bytes, at: int, count: int, stride: int) -> NDArray[np.int64]:
-    ids = np.ndarray((count,), ">u4", data, at + 5, (stride,)).astype(np.int64)
-    return ids & frames.STREAM_ID_MAX
+    """With the reserved bit, which nobody sets: an id that has it is unknown here, and left to the reader."""
+    return np.ndarray((count,), ">u4", data, at + 5, (stride,)).astype(np.int64)

@@ -117,9 +117,9 @@ class Responses:
             raise RemoteProtocolError("DATA after END_STREAM", ErrorCode.STREAM_CLOSED)
 
     def advance(self, streams: NDArray[np.int64], before: int, after: int, *, reset: bool = False) -> int:
-        """Moves odd stream ids from one state to another, DONE as answered 200; how many of the first of them.
+        """Moves stream ids from one state to another, DONE as answered 200; how many of the first of them.
 
-        It stops before the first that is in another state; repeated ids, unknown ones, or too many runs: none. Where
+        It stops before the first that is even, unknown or in another state; repeated ids or too many runs: none. Where
         they are `reset`, each answer is followed by a RST_STREAM that changes nothing (X-16).
         """
         taken = self._registry.split(streams, before)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from protocols.errors import RemoteProtocolError
 from protocols.http2.runs import Run
 
+ALL_200 = np.full(4_096, 200, np.uint16)
+"""Statuses of rows that are all accepted, cut to size where they are needed; never written to."""
+ALL_200.flags.writeable = False
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -75,9 +78,8 @@ class Column:
     def extend(self, rows: NDArray[np.intp]) -> None:
         """Adds rows that were answered 200."""
         self._flush()
-        statuses = np.empty(len(rows), np.uint16)
-        statuses.fill(200)
-        self._parts.append((rows, statuses))
+        count = len(rows)
+        self._parts.append((rows, ALL_200[:count] if count <= len(ALL_200) else np.full(count, 200, np.uint16)))
 
     def answers(self) -> Answers:
         """All of them as arrays."""

@@ -148,19 +148,30 @@ class Registry:
         self._forget(run)
 
     def split(self, streams: NDArray[np.int64], state: int) -> list[tuple[Run, NDArray[np.intp]]]:
-        """The rows of odd stream ids by run, up to the first id that is unknown or in another state.
+        """The rows of stream ids by run, up to the first id that is even, unknown, or in another state.
 
-        Nothing if an id stands twice or if there are so many runs that one by one is faster.
+        Nothing if an id stands twice, or if they are in no order and of so many runs that one by one is faster.
         """
-        run, first, count = self.find(int(streams[0])), int(streams[0]), len(streams)
-        if run is None:
-            return []
-        row = (first - run.first_stream) >> 1
-        if row + count <= run.count and prefix(streams == np.arange(first, first + 2 * count, 2)) == count:
-            if run.states.count(state, row, row + count) < count:
-                count = prefix(run.view[row : row + count] == state)
-            return [(run, np.arange(row, row + count))] if count else []
-        return self._split_scattered(streams, state)
+        first, count = int(streams[0]), len(streams)
+        if prefix(streams == np.arange(first, first + 2 * count, 2)) == count:
+            return self._split_ordered(first, count, state) if first & 1 else []
+        odd = prefix((streams & 1) == 1)
+        return self._split_scattered(streams[:odd], state) if odd else []
+
+    def _split_ordered(self, first: int, count: int, state: int) -> list[tuple[Run, NDArray[np.intp]]]:
+        """The same of ids that follow one another."""
+        found = []
+        while count and (run := self.find(first)) is not None:
+            row = (first - run.first_stream) >> 1
+            own = good = min(count, run.count - row)
+            if run.states.count(state, row, row + own) < own:
+                good = prefix(run.view[row : row + own] == state)
+            if good:
+                found.append((run, np.arange(row, row + good)))
+            if good < own:
+                break
+            first, count = first + 2 * own, count - own
+        return found
 
     def _split_scattered(self, streams: NDArray[np.int64], state: int) -> list[tuple[Run, NDArray[np.intp]]]:
         good = np.zeros(len(streams), np.bool_)
