@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import msgspec
@@ -21,6 +21,10 @@ _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Language, script, region and variants (RFC 5646 section 2.1), also with Java's and iOS's underscores.
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_@][A-Za-z0-9=]{1,16})*")
 _APNS = frozenset(kind for kind in Kind if kind.gateway is GatewayName.APNS)
+_CHECKS: dict[Kind, Callable[[str], str]] = {
+    **dict.fromkeys(_APNS, apns.check_token),
+    Kind.FCM: fcm.check_token,
+}
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")
 
@@ -64,16 +68,12 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
         faults.append(Fault("/subscription", "is what addresses of kind webpush have"))
     if token is None:
         return None
-    if kind in _APNS:
-        if not registration.bundle:
-            faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
+    if kind in _APNS and not registration.bundle:
+        faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
+    check = _CHECKS.get(kind)
+    if check is not None:
         try:
-            return apns.check_token(token)
-        except ValueError as error:
-            faults.append(Fault("/token", str(error)))
-    elif kind is Kind.FCM:
-        try:
-            return fcm.check_token(token)
+            return check(token)
         except ValueError as error:
             faults.append(Fault("/token", str(error)))
     elif kind is Kind.EMAIL:
