@@ -23,6 +23,7 @@ from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
 from pushd.gateways.fcm import FcmGateway
+from pushd.gateways.hms import HmsGateway
 from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
@@ -193,6 +194,7 @@ class Daemon:
         gateways: tuple[Gateway, ...] = (
             ApnsGateway(config.apns, config.transport, keyring, clock),
             FcmGateway(config.fcm, config.transport, keyring, clock),
+            HmsGateway(config.hms, config.transport, keyring, clock),
             WebPushGateway(config.webpush, config.transport, keyring, clock),
         )
         return {gateway.name: gateway for gateway in gateways}

@@ -80,6 +80,36 @@ def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
         raise ConfigError(f"{at}: cannot be read") from None
 
 
+@commands.command()
+def hms(
+    client_id: Annotated[str, typer.Argument(help="The app's id in AppGallery Connect.")],
+    secret_file: Annotated[Path, typer.Option(help="File with the app's secret.")],
+    project_id: Annotated[str, typer.Option(help="Send by project (Huawei's v2) with this id.")] = "",
+    package: Annotated[list[str] | None, typer.Option(help="Package that this app is; may repeat.")] = None,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Upload the OAuth client of an app of HMS Push Kit."""
+    try:
+        client_secret = secret_file.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{secret_file}: cannot be read") from None
+    secret = {
+        "type": "hms_client",
+        "client_id": client_id,
+        "client_secret": client_secret,
+        "project_id": project_id,
+        "packages": package or [],
+    }
+    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
+    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
 @commands.command("list")
 def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
     """List credentials and whether gateways take them."""

@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from protocols import apns, fcm
+from protocols import apns, fcm, hms
 from pushd.commands import subscriptions
 from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
@@ -24,6 +24,7 @@ _APNS = frozenset(kind for kind in Kind if kind.gateway is GatewayName.APNS)
 _CHECKS: dict[Kind, Callable[[str], str]] = {
     **dict.fromkeys(_APNS, apns.check_token),
     Kind.FCM: fcm.check_token,
+    Kind.HMS: hms.check_token,
 }
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")

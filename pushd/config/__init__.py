@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from pushd.config.apns import ApnsConfig
 from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
+from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
@@ -19,6 +20,7 @@ __all__ = [
     "Config",
     "FanoutConfig",
     "FcmConfig",
+    "HmsConfig",
     "HttpConfig",
     "SecretsConfig",
     "StoreConfig",
@@ -37,6 +39,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transport: TransportConfig = field(default_factory=TransportConfig)
     apns: ApnsConfig = field(default_factory=ApnsConfig)
     fcm: FcmConfig = field(default_factory=FcmConfig)
+    hms: HmsConfig = field(default_factory=HmsConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from protocols import apns
+from pushd.content import hms
 from pushd.content.apns import SILENT
 from pushd.content.kinds import kinds
 from pushd.content.platforms import refuse_unfit
@@ -163,6 +164,9 @@ def _overrides(send: Send) -> Iterator[Fault]:
     aps = send.message.overrides.get("apns", {}).get("aps", {})
     if aps is not None and not isinstance(aps, dict):
         yield Fault("/message/overrides/apns/aps", "aps is an object, or null to leave it out")
+    for name in hms.TARGETS:
+        if name in send.message.overrides.get("hms", {}):
+            yield Fault(f"/message/overrides/hms/{name}", "whom a message is for is its audience's to say")
 
 
 _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (

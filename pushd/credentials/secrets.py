@@ -13,7 +13,15 @@ from protocols import fcm, jwt, vapid
 from protocols.apns_certificate import P12Error
 from pushd.credentials import vapid_keys
 from pushd.errors import Fault, InvalidRequestError
-from pushd.model.credential import ApnsCertificate, ApnsToken, CertificateSecret, FcmServiceAccount, Secret, VapidKeys
+from pushd.model.credential import (
+    ApnsCertificate,
+    ApnsToken,
+    CertificateSecret,
+    FcmServiceAccount,
+    HmsClient,
+    Secret,
+    VapidKeys,
+)
 from pushd.transport.tls import show_identity
 
 _ENCODER = msgspec.json.Encoder()
@@ -100,11 +108,21 @@ def _fcm_service_account(secret: FcmServiceAccount) -> dict[str, str]:
     return summary
 
 
+def _hms_client(secret: HmsClient) -> dict[str, str]:
+    summary = {"type": "hms_client", "client_id": secret.client_id}
+    if secret.project_id:
+        summary["project_id"] = secret.project_id
+    if secret.packages:
+        summary["packages"] = ", ".join(secret.packages)
+    return summary
+
+
 _EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
     ApnsToken: _apns_token,
     ApnsCertificate: _certificate,
     FcmServiceAccount: _fcm_service_account,
     VapidKeys: _vapid,
+    HmsClient: _hms_client,
 }
 """How each sort of secret is proven without asking its gateway; UnusableError names the field."""
 

@@ -139,6 +139,25 @@ class FcmServiceAccount(GatewaySecret, frozen=True, kw_only=True, forbid_unknown
         return self.packages
 
 
+class HmsClient(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="hms_client"):
+    """An OAuth client of HMS Push Kit: an app's id and secret, as AppGallery Connect shows them."""
+
+    gateway = GatewayName.HMS
+    shown = ("client_id", "project_id", "packages")
+
+    client_id: Annotated[str, Meta(pattern=r"^[0-9]{1,20}$")]
+    client_secret: Annotated[str, Meta(min_length=1, max_length=512)]
+    project_id: Annotated[str, Meta(pattern=r"^([0-9]{1,20})?$")] = ""
+    """Given: messages are sent by project (Huawei's v2), else by client id (v1)."""
+    packages: list[str] = []
+    """Packages that this app is; empty: all of the app's."""
+
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The packages that it serves alone."""
+        return self.packages
+
+
 class VapidKeys(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vapid"):
     """VAPID keys of Web Push: the one that pages subscribe with, and older ones that subscriptions were made with."""
 
@@ -153,7 +172,7 @@ class VapidKeys(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=
     """Older private keys; absent: those that the credential had until now, its own among them."""
 
 
-Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys
+Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys | HmsClient
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 
