@@ -33,6 +33,10 @@ Answer = TypeVar("Answer")
 Group = Sequence[tuple[Item, "asyncio.Future[Result]"]]
 
 EXPIRY_INTERVAL_S = 0.5
+OVERLAP_ROWS = 32
+"""While one transaction is under way, so many rows are worth another: smaller groups cost more than they hasten."""
+OVERLAP_S = 0.02
+"""After this a transaction is slow, and whatever waits is worth another."""
 
 Write = Callable[[Sequence[Item]], Awaitable[Sequence["Result | PushdError"]]]
 """Commits a group in one transaction; a result, or an error of its own, per item."""
@@ -67,6 +71,8 @@ class Committer(Service, Generic[Item, Result]):
         self._settled = settled
         self._queue: deque[tuple[Item, asyncio.Future[Result], float, int]] = deque()
         self._rows = 0
+        self._writing = 0
+        self._writing_since = 0.0
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -123,6 +129,7 @@ class Committer(Service, Generic[Item, Result]):
         """Tells those who waited too long for their turn to come again. Who has had it is answered by its lane."""
         while True:
             await asyncio.sleep(EXPIRY_INTERVAL_S)
+            self._wake.set()  # what waits behind a slow transaction may be worth another by now
             now = monotonic()
             while self._queue and (self._queue[0][1].done() or self._queue[0][2] < now):
                 late = self._pop()[1]
@@ -130,17 +137,27 @@ class Committer(Service, Generic[Item, Result]):
 
     async def _run(self) -> None:
         while True:
-            while not self._queue:
+            while not self._worth_a_group():
                 self._wake.clear()
                 await self._wake.wait()
             group = self._take()
+            self._writing += 1
+            self._writing_since = monotonic()
             try:
                 if group:
                     await self._commit(group)
             finally:
+                self._writing -= 1
                 for _, future in group:
                     if not future.done():
                         _answer(future, UnavailableError("The daemon stops", retry_after_s=1))
+
+    def _worth_a_group(self) -> bool:
+        if not self._queue:
+            return False
+        if not self._writing or self._rows >= OVERLAP_ROWS:
+            return True
+        return monotonic() - self._writing_since > OVERLAP_S
 
     async def _commit(self, group: Group[Item, Result]) -> None:
         """Writes a group and answers it; on an error of the data its halves, one after the other."""
@@ -188,19 +205,18 @@ class Committer(Service, Generic[Item, Result]):
         waiting: Group[Item, Result] = (),
         error: UnavailableError | None = None,
     ) -> Answer:
-        """What a call answers once PostgreSQL is there; who waits for it meanwhile is told after a while."""
+        """What a call answers once PostgreSQL is there; who waits for it is told `error` after `lost_commit_wait_s`."""
         pause = 0.05
-        patience = self._config.retry_after_s
-        while True:
-            try:
-                return await call(argument)
-            except UnavailableError as trouble:
-                if patience <= 0:
-                    for _, future in waiting:
-                        _answer(future, error or trouble)
-                await asyncio.sleep(pause)
-                patience -= pause
-                pause = min(pause * 2, 1.0)
+        late = asyncio.get_running_loop().call_later(self._config.lost_commit_wait_s, _answer_each, waiting, error)
+        try:
+            while True:
+                try:
+                    return await call(argument)
+                except UnavailableError:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 1.0)
+        finally:
+            late.cancel()
 
 
 def refusal(error: asyncpg.PostgresError) -> PushdError:
@@ -212,6 +228,11 @@ def refusal(error: asyncpg.PostgresError) -> PushdError:
     if isinstance(error, asyncpg.DataError):
         return InvalidRequestError("PostgreSQL does not take a value of this request")
     return InternalError()
+
+
+def _answer_each(group: Group[Item, Result], error: PushdError | None) -> None:
+    for _, future in group:
+        _answer(future, error or UnavailableError("PostgreSQL is away"))
 
 
 def _answer(future: asyncio.Future[Result], result: Result | PushdError) -> bool:

@@ -10,12 +10,13 @@ import pytest_asyncio
 
 from pushd.config import StoreConfig
 from pushd.errors import InternalError, InvalidRequestError, NotFoundError, UnavailableError
+from pushd.store import committer as committing
 from pushd.store.committer import Committer, refusal
 from pushd.store.database import OutcomeUnknownError
 
 pytestmark = pytest.mark.asyncio
 
-CONFIG = StoreConfig(group_rows_max=10, group_queue_max=30, retry_after_s=0.1, write_timeout_s=0.3)
+CONFIG = StoreConfig(group_rows_max=10, group_queue_max=30, retry_after_s=0.1, write_timeout_s=0.3, lost_commit_wait_s=0.1)
 
 
 class Table:
@@ -144,6 +145,23 @@ async def test_what_is_found_too_late_is_abandoned(table, committer):
     assert await committer.submit(5) == 10
 
 
+async def test_a_look_up_that_hangs_does_not_hold_the_caller(table, committer):
+    hanging = asyncio.Event()
+
+    async def hang(items):
+        await hanging.wait()
+        return [None for _ in items]
+
+    committer._resolve = hang
+    table.errors = [OutcomeUnknownError("lost")]
+    async with asyncio.timeout(2):
+        with pytest.raises(OutcomeUnknownError):
+            await committer.submit(1)
+    hanging.set()
+    async with asyncio.timeout(2):
+        assert await committer.submit(2) == 4
+
+
 async def test_who_gave_up_before_his_turn_is_not_written_and_after_it_is_abandoned(table, committer):
     table.gate.clear()
     early, late = asyncio.create_task(committer.submit(1)), asyncio.create_task(committer.submit(2))
@@ -195,3 +213,31 @@ async def test_refusals_are_told_in_our_words():
     assert isinstance(refusal(Coded("PD503")), UnavailableError)
     assert isinstance(refusal(Coded("XX000")), InternalError)
     assert "secret" not in str(refusal(Coded("XX000")))
+
+
+async def test_a_second_lane_takes_what_is_worth_a_transaction_or_waits_behind_a_slow_one(table, monkeypatch):
+    monkeypatch.setattr(committing, "OVERLAP_ROWS", 3)
+    committer = Committer("test", CONFIG, table.write, lanes=2)
+    await committer.start()
+    table.gate.clear()
+    calls = [asyncio.ensure_future(committer.submit(1))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for number in (2, 3):
+        calls.append(asyncio.ensure_future(committer.submit(number)))
+        await asyncio.sleep(0.001)
+    assert table.groups == [[1]]
+    calls.append(asyncio.ensure_future(committer.submit(4)))
+    await asyncio.sleep(0.001)
+    assert table.groups == [[1], [2, 3, 4]]
+    table.gate.set()
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8]
+    table.gate.clear()
+    calls = [asyncio.ensure_future(committer.submit(5))]
+    await asyncio.sleep(committing.OVERLAP_S * 1.5)
+    calls.append(asyncio.ensure_future(committer.submit(6)))
+    await asyncio.sleep(0.005)
+    assert table.groups[2:] == [[5], [6]]
+    table.gate.set()
+    assert await asyncio.gather(*calls) == [10, 12]
+    await committer.stop()
