@@ -34,6 +34,8 @@ ROWS = Counter("pushd_encrypted_rows", "Web Push messages encrypted, by where.",
 JOBS_AHEAD = 2
 """Jobs that one worker has: one that it does and one that waits in its pipe."""
 TRIES = 2
+PATIENCE = 3
+"""Worker time-outs that a caller waits before it encrypts its rows itself."""
 SLICE_ROWS = 64
 """Rows encrypted in place between two turns of the event loop: about 5 ms."""
 PAIRS_PER_SLICE = 32
@@ -100,7 +102,11 @@ class Encryptor(Service):
         mine = _Job(keys, text, padding, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         self._arrived.set()
-        return await mine.done
+        try:
+            async with asyncio.timeout(PATIENCE * self._config.worker_timeout_s):
+                return await mine.done
+        except TimeoutError:
+            return None
 
     async def _in_place(self, keys: bytes, text: bytes, padding: int) -> tuple[bytes, list[int]]:
         """The same here, in slices that let the event loop go on."""
@@ -130,10 +136,10 @@ class Encryptor(Service):
     # -- workers
 
     def _start_workers(self) -> None:
+        self._running = {task for task in self._running if not task.done()}
         while len(self._running) < self._wanted:
             task = self.spawn(self._keep_worker(), "encrypt-worker")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
 
     async def _keep_worker(self) -> None:
         """Runs one worker after another until none is needed for a while."""
@@ -145,7 +151,9 @@ class Encryptor(Service):
                 self._give_all_back()
             else:
                 if await self._run(process):
-                    return
+                    if not self._waiting:
+                        return
+                    continue  # a job came while the idle process ended
             DEATHS.inc()
             await asyncio.sleep(self._config.worker_restart_s)
 
