@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -164,6 +164,9 @@ class Columns(Sequence[Column]):
 
     def __getitem__(self, at: int | slice) -> Column | Sequence[Column]:
         return self._columns[at]
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self._columns)
 
     def __len__(self) -> int:
         """How many columns there are."""
