@@ -1,13 +1,12 @@
-"""`pushd demo`: the whole of pushd on one machine, from REST sends to HTTP/2 pushes, and what became of each."""
+"""`pushd demo`: the whole of pushd on one machine, from REST sends to pushes of every kind, and what became of each."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import perf_counter
@@ -21,16 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pushd.cli.children import Child, free_port, spawn
 from pushd.cli.client import Client
+from pushd.cli.demo_devices import TAG, Vendors, add_credentials, registrations
 from pushd.cli.output import console, show, table
 from pushd.cli.settings import AsJson
 
-BUNDLE = "com.example.orchard"
-TAG = "pears"
-DEAD, BUSY = "dead", "b0"
-"""Tokens that begin so are dead (410), or answered 503 at their first push: about 2 % and 0.4 %."""
 POLL_S = 0.2
-CHUNK = 2_000
 PATIENCE_S = 120.0
+VENDORS = ("vendor", "accepted", "arrived")
 COLUMNS = ("send", "targeted", "accepted", "unregistered", "failed", "pending", "seconds", "per_second")
 
 
@@ -39,7 +35,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running, and print what to try.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Run pushd against a local APNs: register devices, send, and show what became of every push."""
+    """Run pushd against local vendors: register devices, send, and show what became of every push."""
     try:
         result = uvloop.run(_demo(devices, keep=keep, quiet=json))
     except KeyboardInterrupt:
@@ -60,44 +56,36 @@ async def _demo(devices: int, *, keep: bool, quiet: bool) -> dict[str, Any]:
     state.chmod(0o711)  # as root, the embedded PostgreSQL runs as another user, who has to pass through
     try:
         async with AsyncExitStack() as stack:
-            simulator, manifest = await _start_simulator(stack, state, devices)
-            daemon, url, key = await _start_daemon(stack, state, manifest)
-            client = await stack.enter_async_context(await _make_app(stack, url, key, manifest))
-            result = await _show_off(client, manifest, devices, quiet=quiet)
+            simulator, vendors = await _start_vendors(stack, state, devices)
+            daemon, url, key = await _start_daemon(stack, state, vendors.manifest)
+            client, public_key = await _make_app(stack, url, key, vendors.manifest)
+            result = await _show_off(client, vendors, devices, public_key, quiet=quiet)
             if not quiet:
                 _print(result)
             if keep:
-                _print_hints(url, state, manifest, result)
+                _print_hints(url, state, vendors.manifest, result)
                 await asyncio.wait({daemon.ended, simulator.ended}, return_when=asyncio.FIRST_COMPLETED)
             return result
     finally:
         shutil.rmtree(state, ignore_errors=True)
 
 
-async def _start_simulator(stack: AsyncExitStack, state: Path, devices: int) -> tuple[Child, dict[str, Any]]:
-    """A running simulator whose faults are set, and where it listens."""
-    ports = [argument for name in ("port", "sandbox-port", "control-port") for argument in (f"--{name}", "0")]
+async def _start_vendors(stack: AsyncExitStack, state: Path, devices: int) -> tuple[Child, Vendors]:
+    """The running vendors, whose faults are set."""
+    names = ("port", "sandbox-port", "control-port", "others-port")
+    ports = [argument for name in names for argument in (f"--{name}", "0")]
     child = await spawn(stack, "simulate", "--state", str(state / "apns"), *ports, "--with-parent", "--json")
-    manifest: dict[str, Any] = orjson.loads(await child.line(PATIENCE_S))
-    busy = {"type": "answer", "status": 503, "reason": "ServiceUnavailable"}
-    dead = {"type": "answer", "status": 410, "reason": "Unregistered"}
-    faults = [{"token_prefix": DEAD, "action": dead}, {"token_prefix": BUSY, "per_token": 1, "action": busy}]
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    vendors = Vendors(session, orjson.loads(await child.line(PATIENCE_S)))
     if devices > 1:
-        async with aiohttp.ClientSession() as session:
-            for fault in faults:
-                await session.post(f"http://127.0.0.1:{manifest['control_port']}/faults", json=fault)
-    return child, manifest
+        await vendors.script()
+    return child, vendors
 
 
 async def _start_daemon(stack: AsyncExitStack, state: Path, manifest: dict[str, Any]) -> tuple[Child, str, str]:
     """A running daemon, its URL and its admin key."""
     port, key_file = free_port(), state / "admin.key"
-    settings = {
-        "PUSHD__APNS__PRODUCTION_HOST": manifest["host"],
-        "PUSHD__APNS__PRODUCTION_PORT": str(manifest["production_port"]),
-        "PUSHD__APNS__CA_FILE": manifest["ca_file"],
-        "PUSHD__TELEMETRY__LOG_LEVEL": "warning",
-    }
+    settings = manifest["environ"] | {"PUSHD__TELEMETRY__LOG_LEVEL": "warning", "PUSHD__FCM__RAMP_S": "0"}
     arguments = (
         "--data-dir",
         str(state / "data"),
@@ -112,81 +100,51 @@ async def _start_daemon(stack: AsyncExitStack, state: Path, manifest: dict[str, 
     return child, f"http://127.0.0.1:{port}", key_file.read_text().strip()
 
 
-async def _make_app(stack: AsyncExitStack, url: str, admin_key: str, manifest: dict[str, Any]) -> Client:
-    """A client with a server key of a new app that has the simulator's provider key."""
+async def _make_app(stack: AsyncExitStack, url: str, admin_key: str, manifest: dict[str, Any]) -> tuple[Client, str]:
+    """A client with a server key of a new app that has the vendors' credentials, and its VAPID key."""
     admin = await stack.enter_async_context(Client(url, admin_key))
     app = await admin.call("POST", "/apps", {"name": "Orchard", "settings": {"default_title": "Orchard"}})
     owner = await stack.enter_async_context(Client(url, admin_key, app["id"]))
-    provider = manifest["keys"][0]
-    secret = {
-        "type": "apns_token",
-        "team_id": provider["team_id"],
-        "key_id": provider["key_id"],
-        "private_key": Path(manifest["key_files"][provider["key_id"]]).read_text(),
-    }
-    await owner.call("POST", "/credentials", {"secret": secret, "environment": "production", "name": "demo"})
+    public_key = await add_credentials(owner, manifest)
     made = await owner.call("POST", "/keys", {"role": "server", "name": "demo"})
-    return Client(url, made["secret"])
+    return await stack.enter_async_context(Client(url, made["secret"])), public_key
 
 
-async def _show_off(client: Client, manifest: dict[str, Any], devices: int, *, quiet: bool) -> dict[str, Any]:
+async def _show_off(client: Client, vendors: Vendors, devices: int, public_key: str, *, quiet: bool) -> dict[str, Any]:
     """Registers, sends thrice, and gathers the outcomes."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
-        registered_s = await _register(client, devices, progress)
+        registered_s = await _register(client, vendors, devices, public_key, progress)
         sends = [
             await _send(client, progress, "broadcast", {"type": "broadcast"}),
             await _send(client, progress, f"tag {TAG}", {"type": "tags", "any": [TAG]}),
             await _send(client, progress, "one user", {"type": "users", "ids": ["user-0"]}),
         ]
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{manifest['control_port']}/summary") as answer,
-    ):
-        seen = await answer.json()
-    accepted = sum(send["accepted"] for send in sends)
+    arrived, violations = await vendors.accepted(), await vendors.violations()
+    accepted: Counter[str] = Counter()
+    for send in sends:
+        accepted.update(send.pop("by_vendor"))
+    rows = [{"vendor": name, "accepted": accepted[name], "arrived": arrived[name]} for name in arrived]
+    whole = all(row["accepted"] == row["arrived"] for row in rows) and not any(send["pending"] for send in sends)
     return {
         "devices": devices,
         "registered_per_second": round(devices / registered_s),
         "sends": sends,
-        "gateway": {name: seen[name] for name in ("pushes", "accepted", "statuses", "reasons", "violations")},
-        "whole": accepted == seen["accepted"] and all(not send["pending"] for send in sends),
+        "vendors": rows,
+        "violations": violations,
+        "whole": whole and not violations,
     }
 
 
-async def _register(client: Client, devices: int, progress: Progress) -> float:
+async def _register(client: Client, vendors: Vendors, devices: int, public_key: str, progress: Progress) -> float:
     """Seconds that it took to register so many devices through the API."""
     task = progress.add_task("registering devices", total=devices)
-    source = random.Random(2026)  # noqa: S311  # made-up tokens, the same at every run
-
-    async def lines() -> AsyncIterator[bytes]:
-        for start in range(0, devices, CHUNK):
-            yield b"".join(_registration(number, source) for number in range(start, min(devices, start + CHUNK)))
-
     begun = perf_counter()
-    async for line in client.stream("/devices/bulk", lines()):
+    async for line in client.stream("/devices/bulk", registrations(devices, vendors, public_key)):
         if line["type"] == "reject":
             raise AssertionError(line)
         progress.update(task, completed=line["accepted"])
     return perf_counter() - begun
-
-
-def _registration(number: int, source: random.Random) -> bytes:
-    token = source.randbytes(32).hex()
-    if number == 0:
-        token = "0" * len(token)
-    elif number % 50 == 7:
-        token = DEAD + token[len(DEAD) :]
-    body: dict[str, Any] = {
-        "install_id": f"install-{number}",
-        "user_id": f"user-{number // 2}",
-        "bundle": BUNDLE,
-        "platform": "ios",
-        "token": token,
-    }
-    if number % 5 == 0:
-        body["tags"] = [TAG]
-    return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _send(client: Client, progress: Progress, name: str, audience: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +161,10 @@ async def _send(client: Client, progress: Progress, name: str, audience: dict[st
             break
         await asyncio.sleep(POLL_S if counts["targeted"] > 10 else 0.01)
     seconds = perf_counter() - begun
-    reasons = {reason["reason"]: reason["count"] for reason in view["reasons"]}
+    reasons: Counter[str] = Counter()
+    for reason in view["reasons"]:
+        reasons[reason["reason"]] += reason["count"]
+    accepted = {reason["gateway"]: reason["count"] for reason in view["reasons"] if reason["outcome"] == "accepted"}
     unregistered = sum(reason["count"] for reason in view["reasons"] if reason["outcome"] == "unregistered")
     return {
         "send": name,
@@ -212,6 +173,7 @@ async def _send(client: Client, progress: Progress, name: str, audience: dict[st
         "failed": counts["failed"] - unregistered,
         "unregistered": unregistered,
         "reasons": reasons,
+        "by_vendor": accepted,
         "seconds": round(seconds, 3),
         "per_second": round((counts["targeted"] - counts["pending"]) / seconds),
     }
@@ -220,11 +182,11 @@ async def _send(client: Client, progress: Progress, name: str, audience: dict[st
 def _print(result: dict[str, Any]) -> None:
     console.print(f"\nRegistered {result['devices']:,} devices, {result['registered_per_second']:,} a second.\n")
     table(result["sends"], COLUMNS)
-    gateway = result["gateway"]
-    answers = ", ".join(f"{count:,} × {status}" for status, count in gateway["statuses"].items())
-    console.print(f"\nThe local APNs saw {gateway['pushes']:,} pushes and answered {answers}.")
+    console.print("\nWhat pushd counts as accepted, and what arrived at each local vendor:\n")
+    table(result["vendors"], VENDORS)
+    console.print()
     console.print(
-        "Every push is accounted for." if result["whole"] else "The outcomes do not match what the gateway saw!",
+        "Every push is accounted for." if result["whole"] else "The outcomes do not match what the vendors saw!",
         style="bold green" if result["whole"] else "bold red",
     )
 

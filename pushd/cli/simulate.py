@@ -1,4 +1,4 @@
-"""`pushd simulate`: a local APNs as its own process, until SIGTERM, SIGINT or the death of its parent."""
+"""`pushd simulate`: the local vendors as a process of their own, until SIGTERM, SIGINT or the death of its parent."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Fault
 from pushd.simulator.identity import Manifest
 from pushd.simulator.simulator import Simulator
+from pushd.simulator.vendors import Vendors
 
 PARENT_POLL_S = 0.25
 
@@ -28,6 +29,8 @@ def simulate(
     port: Annotated[int, typer.Option(help="Port of the production environment; 0 picks one.")] = 2197,
     sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox; 0 picks one.")] = 2198,
     control_port: Annotated[int, typer.Option(help="Port that answers questions and takes faults.")] = 2199,
+    others_port: Annotated[int, typer.Option(help="First of the other vendors' six ports; 0 picks free ones.")] = 2200,
+    apns_only: Annotated[bool, typer.Option("--apns-only", help="No other vendor than Apple.")] = False,
     name: Annotated[list[str] | None, typer.Option(help="Further name in the certificate; may repeat.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random in faults.")] = 0,
     latency_ms: Annotated[float, typer.Option(help="Time from a request to its answer.")] = 0.0,
@@ -37,7 +40,7 @@ def simulate(
     with_parent: Annotated[bool, typer.Option(help="End when the parent process does.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print ports and files as one JSON object.")] = False,
 ) -> None:
-    """Run a local APNs as strict as Apple's, with scripted faults."""
+    """Run a local APNs, FCM, push service and HMS, as strict as the vendors', with scripted faults."""
     try:
         behaviour = msgspec.convert(
             {"latency_ms": latency_ms, "streams_max": streams, "throttle_on_rejection": throttle}, Behaviour
@@ -58,6 +61,9 @@ def simulate(
             names=name or (),
             seed=seed,
             behaviour=behaviour,
+            others=None
+            if apns_only
+            else lambda identity, clock: Vendors(identity, host=host, first_port=others_port, clock=clock),
         )
         for one in faults:
             simulator.faults.add(one)
@@ -95,4 +101,7 @@ def _page(manifest: Manifest) -> str:
         f"key               team {key.team_id}, key {key.key_id}, {manifest.key_files[key.key_id]}"
         for key in manifest.keys
     ]
+    for vendor, listing in manifest.others.items():
+        ports = ", ".join(f"{name} {value}" for name, value in listing.items() if name.endswith("port"))
+        lines.append(f"{vendor:<17} {ports}")
     return "\n".join(lines)

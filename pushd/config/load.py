@@ -76,12 +76,22 @@ def _layers(
     for name, text in sorted(environ.items()):
         if name.startswith(ENV_PREFIX):
             nested: dict[str, Any] = {}
-            _put(nested, tuple(name[len(ENV_PREFIX) :].lower().split("__")), text)
+            _put(nested, tuple(name[len(ENV_PREFIX) :].lower().split("__")), _of_environment(name, text))
             yield name, nested
     for name, value in flags.items():
         nested = {}
         _put(nested, tuple(name.split(".")), value)
         yield "--" + name.rsplit(".", 1)[-1].replace("_", "-"), nested
+
+
+def _of_environment(name: str, text: str) -> Any:
+    """The value that a variable holds: lists and tables are written as JSON."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{name} is neither a word nor JSON: {error}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -25,13 +25,40 @@ SHUTDOWN_TIMEOUT_S = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Others(Protocol):
+    """What an APNs simulator starts, stops and answers for beside itself."""
+
+    @property
+    def faults(self) -> Mapping[str, FaultBook]:
+        """By vendor, what scripts it."""
+
+    async def start(self) -> None:
+        """Listens."""
+
+    async def stop(self) -> None:
+        """Closes listeners and connections."""
+
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """By vendor, where it listens and what it knows."""
+
+    def environ(self) -> dict[str, str]:
+        """The settings with which a daemon sends here, as environment variables."""
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """By vendor, what arrived."""
+
+    def subscribe(self, body: bytes) -> list[dict[str, Any]]:
+        """New subscriptions of browsers that are played here; InvalidRequestError for a request that is none."""
+
+
 class ControlServer:
     """Serves the record and the faults of one simulator."""
 
-    def __init__(self, record: Record, faults: FaultBook, clock: Clock) -> None:
+    def __init__(self, record: Record, faults: FaultBook, clock: Clock, others: Others | None = None) -> None:
         self._record = record
         self._faults = faults
         self._clock = clock
+        self._others = others
         self._started_at = clock.now()
         self._runner: web.AppRunner | None = None
 
@@ -52,6 +79,14 @@ class ControlServer:
                 web.post("/reset", self._reset),
             ]
         )
+        if self._others is not None:
+            app.add_routes(
+                [
+                    web.get("/vendors", self._vendors),
+                    web.post("/vendors/{name}/faults", self._add_fault),
+                    web.post("/vendors/webpush/subscriptions", self._subscribe),
+                ]
+            )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
         try:
@@ -121,7 +156,19 @@ class ControlServer:
             fault = msgspec.json.decode(await request.read(), type=Fault)
         except msgspec.DecodeError as error:
             raise InvalidRequestError(str(error)) from error
-        return _json({"id": self._faults.add(fault)}, status=201)
+        name = request.match_info.get("name")
+        book = self._faults if name is None or self._others is None else self._others.faults.get(name)
+        if book is None:
+            raise NotFoundError(f"no vendor {name}")
+        return _json({"id": book.add(fault)}, status=201)
+
+    async def _vendors(self, _request: web.Request) -> web.Response:
+        assert self._others is not None
+        return _json(self._others.counts())
+
+    async def _subscribe(self, request: web.Request) -> web.Response:
+        assert self._others is not None
+        return _json(self._others.subscribe(await request.read()), status=201)
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
         self._faults.clear()

@@ -6,9 +6,9 @@ import datetime as dt
 import ipaddress
 import os
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from cryptography import x509
@@ -62,6 +62,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     keys: list[ProviderKey]
     key_files: dict[str, str]
     """Path of the p8 file by key id."""
+    others: dict[str, dict[str, Any]] = {}
+    """Further vendors, where they listen and what they know."""
+    environ: dict[str, str] = {}
+    """The settings with which a daemon sends here, as environment variables."""
 
 
 class Identity:
@@ -115,7 +119,16 @@ class Identity:
         ca_key = _private_key(self.directory / CA_KEY_FILE)
         return push_certificate(ca_key, ca, topics, password, environments=environments, days_valid=days_valid)
 
-    def write_manifest(self, *, host: str, production_port: int, sandbox_port: int, control_port: int) -> Manifest:
+    def write_manifest(
+        self,
+        *,
+        host: str,
+        production_port: int,
+        sandbox_port: int,
+        control_port: int,
+        others: Mapping[str, dict[str, Any]] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Manifest:
         """What was written to `simulator.json`."""
         manifest = Manifest(
             host=host,
@@ -126,6 +139,8 @@ class Identity:
             pid=os.getpid(),
             keys=list(self.keys.values()),
             key_files={key_id: str(self.key_file(key_id)) for key_id in self.keys},
+            others=dict(others or {}),
+            environ=dict(environ or {}),
         )
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         scratch = self.directory / (MANIFEST_FILE + ".new")

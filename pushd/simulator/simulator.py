@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pushd.clock import Clock, SystemClock
@@ -15,7 +15,7 @@ from pushd.service import Service
 from pushd.simulator.apns import ApnsConnection
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.connection import Connection
-from pushd.simulator.control import ControlServer
+from pushd.simulator.control import ControlServer, Others
 from pushd.simulator.faults import FaultBook
 from pushd.simulator.identity import Identity, Manifest, ProviderKey
 from pushd.simulator.provider import ProviderTokens
@@ -48,6 +48,7 @@ class Simulator(Service):
         behaviour: Behaviour | None = None,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,
+        others: Callable[[Identity, Clock], Others] | None = None,
     ) -> None:
         super().__init__()
         self.host = host
@@ -70,7 +71,9 @@ class Simulator(Service):
         )
         self._open: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
-        self._control = ControlServer(self.record, self.faults, self.clock)
+        self.others = others(self.identity, self.clock) if others else None
+        """Further vendors that start and stop with it."""
+        self._control = ControlServer(self.record, self.faults, self.clock, self.others)
 
     @property
     def ca_file(self) -> Path:
@@ -84,6 +87,8 @@ class Simulator(Service):
 
     async def start(self) -> None:
         """Listens on all three ports and writes `simulator.json`."""
+        if self.others is not None:
+            await self.others.start()
         tls = self._tls or self.identity.tls()
         self.port = await self._listen(self.port, Environment.PRODUCTION, tls)
         self.sandbox_port = await self._listen(self.sandbox_port, Environment.SANDBOX, tls)
@@ -93,10 +98,14 @@ class Simulator(Service):
             production_port=self.port,
             sandbox_port=self.sandbox_port,
             control_port=self.control_port,
+            others=self.others.listing() if self.others else {},
+            environ=self._environ() | (self.others.environ() if self.others else {}),
         )
 
     async def stop(self) -> None:
         """Closes listeners and connections."""
+        if self.others is not None:
+            await self.others.stop()
         for server in self._servers:
             server.close()
         self.drop_connections()
@@ -105,6 +114,15 @@ class Simulator(Service):
             await asyncio.wait_for(server.wait_closed(), CLOSE_TIMEOUT_S)
         self._servers.clear()
         await super().stop()
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "PUSHD__APNS__PRODUCTION_HOST": self.host,
+            "PUSHD__APNS__PRODUCTION_PORT": str(self.port),
+            "PUSHD__APNS__SANDBOX_HOST": self.host,
+            "PUSHD__APNS__SANDBOX_PORT": str(self.sandbox_port),
+            "PUSHD__APNS__CA_FILE": str(self.ca_file),
+        }
 
     def drop_connections(self) -> int:
         """How many open connections were cut off at once."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from pushd.cli.demo_devices import PLATFORMS, dead, kind_of
 from tests.faults.children import ROOT, environment, family, gone, put_away, scratch, using
 
 PATIENCE_S = 90.0
@@ -76,13 +77,13 @@ async def test_the_demo_ends_with_a_whole_table_that_fits_what_the_gateway_saw()
         assert send["targeted"] == sum(send[column] for column in COLUMNS)
         assert send["targeted"] == sum(send["reasons"].values())
         assert send["per_second"] > 0
-    seen = result["gateway"]
-    unregistered = sum(send["unregistered"] for send in result["sends"])
-    assert unregistered == DEVICES // 50  # every fiftieth token is dead
-    assert seen["statuses"]["200"] == seen["accepted"] == sum(send["accepted"] for send in result["sends"])
-    assert seen["statuses"]["410"] == unregistered
-    assert seen["pushes"] == sum(seen["statuses"].values())
-    assert not seen["violations"]
+    assert broadcast["unregistered"] == dead(DEVICES)
+    shares = {vendor: sum(kind_of(number) == vendor for number in range(DEVICES)) for vendor in PLATFORMS}
+    for row in result["vendors"]:
+        assert row["accepted"] == row["arrived"] >= shares[row["vendor"]] * 0.9 > 0
+    assert {row["vendor"] for row in result["vendors"]} == {*PLATFORMS}
+    assert sum(row["arrived"] for row in result["vendors"]) == sum(send["accepted"] for send in result["sends"])
+    assert not result["violations"]
 
 
 @pytest.mark.asyncio

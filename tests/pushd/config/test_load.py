@@ -81,3 +81,11 @@ def test_tls_hosts_are_tables(tmp_path):
 def test_root_keeps_its_state_where_the_system_does(tmp_path, monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert load(write(tmp_path / "pushd.toml", ""), {"HOME": "/root"}).config.store.data_dir == "/var/lib/pushd"
+
+
+def test_variables_hold_lists_and_tables_as_json(tmp_path):
+    environ = {"HOME": str(tmp_path), "PUSHD__WEBPUSH__HOSTS_ADDED": '["push.example.com", "localhost:8443"]'}
+    assert load(None, environ).config.webpush.hosts_added == ("push.example.com", "localhost:8443")
+    for text in ("[1, 2", "{"):
+        with pytest.raises(ConfigError, match="HOSTS_ADDED is neither a word nor JSON"):
+            load(None, environ | {"PUSHD__WEBPUSH__HOSTS_ADDED": text})

@@ -16,7 +16,7 @@ PATIENCE_S = 20.0
 
 
 def start(tmp_path, *options):
-    ports = ["--port", "0", "--sandbox-port", "0", "--control-port", "0"]
+    ports = ["--port", "0", "--sandbox-port", "0", "--control-port", "0", "--others-port", "0"]
     return subprocess.Popen(
         [*PROGRAM, "--state", str(tmp_path / "state"), *ports, *options],
         stdout=subprocess.PIPE,
@@ -61,7 +61,19 @@ def test_prints_one_json_line_and_ends_on_a_signal(run, tmp_path, number):
 
 def test_prints_for_people_and_ends_with_its_parent(tmp_path):
     """The parent in between is killed, as a crashed daemon would be."""
-    program = [*PROGRAM, "--state", str(tmp_path), "--port", "0", "--sandbox-port", "0", "--control-port", "0"]
+    program = [
+        *PROGRAM,
+        "--state",
+        str(tmp_path),
+        "--port",
+        "0",
+        "--sandbox-port",
+        "0",
+        "--control-port",
+        "0",
+        "--others-port",
+        "0",
+    ]
     script = "import subprocess, sys; subprocess.run(sys.argv[1:])"
     parent = subprocess.Popen(
         [sys.executable, "-c", script, *program, "--with-parent"], stdout=subprocess.PIPE, text=True
