@@ -19,7 +19,6 @@ import structlog
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
-import pushd
 from pushd.config.webpush import WebPushConfig
 from pushd.gateways.webpush_seal import KEY_CHARS, KeyPairs, body_bytes, seal
 from pushd.gateways.webpush_worker import ANSWER, ROW, job
@@ -158,7 +157,7 @@ class Encryptor(Service):
             await asyncio.sleep(self._config.worker_restart_s)
 
     async def _launch(self) -> asyncio.subprocess.Process:
-        root = str(Path(pushd.__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         config = self._config
         return await asyncio.create_subprocess_exec(
