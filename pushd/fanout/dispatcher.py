@@ -15,10 +15,10 @@ from pushd.credentials.keyring import Keyring
 from pushd.errors import PushdError
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.harvest import Harvester
-from pushd.fanout.lanes import Lanes, Outlet, OutletKey, Share
+from pushd.fanout.lanes import Outlet, OutletKey, Share
 from pushd.fanout.planner import Flight, Planner, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Backoff, Budgets, Later
+from pushd.fanout.retry import Pacing
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName
@@ -50,10 +50,7 @@ class Dispatcher(Service):
         recorder: Recorder,
         settlements: SettlementStore,
         node_id: int,
-        lanes: Lanes,
-        later: Later,
-        backoff: Backoff,
-        budgets: Budgets,
+        pacing: Pacing,
         clock: Clock,
     ) -> None:
         super().__init__()
@@ -65,11 +62,8 @@ class Dispatcher(Service):
         self._recorder = recorder
         self._settlements = settlements
         self._node_id = node_id
-        self._later = later
-        self._backoff = backoff
+        self.lanes, self._later, self._backoff, self._budgets = pacing
         self._clock = clock
-        self._budgets = budgets
-        self.lanes = lanes
         self.progress = 0
         """Grows while looking at the lanes works: what the watchdog watches."""
         self._flights: set[Flight] = set()

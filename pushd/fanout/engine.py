@@ -17,10 +17,9 @@ from pushd.credentials.keyring import Keyring
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.dispatcher import Dispatcher
 from pushd.fanout.harvest import Harvester, lane_for
-from pushd.fanout.lanes import Lanes
 from pushd.fanout.planner import Planner, Settled
 from pushd.fanout.recorder import Page, Recorder
-from pushd.fanout.retry import Backoff, Budgets, Later
+from pushd.fanout.retry import Pacing
 from pushd.fanout.room import Room
 from pushd.gateway import Gateway
 from pushd.model.app import Settings
@@ -66,8 +65,7 @@ class Fanout(Service):
         self.reasons = {name.number: gateways[name].reasons if name in gateways else Reasons() for name in GatewayName}
         """Tables of reasons by gateway number; gateways that are not built know the common reasons only."""
         self._recorder = Recorder(config, settlements, node_id, self._committed)
-        later, backoff = Later(), Backoff(config, source or random.SystemRandom())
-        lanes, budgets = Lanes(config), Budgets(config)
+        pacing = Pacing.of(config, source or random.SystemRandom())
         self._dispatcher = Dispatcher(
             config,
             gateways=gateways,
@@ -77,10 +75,7 @@ class Fanout(Service):
                 config,
                 gateways,
                 self._recorder,
-                lanes,
-                later,
-                backoff,
-                budgets,
+                pacing,
                 clock,
                 refused=self._credential_refused,
                 place=self._place,
@@ -90,10 +85,7 @@ class Fanout(Service):
             recorder=self._recorder,
             settlements=settlements,
             node_id=node_id,
-            lanes=lanes,
-            later=later,
-            backoff=backoff,
-            budgets=budgets,
+            pacing=pacing,
             clock=clock,
         )
         self._room = Room(config, clock.monotonic())

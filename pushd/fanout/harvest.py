@@ -13,10 +13,10 @@ from pushd.clock import Clock
 from pushd.config import FanoutConfig
 from pushd.fanout.breaker import RetireBreaker
 from pushd.fanout.campaign import Campaign, Wave
-from pushd.fanout.lanes import Lanes, Outlet
+from pushd.fanout.lanes import Outlet
 from pushd.fanout.planner import Flight, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Backoff, Budgets, Later
+from pushd.fanout.retry import Pacing
 from pushd.gateway import Gateway
 from pushd.model.device import GatewayName
 from pushd.outcome import CANCELLED, EXPIRED, RETRYABLE, Outcome
@@ -39,10 +39,7 @@ class Harvester:
         config: FanoutConfig,
         gateways: Mapping[GatewayName, Gateway],
         recorder: Recorder,
-        lanes: Lanes,
-        later: Later,
-        backoff: Backoff,
-        budgets: Budgets,
+        pacing: Pacing,
         clock: Clock,
         refused: Callable[[int, str, str | None], None],
         place: Callable[[Wave], None],
@@ -52,10 +49,7 @@ class Harvester:
         self._config = config
         self._gateways = gateways
         self._recorder = recorder
-        self._lanes = lanes
-        self._later = later
-        self._backoff = backoff
-        self._budgets = budgets
+        self._lanes, self._later, self._backoff, self._budgets = pacing
         self._clock = clock
         self._refused = refused
         self._place = place

@@ -7,10 +7,11 @@ import itertools
 import math
 import random
 from collections import deque
+from typing import NamedTuple
 
 from pushd.config import FanoutConfig
 from pushd.fanout.campaign import Wave
-from pushd.fanout.lanes import OutletKey, PoolKey
+from pushd.fanout.lanes import Lanes, OutletKey, PoolKey
 
 LAST_MOMENT = 0.9
 """Of what is left of a message's life: a retry later than that could be late on the wire."""
@@ -147,3 +148,17 @@ class Later:
             if wave in wave.campaign.waves:
                 out.append((key, wave))
         return out
+
+
+class Pacing(NamedTuple):
+    """What decides when rows go out: who waits where, until when, and how many may."""
+
+    lanes: Lanes
+    later: Later
+    backoff: Backoff
+    budgets: Budgets
+
+    @classmethod
+    def of(cls, config: FanoutConfig, source: random.Random) -> Pacing:
+        """The pacing of one fan-out; `source` is for jitter."""
+        return cls(Lanes(config), Later(), Backoff(config, source), Budgets(config))
