@@ -41,8 +41,8 @@ class Guard:
 
     @property
     def forgiving(self) -> bool:
-        """Whether an answer makes up for a nuisance at least."""
-        return self._per_answer > 0
+        """Whether nuisances can follow answers by turns for ever."""
+        return self._per_answer > 0 < self._max
 
     def answered_with_nuisance(self, answers: int) -> None:
         """Counts whole answers each followed by a nuisance, as if by turns; for a guard that is `forgiving`."""
