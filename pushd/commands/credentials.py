@@ -100,8 +100,7 @@ async def _put(
 ) -> Credential:
     known = None if credential_id is None else context.keyring.secret(credential_id)
     secret = secrets.complete(secret, known)
-    summary, plaintext = secrets.examine(secret, "/secret"), secrets.dump(secret)
-    _check_place(secret, environment, context.clock.now())
+    summary, plaintext = check(context, secret, environment), secrets.dump(secret)
 
     def seal(made_id: int) -> bytes:
         return context.vault.seal(app_id, made_id, plaintext)
@@ -112,13 +111,15 @@ async def _put(
     return _found(made)
 
 
-def _check_place(secret: Secret, environment: Environment, now: float) -> None:
-    """Nothing, or InvalidRequestError for a secret that cannot serve this environment, or serves none any more."""
+def check(context: Context, secret: Secret, environment: Environment) -> dict[str, str]:
+    """What may be shown of a secret; InvalidRequestError for one that is not usable, or not in this environment."""
+    summary, now = secrets.examine(secret, "/secret"), context.clock.now()
     if environment not in secret.environments:
         fault = Fault("/environment", f"the secret serves {', '.join(secret.environments)} only")
         raise InvalidRequestError("The credential is not for this environment", faults=[fault])
     if secret.expires_at is not None and secret.expires_at <= now:
         raise InvalidRequestError("The credential has expired", faults=[Fault("/secret", "has expired")])
+    return summary
 
 
 async def _pause(context: Context, app_id: int, credential_id: int) -> Credential:
