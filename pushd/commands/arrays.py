@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pushd.commands.context import Context
-from pushd.commands.notifications import Answer, Plan, accept_of, prepare, release
+from pushd.commands.notifications import Answer, Plan, accept_of, carried, prepare, release
 from pushd.content.kinds import kinds
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import App
@@ -52,16 +52,13 @@ async def send_array(
     acceptor = context.store.notifications.acceptor
     ids = await acceptor.reserve(len(accepted))
     body = _results(plans, ids, describe)
-    told_again = await asyncio.shield(
-        acceptor.accept_array(
-            [accept_of(context, plan, None, b"") for plan in accepted],
-            ids,
-            Idempotency(*idempotency) if idempotency else None,
-            body,
-            lambda committed: release(context, committed, accepted),
-        )
+    accepts = [accept_of(context, plan, None, b"") for plan in accepted]
+    key = Idempotency(*idempotency) if idempotency else None
+    kept = await carried(
+        lambda then: acceptor.accept_array(accepts, ids, key, body, then),
+        lambda committed: release(context, committed, accepted),
     )
-    return Answer(told_again.answer, told_again.replayed)
+    return Answer(kept.answer, kept.replayed)
 
 
 async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]) -> list[Plan | PushdError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,7 @@ from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
 from pushd.model.app import App
 from pushd.model.device import Kind
 from pushd.model.notification import Send, State
+from pushd.store.accepts import Then
 from pushd.store.notifications import Accept, Accepted, Idempotency
 from pushd.targeting.index import Resolution
 from pushd.telemetry import ACCEPTED
@@ -82,11 +83,33 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     plan = prepare(context, app, wanted)
     context.fanout.check_room(len(plan.devices), app_id)
     accept = accept_of(context, plan, Idempotency(*idempotency) if idempotency else None, plan.told())
-    # Carried to its end even when who asked goes away meanwhile: between a commit and its effect nothing is cancelled.
-    accepted = await asyncio.shield(
-        context.store.notifications.acceptor.accept(accept, lambda accepted: release(context, accepted, (plan,)))
+    accepted = await carried(
+        lambda then: context.store.notifications.acceptor.accept(accept, then),
+        lambda accepted: release(context, accepted, (plan,)),
     )
     return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
+
+
+async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: Then) -> Accepted:
+    """What was accepted, once it is committed and its effect is there.
+
+    It is carried to its end even when who asked goes away meanwhile: between a commit and its effect nothing is
+    cancelled. Who asked goes on in the next turn of the event loop; `shield` would take two.
+    """
+    told: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+
+    def then(accepted: Accepted) -> None:
+        effect(accepted)
+        if not told.done():
+            told.set_result(accepted)
+
+    def refuse(done: asyncio.Future[Accepted]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None and not told.done():
+            told.set_exception(error)
+
+    begin(then).add_done_callback(refuse)
+    return await told
 
 
 def prepare(context: Context, app: App, wanted: Send, found: Resolution | None = None) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ INLINE_TARGETS_MAX = 64
 """Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
 RESERVED_IDS_MAX = 256
 """Ids taken from the sequence ahead of need, so that most groups need not ask for theirs."""
+RESERVED_S = 1.0
+"""How long they are good for."""
 
 _ACCEPT = """
 SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
@@ -95,6 +98,7 @@ class Acceptor(Service):
         self._config: StoreConfig = database.config
         self._epochs: dict[int, int] = {}
         self._reserved: list[int] = []
+        self._reserved_until = 0.0
         self._under_way: dict[int, _Item] = {}
         self._committer: Committer[_Item, Accepted] = Committer(
             "accepts", database.config, self._write, self._resolve, self._abandon, lanes=2, settled=self._settled
@@ -131,13 +135,15 @@ class Acceptor(Service):
 
     async def reserve(self, count: int) -> list[int]:
         """So many ids of notifications to come, ascending, which nobody else has or will have."""
-        reserved = self._reserved
+        reserved, now = self._reserved, monotonic()
+        if now > self._reserved_until:
+            reserved.clear()  # another node may have given higher ones since: ids ascend with time
         if len(reserved) < count:
             # A few more than were asked for: the next groups take them without asking.
-            wanted = count + min(RESERVED_IDS_MAX, 2 * count)
-            rows = await self._database.fetch(_IDS, wanted, timeout_s=self._config.write_timeout_s)
+            rows = await self._database.fetch(_IDS, count + RESERVED_IDS_MAX, timeout_s=self._config.write_timeout_s)
             if len(reserved) < count:
-                reserved[:] = [row[0] for row in rows]  # older ones are left unused: ids ascend in the order of writing
+                reserved[:] = [row[0] for row in rows]
+                self._reserved_until = now + RESERVED_S
         taken = reserved[:count]
         del reserved[:count]
         return taken

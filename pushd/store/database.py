@@ -49,18 +49,20 @@ class Database(Service):
         self.config = config
         self._dsn = dsn
         self._pool: Any = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Opens the pool. UnavailableError while the server cannot be reached."""
         with self._translated(lost_is_unknown=False):
             self._pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,  # a floor would be restored in the background, with a traceback for every failure
                 max_size=self.config.pool_size,
                 connection_class=_Connection,
                 max_inactive_connection_lifetime=0,
                 **self._connect_options(),
             )
+            await self._pool.release(await self._pool.acquire(timeout=self.config.connect_timeout_s))
 
     async def stop(self) -> None:
         """Closes every connection, those in use by force after a while."""
@@ -131,8 +133,18 @@ class Database(Service):
                 with suppress(asyncpg.InterfaceError):  # a broken one may be back with the pool already
                     connection.terminate()
             if self._pool is not None:
-                with self._translated(lost_is_unknown=False):
-                    await self._pool.release(connection)
+                self._give_back(connection)
+
+    def _give_back(self, connection: Any) -> None:
+        """Returns a connection to the pool behind the caller's back: that takes turns of the event loop, no waiting."""
+
+        async def release() -> None:
+            with suppress(UnavailableError), self._translated(lost_is_unknown=False):
+                await self._pool.release(connection)
+
+        task = asyncio.get_running_loop().create_task(release())
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
 
     @contextmanager
     def _translated(self, *, lost_is_unknown: bool = True) -> Iterator[None]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -161,30 +161,41 @@ class Connection(web.RequestHandler):
     def _begin_brief(self, incoming: BriefIncoming) -> None:
         """Has the endpoint answer; what comes meanwhile waits, so that answers keep the order of requests."""
         assert self._manager is not None
-        assert self._request_handler is not None
         self._head_arrived()
         self._request_count += 1
         self._manager.requests_count += 1
         self._request_in_progress = True
-        # aiohttp types its handlers by what it makes of requests itself.
-        work = cast("Coroutine[Any, Any, Answer]", self._request_handler(incoming))
-        self._brief = self._loop.create_task(work)
-        self._brief.add_done_callback(partial(self._end_brief, incoming))
+        self._brief = self._loop.create_task(self._answer_brief(incoming))
+        self._brief.add_done_callback(partial(self._fail_brief, incoming))
 
-    def _end_brief(self, incoming: BriefIncoming, task: asyncio.Task[Answer]) -> None:
+    async def _answer_brief(self, incoming: BriefIncoming) -> None:
+        """Has the endpoint answer, and writes that in the same turn."""
+        assert self._request_handler is not None
+        # aiohttp types its handlers by what it makes of requests itself.
+        self._end_brief(incoming, cast("Answer", await self._request_handler(incoming)))
+
+    def _fail_brief(self, incoming: BriefIncoming, task: asyncio.Task[None]) -> None:
+        """Answers for an endpoint that did not."""
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
+            return
+        answer = None
+        if isinstance(error, Exception):
+            with contextlib.suppress(ConnectionResetError):  # nobody is there to take it
+                status = 504 if isinstance(error, TimeoutError) else 500
+                answer = cast("Answer", self.handle_error(incoming, status, error))
+        self._end_brief(incoming, answer)
+
+    def _end_brief(self, incoming: BriefIncoming, answer: Answer | None) -> None:
         self._brief = None
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        keep = False
-        if not task.cancelled():
-            with contextlib.suppress(ConnectionResetError):  # nobody is there to take it
-                answer = self._outcome(incoming, task)
-                if self.transport is not None:
-                    self.transport.write(answer.whole(incoming))
-                    keep = bool(answer.keep_alive)
         if self.transport is None:
             return
+        if answer is not None:
+            self.transport.write(answer.whole(incoming))
+        keep = answer is not None and answer.keep_alive
         if not keep or self._close or self._force_close:
             self.force_close()
             return
@@ -193,15 +204,6 @@ class Connection(web.RequestHandler):
             held, self._held = self._held, b""
             self.transport.resume_reading()
             self.data_received(held)
-
-    def _outcome(self, incoming: BriefIncoming, task: asyncio.Task[Answer]) -> Answer:
-        error = task.exception()
-        if error is None:
-            return task.result()
-        if not isinstance(error, Exception):
-            raise error
-        status = 504 if isinstance(error, TimeoutError) else 500
-        return cast("Answer", self.handle_error(incoming, status, error))
 
     def _hold(self, data: bytes) -> None:
         self._held += data
