@@ -106,7 +106,7 @@ class Quota:
         passed_s, self._filled_at = max(0.0, now - self._filled_at), now
         ramp_s = self._config.ramp_s
         if ramp_s and now - self._used_at > IDLE_S:
-            self._rate = min(self._rate, self._ceiling * START_SHARE)
+            self._rate = self._ceiling * START_SHARE
         elif ramp_s:
             self._rate = min(self._ceiling, self._rate + self._ceiling * passed_s / ramp_s)
         else:
