@@ -26,6 +26,11 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     statement_timeout_s: float = 30.0
     write_timeout_s: float = 10.0
     """For a small write that somebody waits for, its group included."""
+    lost_commit_wait_s: float = 1.0
+    """For a caller to hear what became of its write when PostgreSQL vanished during COMMIT; past it 503.
+
+    The look-up goes on: what turns out to be committed for a caller that was told otherwise is undone.
+    """
     bulk_timeout_s: float = 600.0
     """For loads of the whole index and other long reads."""
     retry_after_s: float = 2.0

@@ -63,7 +63,7 @@ async def eventually(work, timeout_s=10.0):
             await asyncio.sleep(0.05)
 
 
-async def test_a_killed_server_is_503_until_it_is_back(server):
+async def test_a_killed_server_is_503_until_it_is_back(server, caplog):
     store, node, app = await started(server)
     kept = []
     stop = asyncio.Event()
@@ -87,7 +87,7 @@ async def test_a_killed_server_is_503_until_it_is_back(server):
         await store.devices.register_many(app.id, [registration(1)], NOW)
     assert error.value.retry_after_s == 0.3
     # The same place again: crash recovery first.
-    await server._launch(await _programs(server), server._home / "data")
+    await server._launch(await _programs(server))
     await eventually(lambda: store.devices.register_many(app.id, [registration(1)], NOW))
     after = len(kept)
     while len(kept) < after + 20:
@@ -96,6 +96,7 @@ async def test_a_killed_server_is_503_until_it_is_back(server):
     await asyncio.gather(*producers)
     assert before > 0
     assert slowest < 6
+    assert not [record for record in caplog.records if record.name.startswith("asyncpg")], "one line of ours says it"
     # Exactly what was promised is there: nothing is lost, nothing is left over.
     await asyncio.sleep(0.5)
     there = {row["id"] for row in await store.database.fetch("SELECT id FROM notifications")}

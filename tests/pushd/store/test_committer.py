@@ -16,7 +16,9 @@ from pushd.store.database import OutcomeUnknownError
 
 pytestmark = pytest.mark.asyncio
 
-CONFIG = StoreConfig(group_rows_max=10, group_queue_max=30, retry_after_s=0.1, write_timeout_s=0.3, lost_commit_wait_s=0.1)
+CONFIG = StoreConfig(
+    group_rows_max=10, group_queue_max=30, retry_after_s=0.1, write_timeout_s=0.3, lost_commit_wait_s=0.1
+)
 
 
 class Table:
