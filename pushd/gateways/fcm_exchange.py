@@ -124,7 +124,9 @@ class FcmExchange:
         return Advice.KEEP
 
     def room(self, outstanding: int) -> int:
-        """One request alone until the access token is known to be accepted."""
+        """One request alone until the access token is known to be accepted; none while there is no token."""
+        if self._login.current() is None:  # the pool asks again soon, as long as rows wait
+            return 0
         return 1 << 30 if self.proven else 1 - min(outstanding, 1)
 
     def encode(self, connection: Connection, flight: Flight, rows: int) -> Run:
@@ -133,8 +135,7 @@ class FcmExchange:
         if held is not None and not (self._pinned and held is self._pinned[-1][1]):
             self._plan = fcm.header_plan(self._authority, held.authorization, self._project_id)
         plan = self._plan
-        if plan is None:  # it ended while rows waited for the link: FCM will refuse this and the fan-out repeats it
-            plan = fcm.header_plan(self._authority, b"Bearer none", self._project_id)
+        assert plan is not None, "`room` lets nothing pass without a token"
         form, start, stop = flight.load.form, flight.start, flight.start + rows
         if isinstance(form, Uniform):
             run = connection.request_uniform(plan, [], form.bodies.part(start, stop), flight)
