@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -50,7 +51,10 @@ _ID = re.compile(rb'"id":(\d+)')
 def run(quick: bool) -> dict[str, Any]:
     """The figures; the ratio is single sends over echoes, each side's median, runs of the two alternating."""
     measure.need("nginx", "taskset")
+    import structlog
     import uvloop
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
     os.sched_setaffinity(0, {measure.CLIENT_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="pushd-bench-") as name:
@@ -89,13 +93,13 @@ def _result(
     echo_cpu = {key: middle(echoes, key) for key in ("daemon_us", "driver_us")}
     rows = [
         ("echo", echo, middle(echoes, "p50_ms"), middle(echoes, "p99_ms"), echo_cpu),
-        ("single sends, answered", single, middle(singles, "p50_ms"), middle(singles, "p99_ms"), single_cpu),
-        ("single sends, to the gateway's answer", middle(singles, "out_per_s"), "", "", {}),
-        (f"arrays of {ARRAY}, answered", arrays["per_s"], arrays["p50_ms"], arrays["p99_ms"], arrays),
-        (f"arrays of {ARRAY}, to the gateway's answer", arrays["out_per_s"], "", "", {}),
-        (f"{LATENCY_PER_S}/s alone, to the gateway's answer", alone["per_s"], alone["p50_ms"], alone["p99_ms"], {}),
+        ("sends, to the 202", single, middle(singles, "p50_ms"), middle(singles, "p99_ms"), single_cpu),
+        ("sends, to the push", middle(singles, "out_per_s"), "", "", {}),
+        (f"arrays of {ARRAY}, to the 202", arrays["per_s"], arrays["p50_ms"], arrays["p99_ms"], arrays),
+        (f"arrays of {ARRAY}, to the push", arrays["out_per_s"], "", "", {}),
+        (f"{LATENCY_PER_S}/s, to the push", alone["per_s"], alone["p50_ms"], alone["p99_ms"], {}),
         (
-            f"the same beside a broadcast to {devices:,}",
+            f"the same, beside a broadcast to {devices:,}",
             beside["per_s"],
             beside["p50_ms"],
             beside["p99_ms"],
