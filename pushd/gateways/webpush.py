@@ -156,8 +156,8 @@ class WebPushGateway:
             return 0
         waiting = self._inside.get((credential_id, lane), 0)
         for key, way in self._ways.items():
-            if key.credential_id == credential_id and key.lane is lane and not (way.stalled or way.failing):
-                waiting += way.waiting
+            if key.credential_id == credential_id and key.lane is lane:
+                waiting += way.moving
         return max(0, self._config.origin_rows_max - waiting)
 
     def drop_credential(self, credential_id: int) -> None:

@@ -82,6 +82,7 @@ class Http1Sender(Service):
         """Takes nothing more; what flies lands."""
         self._retired = True
         self._queue.drop_all(outcome.NOT_WRITTEN.code)
+        self._close_if_done()
 
     async def drain(self, drain_s: float) -> None:
         """Retires and waits for what flies; after `drain_s` seconds it is lost."""
@@ -94,8 +95,16 @@ class Http1Sender(Service):
             except TimeoutError:
                 pass
         await self.cancel_tasks()
+        await self._close()
+
+    def _close_if_done(self) -> None:
+        if self._retired and not self._flying and self._session is not None:
+            self.spawn(self._close(), "webpush-http1-close")
+
+    async def _close(self) -> None:
         if self._session is not None:
             await self._session.close()
+        self._session = None
 
     # -- connections
 
@@ -116,6 +125,7 @@ class Http1Sender(Service):
                 self._flying -= 1
                 if not self._flying:
                     self._landed.set()
+                    self._close_if_done()
 
     def _settle(self, load: Load, start: int, said: Judged) -> None:
         row = int(load.rows[start])

@@ -98,7 +98,14 @@ class Way:
     @property
     def waiting(self) -> int:
         """Rows that no connection took yet."""
-        return sum(sender.waiting for sender in self._senders())
+        pool, http1 = self._pool, self._http1
+        return (0 if pool is None else pool.waiting) + (0 if http1 is None else http1.waiting)
+
+    @property
+    def moving(self) -> int:
+        """The same, none of them while they do not move: those hold up nobody but their own origin."""
+        waiting = self.waiting
+        return waiting if waiting and not (self.failing or self.stalled) else 0
 
     @property
     def idle(self) -> bool:

@@ -282,6 +282,18 @@ async def test_a_service_without_http_2_is_asked_once_and_served_over_http_1_1(p
         assert set(w.plaintexts.values()) == {PAYLOAD.payload}
 
 
+async def test_a_way_that_is_given_up_closes_what_it_has(push_world):
+    async with push_world() as w:
+        await w.send([*w.tokens(3, http1=True), *w.tokens(3, 10)])
+        ways = list(w.gateway._ways.values())
+        assert len(ways) == 2
+        w.gateway.drop_credential(1)
+        async with asyncio.timeout(5):
+            while not all(way.idle and (way._http1 is None or way._http1._session is None) for way in ways):
+                await asyncio.sleep(0.01)
+        assert w.reasons(await w.send(w.tokens(3, 20, http1=True))) == {"accepted": 3}
+
+
 async def test_a_credential_that_is_replaced_signs_with_the_new_key(push_world):
     async with push_world() as w:
         await w.send(w.tokens(1))
