@@ -181,6 +181,14 @@ def dsn(postgres: Server) -> Iterator[str]:
     postgres.drop(fresh)
 
 
+@pytest.fixture(scope="module")
+def module_dsn(postgres_servers: Servers) -> Iterator[str]:
+    server = postgres_servers.get("18")
+    fresh = server.create()
+    yield fresh
+    server.drop(fresh)
+
+
 @pytest.fixture
 def dsn18(postgres_servers: Servers) -> Iterator[str]:
     server = postgres_servers.get("18")

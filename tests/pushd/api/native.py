@@ -58,9 +58,9 @@ class Native:
 
 
 @asynccontextmanager
-async def native() -> AsyncIterator[Native]:
-    """All of it, on a server of its own."""
-    async with stored() as (store, node):
+async def native(dsn: str) -> AsyncIterator[Native]:
+    """All of it, in a database of its own."""
+    async with stored(dsn) as (store, node):
         world = await new_world(store, node)
         other = await store.apps.create("other", world.app.settings)
         keys = {}

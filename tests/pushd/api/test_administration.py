@@ -3,9 +3,7 @@
 import asyncio
 import re
 import secrets
-import shutil
 import socket
-import tempfile
 from types import SimpleNamespace
 
 import aiohttp
@@ -23,7 +21,6 @@ from pushd.credentials.vault import Vault
 from pushd.model.app import Role
 from pushd.model.credential import CredentialState
 from pushd.model.device import Environment, Kind, Route
-from pushd.store.embedded import EmbeddedServer
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from pushd.web.auth import Authenticator
@@ -47,10 +44,9 @@ class Fanout:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world():
-    folder = tempfile.mkdtemp()  # pytest's own cannot be passed by the account that PostgreSQL runs as
-    config, postgres = Config(), EmbeddedServer(folder)
-    store = Store(config.store, await postgres.start())
+async def world(module_dsn):
+    config = Config()
+    store = Store(config.store, module_dsn)
     await store.start()
     vault = Vault(secrets.token_bytes(32))
     keyring = Keyring(store.credentials, vault)
@@ -80,8 +76,6 @@ async def world():
     await server.stop()
     await keyring.stop()
     await store.stop()
-    await postgres.stop()
-    shutil.rmtree(folder)
 
 
 async def tenant(world, name="Orchard"):

@@ -7,8 +7,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def call():
-    async with native() as made:
+async def call(module_dsn):
+    async with native(module_dsn) as made:
         yield made
 
 

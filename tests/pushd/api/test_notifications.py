@@ -17,8 +17,8 @@ HELLO = {"audience": {"type": "broadcast"}, "message": {"title": "Hello"}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def call():
-    async with native() as made:
+async def call(module_dsn):
+    async with native(module_dsn) as made:
         yield made
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from pushd.bitset import Devices
 from pushd.clock import SystemClock
@@ -20,7 +17,6 @@ from pushd.model.app import App, Settings
 from pushd.model.device import Device, GatewayName, Registration
 from pushd.model.notification import Ledger, Notification
 from pushd.outcome import Outcome, Reason, Reasons
-from pushd.store.embedded import EmbeddedServer
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 
@@ -97,19 +93,15 @@ class World:
 
 
 @asynccontextmanager
-async def stored() -> AsyncIterator[tuple[Store, Node]]:
-    """A store on a server of its own, and this process as a node of it."""
-    folder = tempfile.mkdtemp()  # pytest's own cannot be passed by the account that PostgreSQL runs as
-    postgres = EmbeddedServer(Path(folder))
-    store = Store(Config().store, await postgres.start())
+async def stored(dsn: str) -> AsyncIterator[tuple[Store, Node]]:
+    """A store in a database of its own, and this process as a node of it."""
+    store = Store(Config().store, dsn)
     await store.start()
     node = Node(store.database.connect)
     await node.start()
     yield store, node
     await node.stop()
     await store.stop()
-    await postgres.stop()
-    shutil.rmtree(folder)
 
 
 async def new_world(store: Store, node: Node) -> World:
