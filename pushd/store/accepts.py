@@ -8,7 +8,9 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
+import asyncpg
 import msgspec
+import structlog
 from msgspec import Struct
 
 from pushd.bitset import Devices
@@ -19,6 +21,8 @@ from pushd.model.notification import Delivery, Notification, Send, State
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
+
+log = structlog.get_logger(__name__)
 
 INLINE_TARGETS_MAX = 64
 """Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
@@ -140,7 +144,13 @@ class Acceptor(Service):
             reserved.clear()  # another node may have given higher ones since: ids ascend with time
         if len(reserved) < count:
             # A few more than were asked for: the next groups take them without asking.
-            rows = await self._database.fetch(_IDS, count + RESERVED_IDS_MAX, timeout_s=self._config.write_timeout_s)
+            try:
+                rows = await self._database.fetch(
+                    _IDS, count + RESERVED_IDS_MAX, timeout_s=self._config.write_timeout_s
+                )
+            except asyncpg.SequenceGeneratorLimitExceededError:
+                log.error("notification_ids_exhausted")  # noqa: TRY400  # a trace says no more
+                raise UnavailableError("No numbers for notifications are left (they stay below 2^31)") from None
             if len(reserved) < count:
                 reserved[:] = [row[0] for row in rows]
                 self._reserved_until = now + RESERVED_S

@@ -227,3 +227,10 @@ async def test_what_nobody_waits_for_any_more_is_not_kept(store, app, node):
 async def test_a_node_that_is_not_registered_may_not_accept(store, app):
     with pytest.raises(UnavailableError):
         await store.notifications.accept(accept(app.id, 4711, Devices([1])))
+
+
+async def test_a_send_after_the_last_number_says_so(store, app, node):
+    await store.database.execute("SELECT setval('notification_ids', 2147483647)")
+    with pytest.raises(UnavailableError, match="No numbers for notifications are left"):
+        await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    assert await store.database.fetchval("SELECT count(*) FROM notifications") == 0
