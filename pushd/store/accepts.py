@@ -240,7 +240,8 @@ class Acceptor(Service):
         apps = list({item.app_id for item in items})
         rows = await self._database.fetch(_KNOWN, apps, [number for item in items for number in item.ids])
         there = {row["id"] for row in rows}
-        return [item.accepted() if there.issuperset(item.ids) else None for item in items]
+        # What got no ids before the connection went was never written.
+        return [item.accepted() if item.ids and there.issuperset(item.ids) else None for item in items]
 
     async def _abandon(self, stray: Sequence[Accepted]) -> None:
         kept = [each for accepted in stray for each in accepted.notifications]

@@ -24,8 +24,12 @@ http {{
     fastcgi_temp_path {place}/fastcgi;
     uwsgi_temp_path {place}/uwsgi;
     scgi_temp_path {place}/scgi;
+    map $http_apns_id $push {{ "" 0; default 1; }}
+    map $http_apns_id $cut {{ "" 1; default 0; }}
     log_format push '$msec $status $http_apns_id $uri';
-    access_log {place}/pushes.log push;
+    log_format cut '$msec $status $request_length $request';
+    access_log {place}/pushes.log push if=$push;
+    access_log {place}/cut.log cut if=$cut;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
     http2_max_concurrent_streams 1000;
@@ -40,6 +44,7 @@ http {{
 """
 LINE = b"1763735000.123 200 00000001-0000-8000-8000-000000000001 /3/device/" + b"0" * 64 + b"\n"
 """Every line has this form: times, statuses, ids and tokens have fixed widths."""
+CUT_STATUSES = ("000", "400", "499")
 AT, STATUS, ID, TOKEN = 0, 15, 19, 66
 START_S = 10.0
 _HEX = np.full(256, 255, np.uint8)
@@ -109,8 +114,13 @@ class Nginx:
         """How many pushes arrived so far."""
         return self._log.stat().st_size // len(LINE)
 
+    def cut(self):
+        """What arrived of requests that were cut off before they said what they were."""
+        return (self._place / "cut.log").read_text().splitlines()
+
     async def pushes(self):
-        """Everything that arrived, as columns."""
+        """Everything that arrived, as columns; what was cut off in its headers, nobody has seen."""
+        assert all(line.split()[1] in CUT_STATUSES for line in self.cut()), self.cut()
         return await asyncio.to_thread(read, self._log)
 
 

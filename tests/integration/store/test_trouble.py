@@ -184,3 +184,19 @@ async def test_trouble_of_the_server_is_unavailable(dsn, sqlstate):
     with pytest.raises(asyncpg.PostgresError):
         await database.execute("SELECT 1 / 0")
     await database.stop()
+
+
+async def test_a_connection_lost_before_there_were_ids_promises_nothing(store, node, app, monkeypatch):
+    fetch = store.database.fetch
+
+    async def lose(query, *args, **options):
+        if "notification_ids" in query:
+            monkeypatch.setattr(store.database, "fetch", fetch)
+            raise OutcomeUnknownError("lost on the way")
+        return await fetch(query, *args, **options)
+
+    monkeypatch.setattr(store.database, "fetch", lose)
+    with pytest.raises(UnavailableError):
+        await store.notifications.accept(accept(app.id, node.id, Devices([1])))
+    assert not await fetch("SELECT id FROM notifications")
+    assert (await store.notifications.accept(accept(app.id, node.id, Devices([1])))).id
