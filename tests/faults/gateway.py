@@ -49,8 +49,8 @@ class Gateway:
         ports = ("--port", "0", "--sandbox-port", "0", "--control-port", "0")
         fault = {"token_prefix": DEAD, "action": {"type": "answer", "reason": "Unregistered"}}
         process = await spawn(
-            *("simulate", "--state", str(place / "apns"), *ports, "--seed", str(seed), "--apns-only", "--with-parent", "--json"),
-            *("--fault", orjson.dumps(fault).decode(), *arguments),
+            *("simulate", "--state", str(place / "apns"), *ports, "--seed", str(seed), "--apns-only"),
+            *("--with-parent", "--json", "--fault", orjson.dumps(fault).decode(), *arguments),
             log=place / "apns.log",
             env=environment({}),
             stdout=asyncio.subprocess.PIPE,

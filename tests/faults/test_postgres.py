@@ -20,7 +20,7 @@ AWAY = ("kill", "stop", "freeze", "disk_full", "log_disk_full")
 async def test_fan_outs_wait_for_a_postgres_in_trouble_and_go_on():
     seed = secrets.randbelow(1 << 31)
     print(f"seed {seed}")  # `python -m tests.faults.outage --seed` repeats it
-    report = await suffer(list(TROUBLES), 20_000, seed, away_s=3.0)
+    report = await suffer(list(TROUBLES), 10_000, seed, away_s=2.0)
     print(report)
     assert not report["lost"]
     assert all(report["refusals"][name] for name in AWAY)
