@@ -23,6 +23,7 @@ from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
 from pushd.gateways.fcm import FcmGateway
+from pushd.gateways.email import EmailGateway
 from pushd.gateways.hms import HmsGateway
 from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
@@ -195,6 +196,7 @@ class Daemon:
             ApnsGateway(config.apns, config.transport, keyring, clock),
             FcmGateway(config.fcm, config.transport, keyring, clock),
             HmsGateway(config.hms, config.transport, keyring, clock),
+            EmailGateway(config.email, keyring, clock),
             WebPushGateway(config.webpush, config.transport, keyring, clock),
         )
         return {gateway.name: gateway for gateway in gateways}

@@ -69,7 +69,8 @@ HEAD = """# What a message becomes
 This page is made from the code (`python -m tests.fields`): each line was found by rendering a message with and without
 the field. A path is one of the JSON that the platform gets, `header` a header of the request; behind it stands the
 value. A dash: the field means nothing there, and the platform gets the rest of the message. Beyond this,
-`overrides.<platform>` is merged over the rendered body key by key.
+`overrides.<platform>` is merged over the rendered body key by key. Mails are sent only where they are asked for, with
+push_type `email`, which takes title, body, url and `overrides.email` (`subject`, `text`, `html`) alone.
 """
 
 
@@ -96,12 +97,15 @@ def _line(name, platforms, message, of_send):
 
 
 def _becomes(platform, message, of_send):
+    if platform == "email" and message.push_type is PushType.ALERT:
+        message = msgspec.structs.replace(message, push_type=PushType.EMAIL)
     if platform not in {kind.gateway for kind in kinds(message.push_type)}:
         return "not sent"
     with_it = _rendered(platform, Send(audience=Broadcast(), message=message, **of_send))
     if not isinstance(with_it, Rendered):
         return "not sent"
-    without = _rendered(platform, Send(audience=Broadcast(), message=Message(**PLAIN)))
+    plain = Message(**PLAIN, push_type=message.push_type if platform == "email" else PushType.ALERT)
+    without = _rendered(platform, Send(audience=Broadcast(), message=plain))
     before, after = _leaves(without), _leaves(with_it)
     changes = [_say(path, value) for path, value in after.items() if before.get(path) != value]
     changes += [f"no {path}" for path in before if path not in after]

@@ -110,6 +110,34 @@ def hms(
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 
+@commands.command()
+def email(
+    address: Annotated[str, typer.Argument(help="From whom mails come.")],
+    from_name: Annotated[str, typer.Option(help="The sender's name.")] = "",
+    reply_to: Annotated[str, typer.Option(help="Where answers go.")] = "",
+    unsubscribe_url: Annotated[str, typer.Option(help="One-click unsubscribe URL; {device} is the device's id.")] = "",
+    unsubscribe_mail: Annotated[str, typer.Option(help="Address that takes wishes to unsubscribe.")] = "",
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Say as whom an app sends e-mail; the relay is in the daemon's configuration."""
+    secret = {
+        "type": "email_sender",
+        "from_address": address,
+        "from_name": from_name,
+        "reply_to": reply_to,
+        "unsubscribe_url": unsubscribe_url,
+        "unsubscribe_mail": unsubscribe_mail,
+    }
+    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
+    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
 @commands.command("list")
 def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
     """List credentials and whether gateways take them."""

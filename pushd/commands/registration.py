@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from protocols import apns, fcm, hms
+from protocols import apns, fcm, hms, smtp
 from pushd.commands import subscriptions
 from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
@@ -27,7 +27,6 @@ _CHECKS: dict[Kind, Callable[[str], str]] = {
     Kind.HMS: hms.check_token,
 }
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_EMAIL = re.compile(r"[\x21-\x7e]{1,64}@[A-Za-z0-9.-]{1,255}")
 
 
 def check(registrations: Sequence[Registration], rules: PushRules) -> tuple[list[Registration], dict[int, list[Fault]]]:
@@ -78,8 +77,10 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
         except ValueError as error:
             faults.append(Fault("/token", str(error)))
     elif kind is Kind.EMAIL:
-        if not _EMAIL.fullmatch(token):
-            faults.append(Fault("/token", "is not an e-mail address"))
+        try:
+            return smtp.check_address(token)
+        except ValueError as error:
+            faults.append(Fault("/token", str(error)))
     elif not _TOKEN.fullmatch(token):
         faults.append(Fault("/token", "must be printable ASCII without spaces"))
     return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from pushd.config.apns import ApnsConfig
+from pushd.config.email import EmailConfig
 from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
 from pushd.config.hms import HmsConfig
@@ -18,6 +19,7 @@ from pushd.config.webpush import WebPushConfig
 __all__ = [
     "ApnsConfig",
     "Config",
+    "EmailConfig",
     "FanoutConfig",
     "FcmConfig",
     "HmsConfig",
@@ -39,6 +41,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transport: TransportConfig = field(default_factory=TransportConfig)
     apns: ApnsConfig = field(default_factory=ApnsConfig)
     fcm: FcmConfig = field(default_factory=FcmConfig)
+    email: EmailConfig = field(default_factory=EmailConfig)
     hms: HmsConfig = field(default_factory=HmsConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from protocols import apns
-from pushd.content import hms
+from pushd.content import email, hms
 from pushd.content.apns import SILENT
 from pushd.content.kinds import kinds
 from pushd.content.platforms import refuse_unfit
@@ -34,6 +34,7 @@ _FIELDS: dict[PushType, frozenset[str]] = {
     PushType.CONTROLS: frozenset(),
     PushType.WIDGETS: frozenset(),
     PushType.MDM: frozenset({"data"}),
+    PushType.EMAIL: frozenset({"title", "body", "url"}),
 }
 """Fields that mean something in a push of each type; others are refused, for dropping them would be silent."""
 
@@ -169,6 +170,17 @@ def _overrides(send: Send) -> Iterator[Fault]:
             yield Fault(f"/message/overrides/hms/{name}", "whom a message is for is its audience's to say")
 
 
+def _email(send: Send) -> Iterator[Fault]:
+    override = send.message.overrides.get("email", {})
+    for name, value in override.items():
+        if name not in email.FIELDS:
+            yield Fault(f"/message/overrides/email/{name}", f"a mail has {', '.join(sorted(email.FIELDS))}")
+        elif not isinstance(value, str):
+            yield Fault(f"/message/overrides/email/{name}", "is a text")
+    if send.message.push_type is PushType.EMAIL and not (send.message.body or override.get("text")):
+        yield Fault("/message/body", "a mail needs a text")
+
+
 _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _meaningful,
     _either_or,
@@ -179,6 +191,7 @@ _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _buttons,
     _collapse_id,
     _overrides,
+    _email,
 )
 
 

@@ -53,7 +53,7 @@ def _ttl_s(send: Send) -> int:
 
 def _notification(message: Message, default_title: str | None) -> dict[str, Any] | None:
     """What the phone shows, title and body both needed; None where nothing is to be shown."""
-    body = message.body or message.subtitle
+    body = "\n".join(part for part in (message.subtitle, message.body) if part) or None
     title = message.title or default_title or body
     if title is None or not (message.title or body):
         return None

@@ -18,6 +18,7 @@ _KINDS: dict[PushType, frozenset[Kind]] = {
     PushType.CONTROLS: frozenset({Kind.APNS_CONTROLS}),
     PushType.WIDGETS: frozenset({Kind.APNS_WIDGETS}),
     PushType.MDM: frozenset({Kind.APNS_MDM}),
+    PushType.EMAIL: frozenset({Kind.EMAIL}),
 }
 
 

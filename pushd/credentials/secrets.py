@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from protocols import fcm, jwt, vapid
+from protocols import fcm, jwt, smtp, vapid
 from protocols.apns_certificate import P12Error
 from pushd.credentials import vapid_keys
 from pushd.errors import Fault, InvalidRequestError
@@ -17,6 +17,7 @@ from pushd.model.credential import (
     ApnsCertificate,
     ApnsToken,
     CertificateSecret,
+    EmailSender,
     FcmServiceAccount,
     HmsClient,
     Secret,
@@ -117,12 +118,27 @@ def _hms_client(secret: HmsClient) -> dict[str, str]:
     return summary
 
 
+def _email_sender(secret: EmailSender) -> dict[str, str]:
+    for field in ("from_address", "reply_to", "unsubscribe_mail"):
+        text = getattr(secret, field)
+        if not text and field != "from_address":
+            continue
+        try:
+            smtp.check_address(text)
+        except ValueError as error:
+            raise UnusableError(field, str(error)) from None
+    if not secret.from_name.isprintable():
+        raise UnusableError("from_name", "must not hold control characters")
+    return {"type": "email_sender"} | {name: getattr(secret, name) for name in secret.shown if getattr(secret, name)}
+
+
 _EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
     ApnsToken: _apns_token,
     ApnsCertificate: _certificate,
     FcmServiceAccount: _fcm_service_account,
     VapidKeys: _vapid,
     HmsClient: _hms_client,
+    EmailSender: _email_sender,
 }
 """How each sort of secret is proven without asking its gateway; UnusableError names the field."""
 

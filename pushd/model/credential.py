@@ -172,7 +172,22 @@ class VapidKeys(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=
     """Older private keys; absent: those that the credential had until now, its own among them."""
 
 
-Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys | HmsClient
+class EmailSender(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="email_sender"):
+    """As whom an app sends e-mail. The relay is the operator's, so nothing of this is secret."""
+
+    gateway = GatewayName.EMAIL
+    shown = ("from_address", "from_name", "reply_to", "unsubscribe_url", "unsubscribe_mail")
+
+    from_address: Annotated[str, Meta(max_length=254)]
+    from_name: Annotated[str, Meta(max_length=255)] = ""
+    reply_to: Annotated[str, Meta(max_length=254)] = ""
+    unsubscribe_url: Annotated[str, Meta(max_length=1000, pattern=r"^(https://[!-;=?-~]+)?$")] = ""
+    """Of List-Unsubscribe, posted to by one click (RFC 8058); `{device}` stands for the device's id."""
+    unsubscribe_mail: Annotated[str, Meta(max_length=254)] = ""
+    """An address that takes wishes to unsubscribe."""
+
+
+Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys | HmsClient | EmailSender
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 

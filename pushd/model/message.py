@@ -29,6 +29,8 @@ class PushType(StrEnum):
     CONTROLS = "controls"
     WIDGETS = "widgets"
     MDM = "mdm"
+    EMAIL = "email"
+    """A mail: it reaches addresses of kind `email` and nothing else does."""
 
 
 class Button(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

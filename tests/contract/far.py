@@ -35,6 +35,8 @@ class Far(ABC):
     payload: Rendered
     dead_since_ms: int | None = 1_700_000_000_000
     """Since when a dead token is dead, as the vendor's answer says; None: it does not, and the gateway reckons."""
+    tells_when = True
+    """Whether a throttling vendor has words for when to come back."""
     provable = True
     """Whether the vendor can be asked about a credential without a device."""
 

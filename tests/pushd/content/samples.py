@@ -27,6 +27,7 @@ PLAINEST = {
     PushType.CONTROLS: Message(push_type=PushType.CONTROLS),
     PushType.WIDGETS: Message(push_type=PushType.WIDGETS),
     PushType.MDM: Message(push_type=PushType.MDM, data={"mdm": "magic"}),
+    PushType.EMAIL: Message(push_type=PushType.EMAIL, body="b"),
 }
 
 texts = st.text(max_size=40)
@@ -59,7 +60,7 @@ messages = st.builds(
     relevance=maybe(st.floats(0, 1)),
     mutable_content=maybe(st.booleans()),
     content_available=maybe(st.booleans()),
-    push_type=st.sampled_from(PushType),
+    push_type=st.sampled_from([each for each in PushType if each is not PushType.EMAIL]),
     live_activity=maybe(
         st.builds(
             LiveActivity,
