@@ -98,6 +98,8 @@ async def delete(context: Context, app_id: int, credential_id: int) -> None:
 async def _put(
     context: Context, app_id: int, credential_id: int | None, environment: Environment, name: str, secret: Secret
 ) -> Credential:
+    if credential_id is not None:
+        await context.keyring.reload([app_id])  # another node may have changed it a moment ago
     known = None if credential_id is None else context.keyring.secret(credential_id)
     secret = secrets.complete(secret, known)
     summary, plaintext = check(context, secret, environment), secrets.dump(secret)
