@@ -339,7 +339,7 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
 
 def _microseconds(moment: float) -> float:
     """The time as PostgreSQL keeps it: what is answered now is what is read later."""
-    return round(moment, 6)
+    return int(moment * 1e6 + 0.5) / 1e6  # `round` takes three times as long
 
 
 def _by_item(told: Sequence[Any], items: Sequence[_Item]) -> dict[int, Any]:
