@@ -11,4 +11,8 @@ iOS counts no badges and fetches no pictures by itself: a message with `badge_in
 `buttons` sets `mutable-content`, so that the app's notification service extension runs and applies them.
 `badge_increment` is for it to add to the badge that the app last stored in the shared app group, never below 0.
 Live Activities, widgets and controls are drawn by iOS from `aps` alone, so `pushd` is absent there.
+
+What an app finds in an FCM message's `data`, which holds texts only: the keys of the message's `data`, with values that
+are no text as their JSON, and `pushd`, the JSON of everything of ours as above. Keys that FCM keeps for itself (`from`,
+`message_type`, those that begin with `google` or `gcm`) are in the `data` within that.
 """
