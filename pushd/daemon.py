@@ -22,8 +22,8 @@ from pushd.errors import PushdError, UnavailableError
 from pushd.fanout.engine import Fanout
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
-from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.email import EmailGateway
+from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.hms import HmsGateway
 from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings

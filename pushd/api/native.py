@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pushd.api import apps, audience, credentials, devices, docs, gateways, health, keys, notifications, retirements, users
+from pushd.api import (
+    apps,
+    audience,
+    credentials,
+    devices,
+    docs,
+    gateways,
+    health,
+    keys,
+    notifications,
+    retirements,
+    users,
+)
 from pushd.api.health import Ready
 from pushd.api.operation import Operation
 from pushd.api.serve import Api
