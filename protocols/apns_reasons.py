@@ -104,11 +104,11 @@ REASONS: tuple[ApnsReason, ...] = (
     _row(500, "InternalServerError", Verdict.RETRY, Alert.RATE),
     _row(503, "ServiceUnavailable", Verdict.RETRY, Alert.RATE),
     _row(503, "Shutdown", Verdict.RETRY_NEW_CONNECTION),
-    # Broadcast pushes and channel management; none of these says anything about a device token.
+    # Broadcast pushes and channel management; what stands in a device token's place is a channel's id.
     _row(400, "FeatureNotEnabled", Verdict.TOPIC_BAD, Alert.NOW),
     _row(400, "MissingChannelId", Verdict.MESSAGE_BAD, Alert.NOW),
-    _row(400, "BadChannelId", Verdict.MESSAGE_BAD, Alert.RATE),
-    _row(400, "ChannelNotRegistered", Verdict.MESSAGE_BAD, Alert.RATE),
+    _row(400, "BadChannelId", Verdict.TOKEN_BAD, Alert.RATE),
+    _row(400, "ChannelNotRegistered", Verdict.TOKEN_DEAD),
     _row(400, "BadRequestParams", Verdict.MESSAGE_BAD, Alert.NOW),
     _row(400, "BadRequestPayload", Verdict.MESSAGE_BAD, Alert.NOW),
     _row(400, "MissingPushType", Verdict.MESSAGE_BAD, Alert.NOW),

@@ -25,6 +25,7 @@ from pushd.gateways.apns import ApnsGateway
 from pushd.gateways.email import EmailGateway
 from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.hms import HmsGateway
+from pushd.gateways.safari import SafariGateway
 from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
@@ -196,6 +197,7 @@ class Daemon:
             ApnsGateway(config.apns, config.transport, keyring, clock),
             FcmGateway(config.fcm, config.transport, keyring, clock),
             HmsGateway(config.hms, config.transport, keyring, clock),
+            SafariGateway(config.apns, config.transport, keyring, clock),
             EmailGateway(config.email, keyring, clock),
             WebPushGateway(config.webpush, config.transport, keyring, clock),
         )

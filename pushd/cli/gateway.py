@@ -70,6 +70,25 @@ def apns_certificate(
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 
+@commands.command()
+def safari(
+    p12: Annotated[Path, typer.Argument(help="The website push certificate with its key, as a .p12 file.")],
+    password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
+    url_format: Annotated[str, typer.Option(help="The site's urlFormatString.")] = "",
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Upload the certificate of a website push id, for Safari 15 and older."""
+    secret = {"type": "safari_certificate", "url_format": url_format, **_certificate(p12, password_file)}
+    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
+    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
 def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
     """A p12 file and its password as the API takes them."""
     try:

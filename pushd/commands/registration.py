@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from protocols import apns, fcm, hms, smtp
+from protocols import apns, apns_channels, fcm, hms, smtp
 from pushd.commands import subscriptions
 from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
@@ -24,6 +24,7 @@ _APNS = frozenset(kind for kind in Kind if kind.gateway is GatewayName.APNS)
 _CHECKS: dict[Kind, Callable[[str], str]] = {
     **dict.fromkeys(_APNS, apns.check_token),
     Kind.FCM: fcm.check_token,
+    Kind.APNS_CHANNEL: apns_channels.check_channel_id,
     Kind.HMS: hms.check_token,
 }
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -54,6 +55,11 @@ def check(registrations: Sequence[Registration], rules: PushRules) -> tuple[list
     return checked, bad
 
 
+def channel_install(channel_id: str) -> str:
+    """The install that a broadcast channel is the only device of."""
+    return f"channel:{channel_id}"
+
+
 def check_attributes(change: Registration) -> list[Fault]:
     """The faults of what a registration says beside its address."""
     faults = text_faults(change)
@@ -70,6 +76,10 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
         return None
     if kind in _APNS and not registration.bundle:
         faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
+    if kind is Kind.SAFARI and not (registration.bundle or "").startswith("web."):
+        faults.append(Fault("/bundle", "is required: the website push id, which begins with web."))
+    if kind is Kind.APNS_CHANNEL and registration.install_id != channel_install(token):
+        faults.append(Fault("/install_id", "of a channel is `channel:` and its id"))
     check = _CHECKS.get(kind)
     if check is not None:
         try:

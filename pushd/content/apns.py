@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from protocols import apns
+from protocols import apns, apns_channels
 from pushd.batch import Rendered
 from pushd.content import life
 from pushd.content.merge import merge
@@ -34,16 +34,19 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     Headers: apns-push-type, apns-priority and, where there is one, apns-collapse-id; the topic is the route's.
     InvalidRequestError names the largest field and the excess when the payload is over its limit (A-40).
     """
-    push_type = message.push_type
+    broadcast = message.push_type is PushType.CHANNEL
+    # On the wire a broadcast is a Live Activity's push, too; the path says that it is one (A-38).
+    push_type = PushType.LIVEACTIVITY if broadcast else message.push_type
     body = _BODIES[push_type](_Source(message, app, notification_id, now))
     overrides = message.overrides.get("apns")
     payload = encode(merge(body, overrides) if overrides else body)
-    refuse_above(apns.payload_limit(push_type), payload, message, platform="apns")
+    limit = apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type)
+    refuse_above(limit, payload, message, platform="apns")
     headers = [
         ("apns-push-type", push_type.value),
         ("apns-priority", str(apns.priority(push_type, urgent=message.priority == "high"))),
     ]
-    collapse = life.collapse_id(send, notification_id)
+    collapse = None if broadcast else life.collapse_id(send, notification_id)
     if collapse is not None:
         headers.append(("apns-collapse-id", apns.collapse_header(collapse)))
     return Rendered(payload=payload, headers=tuple(headers), expires_at=life.expires_at(send, now))
@@ -171,6 +174,8 @@ def _activity(activity: LiveActivity, now: float) -> dict[str, Any]:
         "timestamp": int(now) if activity.timestamp is None else activity.timestamp,
         "event": activity.event,
         "content-state": activity.content_state,
+        "input-push-channel": activity.input_channel,
+        "input-push-token": 1 if activity.input_token else None,
         "attributes-type": activity.attributes_type,
         "attributes": activity.attributes,
         "stale-date": activity.stale_date,

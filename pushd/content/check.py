@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from protocols import apns
+from protocols import apns, apns_channels
 from pushd.content import email, hms
 from pushd.content.apns import SILENT
 from pushd.content.kinds import kinds
@@ -35,6 +35,7 @@ _FIELDS: dict[PushType, frozenset[str]] = {
     PushType.WIDGETS: frozenset(),
     PushType.MDM: frozenset({"data"}),
     PushType.EMAIL: frozenset({"title", "body", "url"}),
+    PushType.CHANNEL: frozenset({"live_activity", "title", "body", "sound", "relevance"}),
 }
 """Fields that mean something in a push of each type; others are refused, for dropping them would be silent."""
 
@@ -97,15 +98,25 @@ def _sound(send: Send) -> Iterator[Fault]:
 
 def _live_activity(send: Send) -> Iterator[Fault]:
     message = send.message
-    if message.push_type is not PushType.LIVEACTIVITY:
+    if message.push_type not in (PushType.LIVEACTIVITY, PushType.CHANNEL):
         return
     activity = message.live_activity
     if activity is None:
-        yield Fault("/message/live_activity", "a push of type liveactivity needs its event")
+        yield Fault("/message/live_activity", f"a push of type {message.push_type.value} needs its event")
         return
+    if message.push_type is PushType.CHANNEL:
+        yield from _broadcast(activity, send)
     yield from _activity_start(activity, message)
     if activity.event != "end" and activity.dismissal_date is not None:
         yield Fault("/message/live_activity/dismissal_date", "only the end of an activity has a dismissal date")
+
+
+def _broadcast(activity: LiveActivity, send: Send) -> Iterator[Fault]:
+    if activity.event == "start":
+        detail = "a channel updates and ends activities; they start by push type liveactivity with input_channel"
+        yield Fault("/message/live_activity/event", detail)
+    if send.collapse_id is not None:
+        yield Fault("/collapse_id", "has no meaning in a push of type channel")
 
 
 def _activity_start(activity: LiveActivity, message: Message) -> Iterator[Fault]:
@@ -115,8 +126,23 @@ def _activity_start(activity: LiveActivity, message: Message) -> Iterator[Fault]
             yield Fault(f"/message/live_activity/{name}", "an activity cannot start without it")
         if activity.event != "start" and value is not None:
             yield Fault(f"/message/live_activity/{name}", "only the start of an activity has it")
+    yield from _activity_input(activity)
     if activity.event == "start" and not (message.title and message.body):
         yield Fault("/message/title", "an activity starts with an alert: title and body are needed")
+
+
+def _activity_input(activity: LiveActivity) -> Iterator[Fault]:
+    for name, value in {"input_channel": activity.input_channel, "input_token": activity.input_token}.items():
+        if activity.event != "start" and value is not None:
+            yield Fault(f"/message/live_activity/{name}", "only the start of an activity has it")
+    if activity.input_channel is None:
+        return
+    if activity.input_token:
+        yield Fault("/message/live_activity/input_token", "an activity is updated by a channel or by a token, not both")
+    try:
+        apns_channels.check_channel_id(activity.input_channel)
+    except ValueError as error:
+        yield Fault("/message/live_activity/input_channel", str(error))
 
 
 def _system_keys(send: Send) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ _KINDS: dict[PushType, frozenset[Kind]] = {
     PushType.WIDGETS: frozenset({Kind.APNS_WIDGETS}),
     PushType.MDM: frozenset({Kind.APNS_MDM}),
     PushType.EMAIL: frozenset({Kind.EMAIL}),
+    PushType.CHANNEL: frozenset({Kind.APNS_CHANNEL}),
 }
 
 

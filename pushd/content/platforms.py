@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from pushd.batch import Rendered
-from pushd.content import apns, email, fcm, hms, webpush
+from pushd.content import apns, email, fcm, hms, safari, webpush
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
@@ -31,6 +31,7 @@ RENDERERS: Mapping[GatewayName, Renderer] = {
     GatewayName.APNS: apns.render,
     GatewayName.FCM: fcm.render,
     GatewayName.HMS: hms.render,
+    GatewayName.SAFARI: safari.render,
     GatewayName.EMAIL: email.render,
     GatewayName.WEBPUSH: webpush.render,
 }

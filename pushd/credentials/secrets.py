@@ -20,6 +20,7 @@ from pushd.model.credential import (
     EmailSender,
     FcmServiceAccount,
     HmsClient,
+    SafariCertificate,
     Secret,
     VapidKeys,
 )
@@ -76,6 +77,13 @@ def _certificate(secret: CertificateSecret) -> dict[str, str]:
         "expires": datetime.fromtimestamp(identity.not_after, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "fingerprint": identity.fingerprint,
     }
+
+
+def _safari_certificate(secret: SafariCertificate) -> dict[str, str]:
+    summary = _certificate(secret)
+    if not all(topic.startswith("web.") for topic in secret.identity.topics):
+        raise UnusableError("p12", "the certificate is not of a website push id, which begins with web.")
+    return summary | ({"url_format": secret.url_format} if secret.url_format else {})
 
 
 def _vapid(secret: VapidKeys) -> dict[str, str]:
@@ -135,6 +143,7 @@ def _email_sender(secret: EmailSender) -> dict[str, str]:
 _EXAMINERS: dict[type, Callable[[Any], dict[str, str]]] = {
     ApnsToken: _apns_token,
     ApnsCertificate: _certificate,
+    SafariCertificate: _safari_certificate,
     FcmServiceAccount: _fcm_service_account,
     VapidKeys: _vapid,
     HmsClient: _hms_client,

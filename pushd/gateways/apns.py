@@ -65,6 +65,7 @@ class ApnsGateway:
     reasons = REASONS
     certificates: type[CertificateSecret] = ApnsCertificate
     """The secrets that prove themselves by a certificate here."""
+    probe = PROBE
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class ApnsGateway:
             tokens=np.array([NOBODY]),
             revisions=np.zeros(1, np.int32),
             notifications=0,
-            payloads=PROBE,
+            payloads=self.probe,
         )
         await self.send(batch)
         return Proof.of(REASONS.by_code[int(batch.outcomes[0])])

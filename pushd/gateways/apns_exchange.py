@@ -66,6 +66,9 @@ PROOF = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.TOKEN_BAD, Verd
 TOPIC_NOT_CERTIFIED = Reason(255, "topic_not_in_certificate", Outcome.REJECTED)
 """Found by us: the certificate does not list the topic of such a push (A-21). Apple's table grows from below."""
 
+URL_ARGS_UNFIT = Reason(254, "link_does_not_fit_site", Outcome.REJECTED)
+"""Found by us, for Safari: it would drop the push without a word (S-03)."""
+
 _APPLE = tuple(
     Reason(
         VENDOR_CODES_FROM + index,
@@ -76,7 +79,7 @@ _APPLE = tuple(
     )
     for index, row in enumerate(apns.REASONS)
 )
-REASONS = Reasons((*_APPLE, TOPIC_NOT_CERTIFIED))
+REASONS = Reasons((*_APPLE, TOPIC_NOT_CERTIFIED, URL_ARGS_UNFIT))
 """Every outcome byte of this gateway."""
 
 STATUS_OK = 200

@@ -113,6 +113,26 @@ class ApnsCertificate(CertificateSecret, frozen=True, kw_only=True, forbid_unkno
     gateway = GatewayName.APNS
 
 
+PLACEHOLDER = "%@"
+"""What urlFormatString has where an argument goes."""
+
+
+class SafariCertificate(
+    CertificateSecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="safari_certificate"
+):
+    """The certificate of a website push id, for Safari 15 and older; the id, `web.…`, is the bundle of its devices."""
+
+    gateway = GatewayName.SAFARI
+
+    url_format: Annotated[str, Meta(max_length=2048, pattern=r"^(https?://[!-~]+)?$")] = ""
+    """The site's urlFormatString: a message's link is taken apart by it, each `%@` an argument (S-03)."""
+
+    @property
+    def environments(self) -> Collection[Environment]:
+        """Production: websites have no sandbox (S-02)."""
+        return (Environment.PRODUCTION,)
+
+
 class FcmServiceAccount(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="service_account"):
     """A Google service account that may send with FCM: the key file as Google hands it out, field for field."""
 
@@ -187,7 +207,7 @@ class EmailSender(GatewaySecret, frozen=True, kw_only=True, forbid_unknown_field
     """An address that takes wishes to unsubscribe."""
 
 
-Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys | HmsClient | EmailSender
+Secret = ApnsToken | ApnsCertificate | FcmServiceAccount | VapidKeys | HmsClient | EmailSender | SafariCertificate
 """What a credential is made of: one struct per way of authenticating, a tagged union as gateways are added."""
 
 

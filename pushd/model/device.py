@@ -65,6 +65,8 @@ class Kind(StrEnum):
     HMS = "hms"
     SAFARI = "safari"
     EMAIL = "email"
+    APNS_CHANNEL = "apns_channel"
+    """A broadcast channel of Live Activities: one address that stands for all who subscribed to it at Apple."""
 
     @property
     def gateway(self) -> GatewayName:

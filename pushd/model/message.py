@@ -31,6 +31,8 @@ class PushType(StrEnum):
     MDM = "mdm"
     EMAIL = "email"
     """A mail: it reaches addresses of kind `email` and nothing else does."""
+    CHANNEL = "channel"
+    """An update or the end of a Live Activity for all subscribers of broadcast channels, kind `apns_channel`."""
 
 
 class Button(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -72,7 +74,11 @@ class Android(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 
 
 class LiveActivity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An event of an iOS Live Activity."""
+    """An event of an iOS Live Activity.
+
+    A start goes to push-to-start tokens, by push type `liveactivity`; updates and the end to the token of the activity
+    itself, or by push type `channel` to everyone who subscribed to a channel.
+    """
 
     event: Literal["start", "update", "end"]
     content_state: dict[str, Any]
@@ -82,6 +88,10 @@ class LiveActivity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """UNIX seconds; the time of sending when absent."""
     stale_date: Annotated[int, Meta(ge=0)] | None = None
     dismissal_date: Annotated[int, Meta(ge=0)] | None = None
+    input_channel: Annotated[str, Meta(max_length=240)] | None = None
+    """Of a start: the id of the broadcast channel by which the new activity is updated (iOS 18)."""
+    input_token: bool | None = None
+    """Of a start: whether the app asks for a token by which the new activity is updated (iOS 18)."""
 
 
 class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from itertools import islice
@@ -75,13 +75,26 @@ class Scope:
     Leaves return known devices of the app, reachable or not, as sets that nobody changes: they may be the index's own.
     """
 
-    __slots__ = ("app_id", "excluding", "found", "kinds", "population", "tenant")
+    __slots__ = ("app_id", "excluding", "found", "kinds", "known_users", "population", "tenant", "within")
 
-    def __init__(self, population: Population, app_id: int, tenant: Tenant, kinds: AbstractSet[Kind]) -> None:
+    def __init__(
+        self,
+        population: Population,
+        app_id: int,
+        tenant: Tenant,
+        kinds: AbstractSet[Kind],
+        *,
+        within: Devices | None = None,
+        known_users: Mapping[int, NDArray[np.uint32]] | None = None,
+    ) -> None:
         self.population = population
         self.app_id = app_id
         self.tenant = tenant
         self.kinds = kinds
+        self.within = within
+        """Where given, only these devices are asked about, and nothing is reported missing."""
+        self.known_users = known_users or {}
+        """Users that were looked up before, in the order of the ids of a leaf, by the leaf's identity."""
         self.excluding = 0
         """How many `Not` are around: what they name need not exist."""
         self.found = Resolution(Devices(), {})
@@ -118,10 +131,27 @@ def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Devices:
 
 
 def _user_ids(scope: Scope, leaf: model.UserIds) -> Devices:
+    if scope.within is not None and len(scope.within) < len(leaf.ids):
+        return _owned_by(scope, scope.within, leaf)
+    users = scope.known_users.get(id(leaf))
+    if users is not None:
+        return _many_users(scope, "users", leaf.ids, users)
     ids = _once(leaf.ids)
     if len(ids) > FEW_USERS:
         return _many_users(scope, "users", ids, scope.population.identities.find_many(scope.app_id, ids))
     return _few_users(scope, "users", ids, [scope.population.identities.find(scope.app_id, name) for name in ids])
+
+
+def _owned_by(scope: Scope, devices: Devices, leaf: model.UserIds) -> Devices:
+    """Those of the devices whose users the leaf names: for a batch of a large leaf, that is less to look at."""
+    names, population = frozenset(leaf.ids), scope.population
+    ids = (devices & scope.tenant.known).column()
+    owners = population.devices.users.data[ids].tolist()
+    return Devices(
+        device
+        for device, owner in zip(ids.tolist(), owners, strict=True)
+        if owner and population.identities.text(owner) in names
+    )
 
 
 def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Devices:

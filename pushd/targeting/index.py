@@ -89,7 +89,7 @@ class Index:
         tenant = self._tenant(app_id)
         left = tenant.reach(devices, kinds)
         if left and audiences.names_users(audience):
-            left = left & audiences.Scope(self._population, app_id, tenant, kinds).evaluate(audience)
+            left = left & audiences.Scope(self._population, app_id, tenant, kinds, within=left).evaluate(audience)
         return left
 
     def routes(self, app_id: int, devices: Devices) -> list[tuple[Route, Devices]]:

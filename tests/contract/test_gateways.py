@@ -15,6 +15,7 @@ from .email_far import EmailFar
 from .far import QUICK
 from .fcm_far import FcmFar
 from .hms_far import HmsFar
+from .safari_far import SafariFar
 from .webpush_far import WebPushFar, WebPushHttp1Far
 
 pytestmark = pytest.mark.asyncio
@@ -25,6 +26,7 @@ FARS = {
     "fcm": FcmFar,
     "email": EmailFar,
     "hms": HmsFar,
+    "safari": SafariFar,
     "webpush": WebPushFar,
     "webpush_http1": WebPushHttp1Far,
 }

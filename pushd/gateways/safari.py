@@ -1,0 +1,85 @@
+"""The Safari gateway: website pushes for Safari 15 and older, over APNs with a website push certificate (S-01, S-02).
+
+Safari drops a push without a word where `url-args` are not as many as the placeholders of the site's urlFormatString
+(S-03). So they are made here, where the format is known, of the message's link; a link that the format cannot say is
+refused aloud.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from pushd.batch import Batch, Rendered
+from pushd.content.safari import LINK
+from pushd.gateways.apns import ApnsGateway
+from pushd.gateways.apns_exchange import URL_ARGS_UNFIT
+from pushd.model.credential import PLACEHOLDER, SafariCertificate
+from pushd.model.device import GatewayName
+
+PROBE = Rendered(
+    payload=b'{"aps":{"alert":{"title":"pushd","body":"pushd"},"url-args":[]}}',
+    headers=(("apns-push-type", "alert"), ("apns-priority", "10")),
+)
+
+
+class SafariGateway(ApnsGateway):
+    """Sends batches to Apple for websites."""
+
+    name = GatewayName.SAFARI
+    certificates = SafariCertificate
+    probe = PROBE
+
+    async def send(self, batch: Batch) -> None:
+        """Returns when no row of `batch` is pending."""
+        secret = self._secrets.secret(batch.credential_id)
+        if isinstance(secret, SafariCertificate):
+            self._complete(batch, secret)
+        await super().send(batch)
+
+    def _complete(self, batch: Batch, secret: SafariCertificate) -> None:
+        """Gives every message of the batch the url-args of its link; rows that can have none end here."""
+        if isinstance(batch.payloads, Rendered):
+            completed = complete(batch.payloads, secret.url_format)
+            if completed is None:
+                batch.settle_pending(URL_ARGS_UNFIT.code)
+            else:
+                batch.payloads = completed
+            return
+        made: dict[int, Rendered | None] = {}
+        payloads = []
+        for row, rendered in enumerate(batch.payloads):
+            if id(rendered) not in made:
+                made[id(rendered)] = complete(rendered, secret.url_format)
+            whole = made[id(rendered)]
+            if whole is None and not batch.outcomes[row]:
+                batch.outcomes[row] = URL_ARGS_UNFIT.code
+            payloads.append(whole or rendered)
+        batch.payloads = payloads
+
+
+def complete(rendered: Rendered, url_format: str) -> Rendered | None:
+    """The message with as many url-args as the format has placeholders; None where its link does not fit the format."""
+    headers = dict(rendered.headers)
+    link = headers.pop(LINK, None)
+    body: Any = orjson.loads(rendered.payload)
+    aps = body.get("aps") if isinstance(body, dict) else None
+    if not isinstance(aps, dict):
+        return None
+    count = url_format.count(PLACEHOLDER)
+    given = aps.get("url-args") or []
+    if not given:
+        given = [""] * count if link is None else url_args(link, url_format)
+    if not isinstance(given, list) or len(given) != count or not all(isinstance(arg, str) for arg in given):
+        return None
+    aps["url-args"] = given
+    return Rendered(payload=orjson.dumps(body), headers=tuple(headers.items()), expires_at=rendered.expires_at)
+
+
+def url_args(link: str, url_format: str) -> list[str] | None:
+    """What the format's placeholders must be for it to say this link; None where none make it."""
+    pattern = "(.*)".join(re.escape(piece) for piece in url_format.split(PLACEHOLDER))
+    match = re.fullmatch(pattern, link, re.DOTALL)
+    return None if match is None else list(match.groups())
