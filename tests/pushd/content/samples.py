@@ -28,11 +28,14 @@ PLAINEST = {
     PushType.WIDGETS: Message(push_type=PushType.WIDGETS),
     PushType.MDM: Message(push_type=PushType.MDM, data={"mdm": "magic"}),
     PushType.EMAIL: Message(push_type=PushType.EMAIL, body="b"),
+    PushType.CHANNEL: Message(
+        push_type=PushType.CHANNEL, live_activity=LiveActivity(event="update", content_state={"s": 1})
+    ),
 }
 
 texts = st.text(max_size=40)
 links = st.sampled_from(["https://example.com/x", "http://e.org", "app:open/1", "javascript:x", "nonsense", ""])
-objects = st.dictionaries(texts, st.none() | st.integers() | texts, max_size=3)
+objects = st.dictionaries(texts, st.none() | st.integers(-(2**63), 2**64 - 1) | texts, max_size=3)
 
 
 def maybe(strategy):

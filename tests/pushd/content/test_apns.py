@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols import apns
+from protocols import apns, apns_channels
 from pushd.content.apns import render
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
@@ -15,6 +15,11 @@ from pushd.model.message import Android, Button, LiveActivity, Media, Message, P
 from tests.pushd.content.samples import NOW, PLAINEST, messages, send
 
 PLAIN = Settings()
+
+
+def payload_limit(push_type: PushType) -> int:
+    broadcast = push_type is PushType.CHANNEL
+    return apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type.value)
 
 
 def rendered(message: Message, settings: Settings = PLAIN, **fields):
@@ -258,7 +263,7 @@ def test_overrides_merge_over_the_body():
 
 @pytest.mark.parametrize("push_type", [each for each in PushType if each is not PushType.EMAIL])
 def test_a40_the_limit_is_exact_in_bytes(push_type):
-    limit = apns.payload_limit(push_type.value)
+    limit = payload_limit(push_type)
     plain = PLAINEST[push_type]
     empty = len(rendered(msgspec.structs.replace(plain, overrides={"apns": {"x": ""}})).payload)
     # Two bytes a letter, so that characters and bytes cannot be taken for each other.
@@ -295,12 +300,12 @@ def test_nesting_is_bounded():
 
 @given(messages, st.integers(1, ID_MAX))
 def test_a40_rendering_never_exceeds_the_limit(message, notification_id):
-    if message.push_type is PushType.LIVEACTIVITY and message.live_activity is None:
+    if message.push_type in (PushType.LIVEACTIVITY, PushType.CHANNEL) and message.live_activity is None:
         return
     try:
         made = render(message, send(message), PLAIN, notification_id=notification_id, now=NOW)
     except InvalidRequestError:
         return
-    assert len(made.payload) <= apns.payload_limit(message.push_type.value)
+    assert len(made.payload) <= payload_limit(message.push_type)
     assert isinstance(orjson.loads(made.payload), dict)
     assert all(value.isascii() and value.isprintable() for _, value in made.headers)

@@ -10,9 +10,10 @@ from pushd.content.plain import PLAIN_BYTES_MAX, is_plain
 from pushd.content.platforms import RENDERERS, render
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
-from pushd.model.device import ID_MAX
+from pushd.model.device import ID_MAX, GatewayName
 from pushd.model.message import Android, Button, Message, PushType, Sound
 from pushd.model.notification import Send
+from pushd.outcome import NOT_SUPPORTED
 
 TEXT = st.none() | st.text('"\\\n\x01aé😀', max_size=200).filter(lambda text: "\0" not in text)
 DATA = st.none() | st.dictionaries(
@@ -38,7 +39,9 @@ def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data,
         validate(send, app)
         for gateway in RENDERERS:
             made = render(gateway, send, app, notification_id=ID_MAX, now=9_999_999_999.0)
-            assert isinstance(made, Rendered), gateway
+            # Safari alone shows nothing for a text that is empty: it needs a title and a body.
+            silent = gateway is GatewayName.SAFARI and not (title or subtitle or body)
+            assert made is NOT_SUPPORTED if silent else isinstance(made, Rendered), gateway
 
 
 def test_what_has_rules_of_its_own_is_not_plain():
