@@ -1,16 +1,12 @@
 """kill -9 at random moments and named points of fan-outs under load, and the verdict: `python -m tests.faults.kill`."""
 
-import argparse
 import asyncio
-import json
-import secrets
 import sys
 from time import perf_counter
 
-import uvloop
-
 from tests.faults.failpoints import AT_START, POINTS, hits_max
 from tests.faults.history import judge
+from tests.faults.report import arguments, tell
 from tests.faults.world import world
 
 FIRST = "before-tokens-are-retired"
@@ -131,16 +127,18 @@ def check(here, views, verdict, lost_rows=0):
 
 def main():
     """Runs it from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.kill", description=__doc__)
+    parser = arguments("kill", __doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--devices", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--external", action="store_true", help="a PostgreSQL that survives the daemon")
     given = parser.parse_args()
-    seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
-    print(f"seed {seed}", file=sys.stderr)
-    print(json.dumps(uvloop.run(survive(given.kills, given.devices, seed, external=given.external)), indent=2))
+    return tell(
+        "kill",
+        given,
+        "nothing lost, nothing twice that goes out at most once, no more repeated by a kill than may be unsettled",
+        lambda seed: survive(given.kills, given.devices, seed, external=given.external),
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,15 +1,11 @@
 """From the start after a kill -9 to the first push, with many devices: `python -m tests.faults.restart`."""
 
-import argparse
-import json
-import secrets
 import sys
 from time import perf_counter
 
-import uvloop
-
 from tests.faults.history import judge
 from tests.faults.kill import check
+from tests.faults.report import arguments, tell
 from tests.faults.storm import resident
 from tests.faults.world import QUIET, world
 
@@ -57,20 +53,21 @@ async def restart(devices, kills, seed):
 
 
 def main():
-    """Runs it from the command line; the exit status says whether the promise was kept."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.restart", description=__doc__)
+    """Runs it from the command line."""
+    parser = arguments("restart", __doc__)
     parser.add_argument("--devices", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="100,000 devices, one kill")
-    parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
-    seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
-    print(f"seed {seed}", file=sys.stderr)
     devices, kills = (100_000, 1) if given.quick else (given.devices, given.kills)
-    report = uvloop.run(restart(devices, kills, seed))
-    print(json.dumps(report, indent=2))
-    sys.exit(max(report["kill_to_first_push_s"]) > FIRST_PUSH_S)
+    return tell(
+        "restart",
+        given,
+        f"the first push at most {FIRST_PUSH_S:.0f} s after a kill; nothing lost",
+        lambda seed: restart(devices, kills, seed),
+        lambda figures: max(figures["kill_to_first_push_s"]) <= FIRST_PUSH_S,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

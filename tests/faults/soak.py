@@ -1,18 +1,15 @@
 """A long run at a steady share of the peak: memory, descriptors and the loop's lag: `python -m tests.faults.soak`."""
 
-import argparse
 import asyncio
-import json
-import secrets
 import sys
 from time import monotonic, perf_counter
 
 import numpy as np
 import psutil
-import uvloop
 
 from tests.faults.history import judge
 from tests.faults.kill import check
+from tests.faults.report import arguments, tell
 from tests.faults.world import QUIET, world
 
 SHARE = 0.7
@@ -23,6 +20,11 @@ SAMPLE_S = 1.0
 WARM_UP = 0.25
 """Share of the run after which buffers, caches and arenas have the size that they need."""
 LAG_BOUNDS_PERCENT = 99
+LAG_P99_MAX_MS = 50.0
+SLOPE_MAX_PERCENT = 1.0
+"""What resident memory may grow by in an hour, as the long run extrapolates it."""
+DESCRIPTORS_MORE_MAX = 8
+"""Connections come and go: the medians of both halves may differ by so many."""
 
 
 async def soak(minutes, devices, seed):
@@ -128,15 +130,23 @@ def lag_percentile(before, after, percent):
 
 def main():
     """Runs it from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser = arguments("soak", __doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--devices", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
-    seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
-    print(f"seed {seed}", file=sys.stderr)
-    print(json.dumps(uvloop.run(soak(given.minutes, given.devices, seed)), indent=2))
+    return tell(
+        "soak",
+        given,
+        f"resident memory grows by less than {SLOPE_MAX_PERCENT:.0f} % an hour, descriptors stay, loop lag p99 under"
+        f" {LAG_P99_MAX_MS:.0f} ms; nothing lost or repeated",
+        lambda seed: soak(given.minutes, given.devices, seed),
+        lambda figures: (
+            figures["resident_percent_an_hour"] < SLOPE_MAX_PERCENT
+            and figures["descriptors_second_half"] <= figures["descriptors_first_half"] + DESCRIPTORS_MORE_MAX
+            and figures["loop_lag_p99_ms_at_most"] <= LAG_P99_MAX_MS
+        ),
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

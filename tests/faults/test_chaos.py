@@ -9,10 +9,7 @@ from time import monotonic
 import pytest
 
 from tests.faults.chaos import Proxy, Weather
-from tests.faults.storm import endure
-
-MEMORY_GROWTH_MAX_MB = 64
-"""Buffers of links and of waves that wait: with 2,000 unsettled rows at most, far less than a leak soon takes."""
+from tests.faults.storm import MEMORY_GROWTH_MAX_MB, endure
 
 
 @asynccontextmanager

@@ -8,10 +8,9 @@ import pytest
 
 from tests.faults.history import judge
 from tests.faults.kill import check
-from tests.faults.outage import TROUBLES, suffer
+from tests.faults.outage import MEMORY_GROWTH_MAX_MB, TROUBLES, suffer
 from tests.faults.world import world
 
-MEMORY_GROWTH_MAX_MB = 64
 AWAY = ("kill", "stop", "freeze", "disk_full", "log_disk_full")
 """Troubles in which no send can be accepted."""
 
