@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,7 +59,9 @@ class Batch:
     outcomes: NDArray[np.uint8] = field(init=False)
     """A code of the gateway's table of reasons per row; 0 is pending."""
     retry_after: dict[int, float] = field(default_factory=dict)
-    """Seconds that the gateway asked us to wait, by row; sparse."""
+    """Seconds to wait before the next attempt, by row; sparse. Unprocessed rows that wait use up no attempt."""
+    alone: set[int] = field(default_factory=set)
+    """Rows whose wait concerns nobody else: our own rule for such an answer, or one service among many; sparse."""
     invalid_since: dict[int, int] = field(default_factory=dict)
     """When the gateway learned that a token was dead, ms since the epoch, by row; sparse."""
 
@@ -74,6 +76,12 @@ class Batch:
     def pending(self) -> int:
         """How many rows have no outcome yet."""
         return len(self.outcomes) - int(np.count_nonzero(self.outcomes))
+
+    def wait_alone(self, rows: Iterable[int], seconds: float) -> None:
+        """Lets rows wait for so long, and nobody else."""
+        for row in rows:
+            self.retry_after[row] = seconds
+            self.alone.add(row)
 
     def settle_pending(self, code: int) -> None:
         """Gives every row that is still pending this code."""

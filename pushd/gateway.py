@@ -42,7 +42,7 @@ class Gateway(Protocol):
         """Takes nothing more, waits at most `drain_s` seconds for answers, then closes every link."""
 
     async def send(self, batch: Batch) -> None:
-        """Returns when no row of `batch` is pending: outcomes, `retry_after` and `invalid_since` are filled.
+        """Returns when no row of `batch` is pending: outcomes, `retry_after`, `alone` and `invalid_since` are filled.
 
         Never raises for a row. When the caller cancels it, rows that no link took yet become unprocessed, and those
         on the wire get their outcome when it comes.

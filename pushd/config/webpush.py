@@ -76,5 +76,11 @@ class WebPushConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A link without requests for so long is closed."""
     retry_after_max_s: float = 86_400.0
     """A Retry-After is believed up to here (X-24)."""
+    throttled_retry_s: float = 60.0
+    """Before a row that met a 429 is tried again, where the service names no time."""
+    throttles_max: Annotated[int, Meta(ge=1)] = 3
+    """Answers 429 with a Retry-After in a row, from one origin to one key, after which that key rests there."""
+    origin_rest_max_s: float = 60.0
+    """The longest that a Retry-After stops all that goes to one origin; single rows wait as long as they are told."""
     fresh_grace_s: float = 60.0
     """A subscription younger than this survives a 410: some services are slow to know their newest."""

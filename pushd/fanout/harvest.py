@@ -18,7 +18,7 @@ from pushd.fanout.planner import Flight, Settled
 from pushd.fanout.recorder import Recorder
 from pushd.fanout.retry import Pacing
 from pushd.gateway import Gateway
-from pushd.model.device import GatewayName
+from pushd.model.device import GatewayName, Kind
 from pushd.outcome import CANCELLED, EXPIRED, RETRYABLE, Outcome
 from pushd.store.settlements import Retirement
 from pushd.telemetry import BREAKER_STATE, DELIVERY_LATENCY, RETRIES
@@ -55,7 +55,7 @@ class Harvester:
         self._place = place
         self._relocate = relocate
         self._secret = secret
-        self.breakers: dict[int, RetireBreaker] = {}
+        self.breakers: dict[tuple[int, bool], RetireBreaker] = {}
 
     def harvest(self, flight: Flight) -> int:
         """Takes in the rows that got an outcome since the last look; how many there were."""
@@ -121,19 +121,20 @@ class Harvester:
 
     def _retry(self, flight: Flight, code: int, outcome: Outcome, rows: Rows) -> None:
         free = outcome is Outcome.UNPROCESSED
-        if free and not flight.recalled:
+        waits = flight.batch.retry_after
+        if free and not flight.recalled and not (waits and waits.keys() >= set(rows.tolist())):
             self._rest(flight.outlet)
         for campaign, own in spans(flight, rows):
             final = self._final_code(campaign, flight.batch.attempt, code, outcome)
             if final is not None:
                 self._settle(flight, campaign, final, own)
                 continue
-            if free:
-                self._free(flight, campaign, own)
-                self._again(flight, campaign, own)
-                continue
             for asked, part in by_retry_after(flight, own):
-                self._requeue(flight, campaign, code, part, asked)
+                if free and not asked:
+                    self._free(flight, campaign, part)
+                    self._again(flight, campaign, part)
+                else:
+                    self._requeue(flight, campaign, code, part, asked)
         RETRIES.labels(self._gateways[flight.batch.route.kind.gateway].reasons.name(code)).inc(len(rows))
 
     def _final_code(self, campaign: Campaign, attempt: int, code: int, outcome: Outcome) -> int | None:
@@ -151,7 +152,8 @@ class Harvester:
     def _requeue(self, flight: Flight, campaign: Campaign, code: int, rows: Rows, asked_s: float) -> None:
         """Keeps rows for another attempt within the message's life; where there can be none, they end as they are."""
         batch, key = flight.batch, flight.outlet.key
-        if asked_s and self._gateways[batch.route.kind.gateway].reasons.speaks_for_pool(code):
+        reasons = self._gateways[batch.route.kind.gateway].reasons
+        if asked_s and reasons.speaks_for_pool(code) and not batch.alone.issuperset(rows.tolist()):
             until = self._clock.monotonic() + min(asked_s, self._config.pool_retry_after_max_s)
             self._lanes.rest(key.pool, until)
         delay = self._backoff.delay(batch.attempt, asked_s, campaign.left_s(self._clock.now()))
@@ -159,7 +161,8 @@ class Harvester:
             self._settle(flight, campaign, code, rows)
             return
         self._free(flight, campaign, rows)
-        wave = Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=batch.attempt + 1)
+        attempt = batch.attempt + (reasons.outcome(code) is not Outcome.UNPROCESSED)
+        wave = Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=attempt)
         self._later.put(self._clock.monotonic() + delay, key, wave)
 
     def _free(self, flight: Flight, campaign: Campaign, rows: Rows) -> None:
@@ -213,9 +216,10 @@ class Harvester:
     def _judge_tokens(self, flight: Flight, codes: NDArray[np.uint8]) -> None:
         outcomes = self._gateways[flight.batch.route.kind.gateway].reasons.outcomes[codes]
         dead = int(np.count_nonzero(outcomes == Outcome.UNREGISTERED))
-        breaker = self.breakers.get(flight.batch.credential_id)
+        judged = judged_with(flight)
+        breaker = self.breakers.get(judged)
         if breaker is None:
-            breaker = self.breakers[flight.batch.credential_id] = RetireBreaker(self._config)
+            breaker = self.breakers[judged] = RetireBreaker(self._config)
         accepted = int(np.count_nonzero(outcomes == Outcome.ACCEPTED))
         was_open = breaker.open
         breaker.seen(self._clock.monotonic(), dead=dead, accepted=accepted)
@@ -228,7 +232,7 @@ class Harvester:
             )
 
     def _retire(self, flight: Flight, code: int, rows: Rows) -> None:
-        breaker = self.breakers[flight.batch.credential_id]
+        breaker = self.breakers[judged_with(flight)]
         if breaker.open:
             breaker.withhold(len(rows))
             return
@@ -244,6 +248,14 @@ class Harvester:
                 credential_id=batch.credential_id,
             )
         )
+
+
+def judged_with(flight: Flight) -> tuple[int, bool]:
+    """Whose answers tell together whether tokens really die: a credential's, but channels' and devices' apart.
+
+    A bundle's channels can all be deleted at once, and each accepted broadcast counts for one address only.
+    """
+    return flight.batch.credential_id, flight.batch.route.kind is Kind.APNS_CHANNEL
 
 
 def spans(flight: Flight, rows: Rows) -> Iterator[tuple[Campaign, Rows]]:

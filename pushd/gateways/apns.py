@@ -20,7 +20,7 @@ from pushd.gateway import Proof
 from pushd.gateways import apns_forms
 from pushd.gateways.apns_exchange import REASONS, TOPIC_NOT_CERTIFIED, ApnsExchange, TokenExchange
 from pushd.model.credential import ApnsCertificate, ApnsToken, CertificateSecret, Secret
-from pushd.model.device import Environment, GatewayName, Route
+from pushd.model.device import Environment, GatewayName, Kind, Route
 from pushd.outcome import Reason
 from pushd.transport.dial import CLIENT_CERTIFICATE, Dialer, DialError
 from pushd.transport.pool import STREAMS_ASSUMED, Pool
@@ -176,7 +176,10 @@ class ApnsGateway:
             return outcome.CERTIFICATE_EXPIRED
         # The push types of one kind of address have one topic, so the first message speaks for all.
         push_type = dict(rendered.headers).get(apns_forms.PUSH_TYPE, "alert")
-        return None if apns.topic(batch.route.bundle, push_type) in identity.topics else TOPIC_NOT_CERTIFIED
+        bundle = batch.route.bundle
+        # Of a broadcast Apple sees the bundle id alone (A-38).
+        topic = bundle if batch.route.kind is Kind.APNS_CHANNEL else apns.topic(bundle, push_type)
+        return None if topic in identity.topics else TOPIC_NOT_CERTIFIED
 
     def _login(self, secret: Secret | None) -> _Login | None:
         """How links prove who they are; ValueError or ssl.SSLError for key material that cannot be used."""

@@ -69,13 +69,16 @@ TOPIC_NOT_CERTIFIED = Reason(255, "topic_not_in_certificate", Outcome.REJECTED)
 URL_ARGS_UNFIT = Reason(254, "link_does_not_fit_site", Outcome.REJECTED)
 """Found by us, for Safari: it would drop the push without a word (S-03)."""
 
+GONE = 410
+
 _APPLE = tuple(
     Reason(
         VENDOR_CODES_FROM + index,
         row.reason or f"status_{row.status}",
         OUTCOMES[row.verdict],
         topic_only=row.verdict is Verdict.TOPIC_BAD,
-        slows_link=row.verdict in (Verdict.TOKEN_BAD, Verdict.MESSAGE_BAD),
+        # Every 400 does, a channel that is gone with it; a 410 does not.
+        slows_link=row.status != GONE and row.verdict in (Verdict.TOKEN_BAD, Verdict.TOKEN_DEAD, Verdict.MESSAGE_BAD),
     )
     for index, row in enumerate(apns.REASONS)
 )

@@ -1,18 +1,19 @@
-"""APNs requests of a batch as columns: paths, ids, expirations and collapse ids, grouped by what a run can share."""
+"""APNs requests of a batch as columns: addresses, ids, expirations, collapse ids, grouped by what a run can share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import apns
+from protocols import apns, apns_channels
 from protocols.http2 import Columns, Field, HeaderPlan, Indexing, Variable
 from pushd.batch import Batch, Rendered
+from pushd.model.device import Kind
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
 
@@ -24,8 +25,18 @@ FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
 
 
-class Shape(NamedTuple):
+class Shape(Protocol):
     """What the requests of a run have in common apart from host and authorization."""
+
+    def __hash__(self) -> int:
+        """Plans are kept by it."""
+
+    def plan(self, authority: bytes, authorization: bytes | None) -> HeaderPlan:
+        """The header plan on a connection that pinned this authorization, if any, indexed as Apple asks (A-42)."""
+
+
+class DeviceShape(NamedTuple):
+    """Pushes to devices."""
 
     fields: tuple[tuple[str, str], ...]
     """Constant headers, apns-topic first."""
@@ -33,8 +44,7 @@ class Shape(NamedTuple):
     """Whether each has an apns-collapse-id of its own."""
 
     def plan(self, authority: bytes, authorization: bytes | None) -> HeaderPlan:
-        """The header plan on a connection that pinned this authorization, if any, indexed as Apple asks (A-42)."""
-        login = [] if authorization is None else [Field(b"authorization", authorization, Indexing.WITHOUT)]
+        """The header plan: what varies is token, id, expiration and collapse id."""
         varying = [Variable(b"apns-id"), Variable(b"apns-expiration")]
         if self.collapses:
             varying.append(Variable(COLLAPSE_ID.encode()))
@@ -44,7 +54,7 @@ class Shape(NamedTuple):
                 Field(b":scheme", b"https"),
                 Variable(b":path", Indexing.WITHOUT, PATH_PREFIX),
                 Field(b":authority", authority),
-                *login,
+                *_login(authorization),
                 *(
                     Field(
                         name.encode(), value.encode(), Indexing.WITHOUT if name == COLLAPSE_ID else Indexing.INCREMENTAL
@@ -54,6 +64,33 @@ class Shape(NamedTuple):
                 *varying,
             )
         )
+
+
+class BroadcastShape(NamedTuple):
+    """Pushes to channels (A-04, A-38): one path for a bundle id, no topic; a header names the channel."""
+
+    path: bytes
+    fields: tuple[tuple[str, str], ...]
+
+    def plan(self, authority: bytes, authorization: bytes | None) -> HeaderPlan:
+        """The header plan: what varies is channel, id and expiration."""
+        return HeaderPlan(
+            (
+                Field(b":method", b"POST"),
+                Field(b":scheme", b"https"),
+                Field(b":path", self.path, Indexing.WITHOUT),
+                Field(b":authority", authority),
+                *_login(authorization),
+                *(Field(name.encode(), value.encode()) for name, value in self.fields),
+                Variable(apns_channels.CHANNEL_ID.encode()),
+                Variable(apns_channels.REQUEST_ID.encode()),
+                Variable(b"apns-expiration"),
+            )
+        )
+
+
+def _login(authorization: bytes | None) -> list[Field]:
+    return [] if authorization is None else [Field(b"authorization", authorization, Indexing.WITHOUT)]
 
 
 @dataclass(slots=True, eq=False)
@@ -79,22 +116,23 @@ class Mixed:
 def loads(sending: Sending) -> Iterator[Load]:
     """The loads of a batch; rows whose token could never be one are settled at once (A-30)."""
     batch = sending.batch
+    address = _address(batch)
     if len(batch) <= FEW and isinstance(batch.payloads, Rendered):
-        yield from _few(sending, batch.payloads)
+        yield from _few(sending, batch.payloads, address)
         return
-    good = apns.valid_tokens(batch.tokens)
+    good = address.valid(batch.tokens)
     pending = batch.outcomes == 0
     bad = np.flatnonzero(pending & ~good)
     if len(bad):
-        sending.settle(bad, BAD_TOKEN)
+        sending.settle(bad, address.bad)
     rows = np.flatnonzero(pending & good)
     if not len(rows):
         return
     if isinstance(batch.payloads, Rendered):
         octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
-        yield from _uniform(sending, batch.payloads, rows, octets)
+        yield from _uniform(sending, batch.payloads, address, rows, octets)
     else:
-        yield from _mixed(sending, batch.payloads, rows)
+        yield from _mixed(sending, batch.payloads, address, rows)
 
 
 def code_of(status: int, reason: str) -> int:
@@ -103,12 +141,30 @@ def code_of(status: int, reason: str) -> int:
 
 
 BAD_TOKEN = code_of(400, "BadDeviceToken")
+BAD_CHANNEL = code_of(400, "BadChannelId")
 
 
-def _few(sending: Sending, rendered: Rendered) -> Iterator[Load]:
+class Address(NamedTuple):
+    """Where devices and channels differ: chosen once per batch, for a route has one kind."""
+
+    valid: Callable[[NDArray[np.bytes_]], NDArray[np.bool_]]
+    """Which rows of a column may enter a request."""
+    possible: Callable[[bytes], object]
+    """The same of one row."""
+    bad: int
+    """The code of those that may not."""
+    shape: Callable[[Batch, Rendered], tuple[Shape, bytes | None]]
+    """What the requests of one message share, and its collapse id."""
+
+
+def _address(batch: Batch) -> Address:
+    return CHANNELS if batch.route.kind is Kind.APNS_CHANNEL else DEVICES
+
+
+def _few(sending: Sending, rendered: Rendered, address: Address) -> Iterator[Load]:
     """The same for a handful of rows, where columns cost more than they save."""
     batch = sending.batch
-    shape, collapse = _shape(batch, rendered)
+    shape, collapse = address.shape(batch, rendered)
     constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
     tokens, ids, outcomes = batch.tokens.tolist(), batch.ids.tolist(), batch.outcomes.tolist()
     of = batch.notifications
@@ -116,8 +172,8 @@ def _few(sending: Sending, rendered: Rendered) -> Iterator[Load]:
     for row, token in enumerate(tokens):
         if outcomes[row]:
             continue
-        if not TOKEN.fullmatch(token):
-            sending.settle(np.array([row]), BAD_TOKEN)
+        if not address.possible(token):
+            sending.settle(np.array([row]), address.bad)
             continue
         apns_id = apns.apns_id(of if isinstance(of, int) else int(of[row]), ids[row]).encode()
         rows.append(row)
@@ -127,9 +183,11 @@ def _few(sending: Sending, rendered: Rendered) -> Iterator[Load]:
         yield Load(sending, np.array(rows, np.intp), form, len(rendered.payload), uniform=False)
 
 
-def _uniform(sending: Sending, rendered: Rendered, rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterator[Load]:
+def _uniform(
+    sending: Sending, rendered: Rendered, address: Address, rows: NDArray[np.intp], octets: NDArray[np.uint8]
+) -> Iterator[Load]:
     batch = sending.batch
-    shape, collapse = _shape(batch, rendered)
+    shape, collapse = address.shape(batch, rendered)
     constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
     for width, alike in _by_length(rows, octets):
         ids = batch.ids[alike]
@@ -149,7 +207,7 @@ def _by_length(rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterable[tu
     return [(int(length), rows[lengths == length]) for length in np.unique(lengths)]
 
 
-def _mixed(sending: Sending, payloads: Sequence[Rendered], rows: NDArray[np.intp]) -> Iterator[Load]:
+def _mixed(sending: Sending, payloads: Sequence[Rendered], address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
     batch = sending.batch
     ids = apns.apns_ids(batch.notifications, batch.ids).view("S36").ravel().tolist()
     tokens = batch.tokens.tolist()
@@ -159,7 +217,7 @@ def _mixed(sending: Sending, payloads: Sequence[Rendered], rows: NDArray[np.intp
         rendered = payloads[row]
         known = shapes.get(id(rendered))
         if known is None:
-            shape, collapse = _shape(batch, rendered)
+            shape, collapse = address.shape(batch, rendered)
             known = shapes[id(rendered)] = (
                 shape,
                 [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])],
@@ -173,11 +231,19 @@ def _mixed(sending: Sending, payloads: Sequence[Rendered], rows: NDArray[np.intp
         yield Load(sending, np.array(members, np.intp), form, max(map(len, bodies)), uniform=False)
 
 
-def _shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
-    """What the requests of one message share, and its collapse id."""
+def _device_shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
     headers = dict(rendered.headers)
     # Columns are for values without spaces; a collapse id that has one is rare enough to be a plan of its own.
     collapse = headers.pop(COLLAPSE_ID, None) if " " not in headers.get(COLLAPSE_ID, "") else None
     topic = apns.topic(batch.route.bundle, headers.get(PUSH_TYPE, "alert"))
     fields = (("apns-topic", topic), *headers.items())
-    return Shape(fields, collapse is not None), None if collapse is None else collapse.encode()
+    return DeviceShape(fields, collapse is not None), None if collapse is None else collapse.encode()
+
+
+def _broadcast_shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
+    fields = tuple((name, value) for name, value in rendered.headers if name != COLLAPSE_ID)
+    return BroadcastShape(apns_channels.broadcast_path(batch.route.bundle), fields), None
+
+
+DEVICES = Address(apns.valid_tokens, TOKEN.fullmatch, BAD_TOKEN, _device_shape)
+CHANNELS = Address(apns_channels.valid_ids, apns_channels.is_channel_id, BAD_CHANNEL, _broadcast_shape)

@@ -68,7 +68,12 @@ PACED = Reason(202, "paced_by_quota", Outcome.UNPROCESSED)
 REASONS = Reasons(
     (
         *(
-            Reason(VENDOR_CODES_FROM + index, row.reason or f"status_{row.status}", OUTCOMES[row.verdict])
+            Reason(
+                VENDOR_CODES_FROM + index,
+                row.reason or f"status_{row.status}",
+                OUTCOMES[row.verdict],
+                pool_wide=row.verdict is Verdict.PROJECT_THROTTLED,
+            )
             for index, row in enumerate(fcm.REASONS)
         ),
         LOGIN_REFUSED,
@@ -225,7 +230,11 @@ class FcmExchange:
         told_s = retry_after_s(headers, self._clock.now(), config.retry_after_max_s)
         if told_s is None and error.retry_delay_s is not None:
             told_s = min(error.retry_delay_s, config.retry_after_max_s)
-        flight.load.sending.batch.retry_after[flight.batch_row(row)] = least_s if told_s is None else told_s
+        batch, at = flight.load.sending.batch, flight.batch_row(row)
+        if told_s is None or verdict not in (Verdict.PROJECT_THROTTLED, Verdict.RETRY_SLOWLY):
+            batch.wait_alone((at,), least_s if told_s is None else told_s)
+        else:
+            batch.retry_after[at] = told_s
         if verdict in (Verdict.PROJECT_THROTTLED, Verdict.RETRY_SLOWLY):
             self._quota.exceeded(told_s)
         elif verdict is Verdict.HELD:

@@ -62,7 +62,7 @@ class Quota:
         self._fill()
         if self._clock.monotonic() < self._paused_until:
             return 0
-        kept = self._capacity * KEPT_SHARE if lane is Lane.BULK else 0.0
+        kept = 0.0 if lane is Lane.TRANSACTIONAL else self._capacity * KEPT_SHARE
         return max(0, int(self._left - kept))
 
     async def take(self, rows: int, lane: Lane, wait_s: float) -> bool:

@@ -7,16 +7,16 @@ refused aloud.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
 
+from protocols import safari
 from pushd.batch import Batch, Rendered
 from pushd.content.safari import LINK
 from pushd.gateways.apns import ApnsGateway
 from pushd.gateways.apns_exchange import URL_ARGS_UNFIT
-from pushd.model.credential import PLACEHOLDER, SafariCertificate
+from pushd.model.credential import SafariCertificate
 from pushd.model.device import GatewayName
 
 PROBE = Rendered(
@@ -42,7 +42,7 @@ class SafariGateway(ApnsGateway):
     def _complete(self, batch: Batch, secret: SafariCertificate) -> None:
         """Gives every message of the batch the url-args of its link; rows that can have none end here."""
         if isinstance(batch.payloads, Rendered):
-            completed = complete(batch.payloads, secret.url_format)
+            completed = complete(batch.payloads, secret.url_format or "")
             if completed is None:
                 batch.settle_pending(URL_ARGS_UNFIT.code)
             else:
@@ -52,7 +52,7 @@ class SafariGateway(ApnsGateway):
         payloads = []
         for row, rendered in enumerate(batch.payloads):
             if id(rendered) not in made:
-                made[id(rendered)] = complete(rendered, secret.url_format)
+                made[id(rendered)] = complete(rendered, secret.url_format or "")
             whole = made[id(rendered)]
             if whole is None and not batch.outcomes[row]:
                 batch.outcomes[row] = URL_ARGS_UNFIT.code
@@ -61,25 +61,20 @@ class SafariGateway(ApnsGateway):
 
 
 def complete(rendered: Rendered, url_format: str) -> Rendered | None:
-    """The message with as many url-args as the format has placeholders; None where its link does not fit the format."""
+    """The message with as many url-args as the format has placeholders; None where its link does not fit the format.
+
+    Of a site whose format is not known, url-args that the message itself brings are taken at their word.
+    """
     headers = dict(rendered.headers)
     link = headers.pop(LINK, None)
     body: Any = orjson.loads(rendered.payload)
     aps = body.get("aps") if isinstance(body, dict) else None
     if not isinstance(aps, dict):
         return None
-    count = url_format.count(PLACEHOLDER)
-    given = aps.get("url-args") or []
-    if not given:
-        given = [""] * count if link is None else url_args(link, url_format)
-    if not isinstance(given, list) or len(given) != count or not all(isinstance(arg, str) for arg in given):
+    arguments = aps.get("url-args")
+    if not arguments:
+        arguments = safari.open_nothing(url_format) if link is None else safari.url_args(link, url_format)
+    if not (safari.fit(arguments, url_format) if url_format else safari.are_args(arguments)):
         return None
-    aps["url-args"] = given
+    aps["url-args"] = arguments
     return Rendered(payload=orjson.dumps(body), headers=tuple(headers.items()), expires_at=rendered.expires_at)
-
-
-def url_args(link: str, url_format: str) -> list[str] | None:
-    """What the format's placeholders must be for it to say this link; None where none make it."""
-    pattern = "(.*)".join(re.escape(piece) for piece in url_format.split(PLACEHOLDER))
-    match = re.fullmatch(pattern, link, re.DOTALL)
-    return None if match is None else list(match.groups())

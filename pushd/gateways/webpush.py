@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import OrderedDict
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -303,9 +304,10 @@ class WebPushGateway:
             sending.settle(rows, reason.code)
             return None
         key = ring.key(found)
-        if held_s := origin.judge.held_s(key):
-            sending.settle(rows, webpush_judge.ORIGIN_HELD.code)
-            batch.retry_after.update(dict.fromkeys(rows.tolist(), held_s))
+        rests_s, held_s = origin.judge.rests_s(key), origin.judge.held_s(key)
+        if rests_s or held_s:
+            batch.wait_alone(rows.tolist(), max(rests_s, held_s))
+            sending.settle(rows, (webpush_judge.ORIGIN_HELD if held_s else webpush_judge.ORIGIN_RESTS).code)
             return None
         way = self._way(WayKey(name, batch.credential_id, batch.lane), origin)
         room = 0 if way is None else way.room()
@@ -340,8 +342,20 @@ class WebPushGateway:
         if target.host.encode() in webpush.DEAD_HOSTS:
             return webpush_judge.REMOVED
         named = self._guard.names(target)
-        judge = Judge(target.origin, named=named, tokens=self._tokens, clock=self._clock, config=self._config)
+        judge = Judge(
+            target.origin,
+            named=named,
+            tokens=self._tokens,
+            clock=self._clock,
+            config=self._config,
+            rested=partial(self._reconsider, name),
+        )
         return Origin(target, judge)
+
+    def _reconsider(self, origin: bytes) -> None:
+        """Sends home what waits for an origin that has begun to rest."""
+        for way in [way for key, way in self._ways.items() if key.origin == origin]:
+            way.reconsider()
 
     def _way(self, key: WayKey, origin: Origin) -> Way | None:
         """The way of a key; None where there are too many and none is idle."""

@@ -84,7 +84,7 @@ class WebPushExchange:
             said = self._judge.judge(key, status, received.bodies.get(place, b""), received.headers.get(place, ()))
             codes[at] = said.code
             if said.retry_after_s is not None:
-                batch.retry_after[flight.batch_row(row)] = said.retry_after_s
+                batch.wait_alone((flight.batch_row(row),), said.retry_after_s)
             if said.dead_since_ms is not None:
                 batch.invalid_since[flight.batch_row(row)] = said.dead_since_ms
             advice = max(advice, said.advice, self._count(said.code))

@@ -78,6 +78,10 @@ class Http1Sender(Service):
         """Sends the waiting rows of one batch home unprocessed."""
         self._queue.drop(sending, outcome.NOT_WRITTEN.code)
 
+    def surrender(self) -> list[Load]:
+        """The loads that wait, given up."""
+        return self._queue.take_all()
+
     def retire(self) -> None:
         """Takes nothing more; what flies lands."""
         self._retired = True
@@ -130,7 +134,7 @@ class Http1Sender(Service):
     def _settle(self, load: Load, start: int, said: Judged) -> None:
         row = int(load.rows[start])
         if said.retry_after_s is not None:
-            load.sending.batch.retry_after[row] = said.retry_after_s
+            load.sending.batch.wait_alone((row,), said.retry_after_s)
         if said.dead_since_ms is not None:
             load.sending.batch.invalid_since[row] = said.dead_since_ms
         load.settle(np.array([start]), said.code)

@@ -14,8 +14,9 @@ from pushd.config.transport import TransportConfig
 from pushd.config.webpush import WebPushConfig
 from pushd.credentials.vapid_keys import VapidTokens
 from pushd.gateways.webpush_exchange import WebPushExchange
+from pushd.gateways.webpush_forms import Form
 from pushd.gateways.webpush_http1 import Http1Sender
-from pushd.gateways.webpush_judge import FORBIDDEN, Judge
+from pushd.gateways.webpush_judge import FORBIDDEN, ORIGIN_RESTS, Judge
 from pushd.transport import guard_http
 from pushd.transport.dial import Dialer, DialError
 from pushd.transport.guard import Guard, Target
@@ -69,8 +70,12 @@ class Way:
         self._http1: Http1Sender | None = None
 
     def put(self, load: Load) -> None:
-        """Queues rows, over whichever protocol the service speaks."""
-        if self._loop.time() < self.origin.http1_until:
+        """Queues rows, over whichever protocol the service speaks; they go home to wait while it rests."""
+        assert isinstance(load.form, Form)
+        if rests_s := self.origin.judge.rests_s(load.form.shape.key):
+            load.sending.batch.wait_alone(load.rows[load.at :].tolist(), rests_s)
+            load.settle_left(ORIGIN_RESTS.code)
+        elif self._loop.time() < self.origin.http1_until:
             self._over_http1().put(load)
         else:
             self._over_http2().put(load)
@@ -79,6 +84,11 @@ class Way:
         """Sends the waiting rows of one batch home unprocessed."""
         for sender in self._senders():
             sender.drop(sending)
+
+    def reconsider(self) -> None:
+        """Sends home what waits for an origin that has begun to rest."""
+        for load in [load for sender in self._senders() for load in sender.surrender()]:
+            self.put(load)
 
     def room(self) -> int:
         """How many rows may join those that wait: few while it cannot be connected to or does not move (W-47)."""

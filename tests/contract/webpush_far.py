@@ -40,6 +40,7 @@ class WebPushFar(Far):
     route = Route(1, Kind.WEBPUSH, Environment.PRODUCTION, "")
     payload = Rendered(payload=b'{"title":"hello"}', headers=(("urgency", "high"), ("topic", "pushd-11")))
     dead_since_ms = None
+    unthrottled_s = 60.0
     provable = False
     http1 = False
 

@@ -149,6 +149,56 @@ async def test_a_throttled_device_rests_alone(at):
     await one.done(1)
 
 
+def waits_alone(code, seconds):
+    """Answers the first of each device with a code and a wait of its own; later ones are accepted."""
+    met = set()
+
+    def script(batch):
+        accept_all(batch)
+        fresh = [row for row, device in enumerate(batch.ids.tolist()) if device not in met]
+        met.update(batch.ids.tolist())
+        batch.outcomes[fresh] = code
+        batch.wait_alone(fresh, seconds)
+
+    return script
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_is_a_rows_own_rests_nobody_else_even_where_a_service_is_down(at):
+    one = await at(retry_base_s=0.001)
+    one.index.apply_devices(rows(range(1, 301)))
+    one.gateway.script = waits_alone(DOWN.code, 30.0)
+    one.release(notification(1), range(1, 101))
+    await one.until(lambda: one.gateway.batches and one.fanout.unsettled == 0)
+    one.gateway.script = accept_all
+    one.release(notification(2), range(101, 201))
+    await one.done(2)
+    assert one.store.codes(2) == {ACCEPTED.code: 100}
+    set_forward(one, 31.0)
+    await one.done(1)
+    assert {batch.attempt for batch in one.gateway.batches if batch.notifications == 1} == {1, 2}
+
+
+@pytest.mark.asyncio
+async def test_rows_that_never_went_out_wait_without_using_up_an_attempt_and_without_resting_others(at):
+    one = await at(retry_base_s=0.001, attempts_max=1)
+    one.index.apply_devices(rows(range(1, 301)))
+    one.gateway.script = waits_alone(NOT_WRITTEN.code, 30.0)
+    one.release(notification(1), range(1, 101))
+    await one.until(lambda: one.gateway.batches and one.fanout.unsettled == 0)
+    one.gateway.script = accept_all
+    one.release(notification(2), range(101, 201))
+    await one.done(2)
+    assert len(one.gateway.batches) == 2
+    set_forward(one, 29.0)
+    await asyncio.sleep(0.05)
+    assert len(one.gateway.batches) == 2
+    set_forward(one, 2.0)
+    await one.done(1)
+    assert one.store.codes(1) == {ACCEPTED.code: 100}
+    assert {batch.attempt for batch in one.gateway.batches} == {1}
+
+
 def test_a_quota_speaks_for_the_pool_where_the_vendor_says_so():
     mine = Reasons((Reason(64, "quota", Outcome.THROTTLED, pool_wide=True), Reason(65, "busy", Outcome.THROTTLED)))
     assert [mine.speaks_for_pool(code) for code in (64, 65)] == [True, False]

@@ -97,6 +97,7 @@ async def test_bulk_leaves_room_for_passwords():
     assert bucket.room(Lane.BULK) == 0
     assert bucket.room(Lane.TRANSACTIONAL) >= 890
     assert not await bucket.take(1, Lane.BULK, 0)
+    assert bucket.room(Lane.DOUBTFUL) == 0, "a campaign of bad tokens is a campaign"
     assert await bucket.take(1, Lane.TRANSACTIONAL, 0)
 
 

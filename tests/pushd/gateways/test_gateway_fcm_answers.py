@@ -155,6 +155,7 @@ async def test_third_party_refusals_hold_their_rows_alone(fcm_world):
         assert w.reasons(batch) == {"accepted": 11, "THIRD_PARTY_AUTH_ERROR": 9}
         assert w.outcome(batch, 0) is Outcome.UNAVAILABLE
         assert set(batch.retry_after.values()) == {900.0}
+        assert batch.alone == set(batch.retry_after)
         assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fcm_third_party_key_refused"]
         assert w.oauth.requests == 1
 
@@ -255,6 +256,7 @@ async def test_x24_retry_after_in_every_form(fcm_world):
         assert 25 < waits[3] <= 30
         assert waits[5] == 10.0  # nothing sane was said: what Google's guide asks for
         assert 7 not in waits
+        assert batch.alone == {5}, "what FCM asks for it asks of the project; our own rule is for the row"
 
 
 async def test_f30_first_waits_follow_googles_guide(fcm_world):
@@ -265,7 +267,24 @@ async def test_f30_first_waits_follow_googles_guide(fcm_world):
         w.fault(Answer(status=429, body=device), tokens=[token(3)])
         batch = await w.send(4)
         assert batch.retry_after == {0: 60.0, 1: 10.0, 2: 60.0}
+        assert batch.alone == {0, 1, 2}
         assert w.reason(batch, 2) == "DEVICE_QUOTA_EXCEEDED"
+
+
+async def test_f32_a_projects_quota_speaks_for_all_of_it_and_a_devices_for_that_device(fcm_world):
+    async with fcm_world() as w:
+        table = w.gateway.reasons
+        speaks = {reason.name for code, reason in table.by_code.items() if table.speaks_for_pool(code)}
+        assert {"QUOTA_EXCEEDED", "status_429", "UNAVAILABLE"} <= speaks
+        assert not speaks & {"DEVICE_QUOTA_EXCEEDED", "TOPIC_QUOTA_EXCEEDED", "paced_by_quota", "oauth_unavailable"}
+        assert not table.slows_link.any(), "Google counts refusals against the quota, not against a connection"
+        device = refusal("QUOTA_EXCEEDED", quota="device").body.decode()
+        w.fault(Answer(status=429, body=device, retry_after="7"), tokens=[token(1)])
+        w.fault(Answer(reason="INTERNAL", retry_after="8"), tokens=[token(2)])
+        w.fault(Answer(reason="QUOTA_EXCEEDED", retry_after="9"), tokens=[token(3)])
+        batch = await w.send(3)
+        assert batch.retry_after == {0: 7.0, 1: 8.0, 2: 9.0}
+        assert batch.alone == {0, 1}
 
 
 async def test_one_device_that_is_throttled_does_not_slow_the_project(fcm_world):

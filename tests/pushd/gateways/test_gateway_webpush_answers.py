@@ -6,9 +6,12 @@ import time
 
 import pytest
 
+from pushd.batch import Lane
+from pushd.credentials import vapid_keys
+from pushd.model.credential import VapidKeys
 from pushd.outcome import Outcome
 from pushd.simulator.faults import Answer
-from tests.pushd.gateways.webpush_world import FakeClock
+from tests.pushd.gateways.webpush_world import ROUTE, FakeClock
 
 pytestmark = pytest.mark.asyncio
 
@@ -68,13 +71,57 @@ async def test_x11_after_103(push_world):
 @pytest.mark.parametrize("http1", [False, True])
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0.0), ("5", 5.0), ("86400", 86_400.0), ("999999", 86_400.0), ("-3", 0.0), ("soon", None)],
+    [("0", 0.0), ("5", 5.0), ("86400", 86_400.0), ("999999", 86_400.0), ("-3", 0.0), ("soon", 60.0)],
 )
 async def test_x24_retry_after(push_world, text, seconds, http1):
     async with push_world() as w:
         w.fault(Answer(status=429, retry_after=text), 1)
         batch = await w.send(w.tokens(1, http1=http1))
-        assert batch.retry_after == ({} if seconds is None else {0: seconds})
+        assert batch.retry_after == {0: seconds}
+        assert batch.alone == {0}, "one service among many: the others of this credential go on"
+
+
+@pytest.mark.parametrize("http1", [False, True])
+async def test_w47_a_service_that_is_down_rests_and_no_other(push_world, http1):
+    clock = FakeClock()
+    async with push_world(services=2, clock=clock) as w:
+        there, here = (w.tokens(40, 1 + 100 * n, service, http1) for n, service in enumerate(w.services))
+        w.fault(Answer(status=503, retry_after="30"), 5, count=1)
+        first = await w.send(there[4:5])
+        assert first.retry_after == {0: 30.0}
+        both = await w.send(there + here)
+        assert w.reasons(both) == {"push_service_rests": 40, "accepted": 40}
+        assert w.gateway.reasons.outcome(207) is Outcome.UNPROCESSED
+        assert both.retry_after.keys() == both.alone == set(range(40))
+        assert all(25 < seconds <= 30 for seconds in both.retry_after.values())
+        assert w.gateway.room(ROUTE, 1, Lane.BULK) > 0
+        clock.slept_s += 31
+        assert w.reasons(await w.send(there)) == {"accepted": 40}
+
+
+async def test_w47_what_waits_for_a_service_that_begins_to_rest_comes_home(push_world):
+    async with push_world(transport={"bulk_links": 1}, streams_first=1) as w:
+        w.fault(Answer(status=503, retry_after="86400"), 1)
+        batch = await w.send(w.tokens(500))
+        assert w.reasons(batch) == {"status_503": 1, "push_service_rests": 499}
+        assert batch.retry_after[0] == 86_400, "the row itself obeys"
+        assert all(0 < batch.retry_after[row] <= 60 for row in range(1, 500))
+
+
+async def test_a_429_is_one_subscriptions_and_several_in_a_row_are_the_keys_at_this_service(push_world):
+    async with push_world(transport={"bulk_links": 1}) as w:
+        for number in (1, 2, 4):
+            w.fault(Answer(status=429, retry_after="20"), number)
+        for number in (1, 2, 3, 4):  # 3 is accepted between them
+            await w.send(w.tokens(1, number))
+        assert w.reasons(await w.send(w.tokens(5, 10))) == {"accepted": 5}
+        for number in (1, 2, 4):
+            batch = await w.send(w.tokens(1, number))
+            assert w.reasons(batch) == {"status_429": 1}
+        assert w.reasons(await w.send(w.tokens(5, 10))) == {"push_service_rests": 5}
+        (origin,) = w.gateway._origins.values()
+        another = vapid_keys.VapidRing(vapid_keys.complete(VapidKeys(subject="mailto:b@example.com"), None))
+        assert not origin.judge.rests_s(another.key(another.current)), "another app's key was not too fast"
 
 
 async def test_x24_retry_after_as_a_date(push_world):
