@@ -74,7 +74,9 @@ def apns_certificate(
 def safari(
     p12: Annotated[Path, typer.Argument(help="The website push certificate with its key, as a .p12 file.")],
     password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
-    url_format: Annotated[str, typer.Option(help="The site's urlFormatString.")] = "",
+    url_format: Annotated[
+        str | None, typer.Option(help="The site's urlFormatString; absent: it stays as it is.")
+    ] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
     app: AppId = None,
@@ -83,7 +85,9 @@ def safari(
     json: AsJson = False,
 ) -> None:
     """Upload the certificate of a website push id, for Safari 15 and older."""
-    secret = {"type": "safari_certificate", "url_format": url_format, **_certificate(p12, password_file)}
+    secret = {"type": "safari_certificate", **_certificate(p12, password_file)}
+    if url_format is not None:
+        secret["url_format"] = url_format
     body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
     method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
     show(ask(url, key_file, app, method, path, body), as_json=json)

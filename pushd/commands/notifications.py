@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from pushd.bitset import Devices
-from pushd.commands.audience import TargetErrors, target_errors
+from pushd.commands.audience import TargetErrors, resolve, target_errors
 from pushd.commands.context import Context
 from pushd.commands.text import NUL, check_text
 from pushd.content.check import validate
@@ -80,7 +80,8 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
-    plan = prepare(context, app, wanted)
+    examine(context, app, wanted)
+    plan = plan_of(app, wanted, await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type)))
     context.fanout.check_room(len(plan.devices), app_id)
     accept = accept_of(context, plan, Idempotency(*idempotency) if idempotency else None, plan.told())
     accepted = await carried(
@@ -112,21 +113,22 @@ async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: The
     return await told
 
 
-def prepare(context: Context, app: App, wanted: Send, found: Resolution | None = None) -> Plan:
-    """The send with its devices as of now, unless they were found before; InvalidRequestError, UnknownTargetsError."""
+def examine(context: Context, app: App, wanted: Send) -> None:
+    """Nothing, when all but the audience of the send is in order; else InvalidRequestError."""
     text = _encode(wanted)
     if NUL in text:
         check_text(wanted)
     if not is_plain(wanted, text, app.settings):
-        validate(wanted, app.settings, context.keyring.gateways(app.id))
-    reach = kinds(wanted.message.push_type)
-    if found is None:
-        found = context.index.resolve(app.id, wanted.audience, reach)
+        validate(wanted, app.settings, context.keyring.gateways(app.id), context.keyring.url_formats(app.id))
+
+
+def plan_of(app: App, wanted: Send, found: Resolution) -> Plan:
+    """The plan of a send that was examined, to the devices found; UnknownTargetsError."""
     errors = target_errors(found)
     if errors is not None and found.missing >= found.named and not found.devices:
         told = msgspec.to_builtins(errors)
         raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
-    return Plan(app, wanted, found.devices, reach, errors)
+    return Plan(app, wanted, found.devices, kinds(wanted.message.push_type), errors)
 
 
 def accept_of(context: Context, plan: Plan, key: Idempotency | None, answer: bytes) -> Accept:

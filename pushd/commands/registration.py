@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from protocols import apns, apns_channels, fcm, hms, smtp
+from protocols import apns, apns_channels, fcm, hms, safari, smtp
 from pushd.commands import subscriptions
 from pushd.commands.subscriptions import PushRules
 from pushd.commands.text import text_faults
@@ -26,6 +26,7 @@ _CHECKS: dict[Kind, Callable[[str], str]] = {
     Kind.FCM: fcm.check_token,
     Kind.APNS_CHANNEL: apns_channels.check_channel_id,
     Kind.HMS: hms.check_token,
+    Kind.SAFARI: apns.check_token,
 }
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -76,7 +77,7 @@ def _token(registration: Registration, faults: list[Fault]) -> str | None:
         return None
     if kind in _APNS and not registration.bundle:
         faults.append(Fault("/bundle", "is required: it chooses the topic of APNs"))
-    if kind is Kind.SAFARI and not (registration.bundle or "").startswith("web."):
+    if kind is Kind.SAFARI and not (registration.bundle or "").startswith(safari.ID_PREFIX):
         faults.append(Fault("/bundle", "is required: the website push id, which begins with web."))
     if kind is Kind.APNS_CHANNEL and registration.install_id != channel_install(token):
         faults.append(Fault("/install_id", "of a channel is `channel:` and its id"))

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from protocols import apns, apns_channels
-from pushd.content import email, hms
+from pushd.content import email, hms, safari
 from pushd.content.apns import SILENT
 from pushd.content.kinds import kinds
 from pushd.content.platforms import refuse_unfit
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.app import Settings
-from pushd.model.device import ID_MAX, GatewayName
+from pushd.model.device import ID_MAX, GatewayName, Kind
 from pushd.model.message import LiveActivity, Message, PushType, Sound
 from pushd.model.notification import Send
 
@@ -50,13 +50,17 @@ _LAST_SECOND = 9_999_999_999.0
 """The latest time that ten digits write; the year is 2286."""
 
 
-def validate(send: Send, settings: Settings, served: Collection[GatewayName] = ()) -> None:
+def validate(
+    send: Send, settings: Settings, served: Collection[GatewayName] = (), url_formats: Collection[str] = ()
+) -> None:
     """Nothing, or InvalidRequestError with every fault of the send; at last its size on each platform (A-40).
 
     `served` are the gateways that the app has credentials for: what it cannot send to, it need not fit. Of an app
-    that has none yet, every platform that the message reaches is asked.
+    that has none yet, every platform that the message reaches is asked. `url_formats` are those of its websites.
     """
     faults = [fault for rule in _RULES for fault in rule(send)]
+    if not faults and Kind.SAFARI in kinds(send.message.push_type):
+        faults = [*safari.faults_of_link(send.message, url_formats)]
     if faults:
         raise InvalidRequestError("The send breaks rules between its fields", faults=faults)
     # The notification has no id and no time of release yet; the largest ones take the most room.
@@ -207,6 +211,10 @@ def _email(send: Send) -> Iterator[Fault]:
         yield Fault("/message/body", "a mail needs a text")
 
 
+def _safari(send: Send) -> Iterator[Fault]:
+    return safari.faults(send.message)
+
+
 _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _meaningful,
     _either_or,
@@ -218,6 +226,7 @@ _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _collapse_id,
     _overrides,
     _email,
+    _safari,
 )
 
 

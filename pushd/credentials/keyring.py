@@ -19,7 +19,7 @@ import structlog
 from pushd.credentials import secrets
 from pushd.credentials.vault import Vault
 from pushd.errors import ConfigError, NotFoundError, PushdError
-from pushd.model.credential import Credential, CredentialState, Secret
+from pushd.model.credential import Credential, CredentialState, SafariCertificate, Secret
 from pushd.model.device import Environment, GatewayName, Route
 from pushd.service import Service
 
@@ -123,6 +123,11 @@ class Keyring(Service):
     def gateways(self, app_id: int) -> frozenset[GatewayName]:
         """The gateways that an app has credentials for, paused ones too."""
         return self._gateways.get(app_id, frozenset())
+
+    def url_formats(self, app_id: int) -> list[str]:
+        """The urlFormatStrings of an app's websites, empty where one is not known (S-03)."""
+        entries = self._serving.get((app_id, GatewayName.SAFARI, Environment.PRODUCTION), ())
+        return [entry.secret.url_format or "" for entry in entries if isinstance(entry.secret, SafariCertificate)]
 
     def secret(self, credential_id: int) -> Secret | None:
         """The opened secret; None for a credential that is gone, or that the vault could not open."""

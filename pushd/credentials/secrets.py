@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from protocols import fcm, jwt, smtp, vapid
+from protocols import fcm, jwt, safari, smtp, vapid
 from protocols.apns_certificate import P12Error
 from pushd.credentials import vapid_keys
 from pushd.errors import Fault, InvalidRequestError
@@ -81,8 +81,13 @@ def _certificate(secret: CertificateSecret) -> dict[str, str]:
 
 def _safari_certificate(secret: SafariCertificate) -> dict[str, str]:
     summary = _certificate(secret)
-    if not all(topic.startswith("web.") for topic in secret.identity.topics):
+    if not all(topic.startswith(safari.ID_PREFIX) for topic in secret.identity.topics):
         raise UnusableError("p12", "the certificate is not of a website push id, which begins with web.")
+    if secret.url_format:
+        try:
+            safari.check_format(secret.url_format)
+        except ValueError as error:
+            raise UnusableError("url_format", str(error)) from None
     return summary | ({"url_format": secret.url_format} if secret.url_format else {})
 
 
@@ -156,6 +161,10 @@ def complete(secret: Secret, known: Secret | None) -> Secret:
     """A secret as it is stored, in place of `known`: what was left to us is made, what must be kept is kept."""
     if isinstance(secret, VapidKeys):
         return vapid_keys.complete(secret, known if isinstance(known, VapidKeys) else None)
+    if isinstance(secret, SafariCertificate) and secret.url_format is None:
+        # Browsers hold the format that they were given: a renewed certificate is no reason for another.
+        kept = known.url_format if isinstance(known, SafariCertificate) else None
+        return msgspec.structs.replace(secret, url_format=kept or "")
     return secret
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, Struct
 
 from protocols.apns_certificate import P12_BYTES_MAX, ApnsIdentity, open_p12
+from protocols.safari import FORMAT_CHARS_MAX
 from pushd.model.device import Environment, GatewayName
 
 _Unused = Annotated[str, Meta(max_length=1000)]
@@ -113,10 +114,6 @@ class ApnsCertificate(CertificateSecret, frozen=True, kw_only=True, forbid_unkno
     gateway = GatewayName.APNS
 
 
-PLACEHOLDER = "%@"
-"""What urlFormatString has where an argument goes."""
-
-
 class SafariCertificate(
     CertificateSecret, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="safari_certificate"
 ):
@@ -124,8 +121,11 @@ class SafariCertificate(
 
     gateway = GatewayName.SAFARI
 
-    url_format: Annotated[str, Meta(max_length=2048, pattern=r"^(https?://[!-~]+)?$")] = ""
-    """The site's urlFormatString: a message's link is taken apart by it, each `%@` an argument (S-03)."""
+    url_format: Annotated[str, Meta(max_length=FORMAT_CHARS_MAX)] | None = None
+    """The site's urlFormatString: a message's link is taken apart by it, each `%@` an argument (S-03).
+
+    Absent: the one that the credential had until now. Empty: not known, so that no link can be opened.
+    """
 
     @property
     def environments(self) -> Collection[Environment]:

@@ -1,6 +1,7 @@
 """Secrets: examined, dumped, loaded, and never shown."""
 
 import io
+import subprocess
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ from rich.console import Console
 
 from pushd.credentials import secrets
 from pushd.errors import InvalidRequestError
-from pushd.model.credential import ApnsToken, FcmServiceAccount, Secret
+from pushd.model.credential import ApnsToken, FcmServiceAccount, SafariCertificate, Secret
+from pushd.simulator.identity import Identity
 
 
 def test_what_may_be_shown(secret):
@@ -95,3 +97,69 @@ def test_f02_small_keys_are_refused(key_file):
     with pytest.raises(InvalidRequestError) as caught:
         secrets.examine(msgspec.convert({**key_file, "private_key": small}, FcmServiceAccount))
     assert "1024 bits" in caught.value.faults[0].detail
+
+
+WEBSITE = "/UID=web.com.example/CN=Website Push ID: web.com.example"
+ENCRYPTIONS = {
+    "old": ("-legacy", "-certpbe", "PBE-SHA1-RC2-40", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"),
+    "new": ("-certpbe", "AES-256-CBC", "-keypbe", "AES-256-CBC", "-macalg", "sha256"),
+}
+
+
+@pytest.fixture(scope="module")
+def website_p12(tmp_path_factory):
+    """p12 files of a website push id as OpenSSL writes them, by the age of their encryption."""
+    folder = tmp_path_factory.mktemp("safari")
+
+    def openssl(*arguments):
+        return subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True).stdout
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k", "-out", "c", "-subj", WEBSITE)
+    export = ("pkcs12", "-export", "-in", "c", "-inkey", "k", "-passout", "pass:apple")
+    return {age: openssl(*export, *form) for age, form in ENCRYPTIONS.items()}
+
+
+@pytest.mark.parametrize("age", ["old", "new"])
+def test_s02_the_p12_of_a_website_push_id_old_and_new(website_p12, age):
+    form = "https://example.com/%@"
+    secret = SafariCertificate(p12=website_p12[age], password="apple", url_format=form)
+    summary = secrets.examine(secret)
+    assert summary["topics"] == "web.com.example"
+    assert (summary["type"], summary["environments"]) == ("safari_certificate", "production")
+    assert summary["url_format"] == form
+    assert secret.bundles == ("web.com.example",)
+    assert secrets.load(secrets.dump(secret)) == secret
+    assert "PRIVATE" not in repr(secret)
+    assert "apple" not in repr(secret)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"password": "pear"}, "password"),
+        ({"p12": b"none"}, "p12"),
+        ({"url_format": "example.com/%@"}, "url_format"),
+        ({"url_format": "https://example.com/" + "%@" * 17}, "url_format"),
+    ],
+)
+def test_s02_a_website_certificate_that_cannot_be_used_points_at_its_field(website_p12, change, field):
+    secret = SafariCertificate(**({"p12": website_p12["new"], "password": "apple"} | change))
+    with pytest.raises(InvalidRequestError) as caught:
+        secrets.examine(secret, "/secret")
+    assert [fault.pointer for fault in caught.value.faults] == [f"/secret/{field}"]
+
+
+def test_s02_an_apps_certificate_is_no_websites(tmp_path):
+    p12 = Identity(tmp_path).p12(["com.example.orchard"], "apple")
+    with pytest.raises(InvalidRequestError) as caught:
+        secrets.examine(SafariCertificate(p12=p12, password="apple"), "/secret")
+    assert [fault.pointer for fault in caught.value.faults] == ["/secret/p12"]
+
+
+def test_s03_a_renewed_certificate_keeps_the_sites_format(website_p12):
+    known = SafariCertificate(p12=website_p12["old"], password="apple", url_format="https://example.com/%@")
+    renewed = SafariCertificate(p12=website_p12["new"], password="apple")
+    assert secrets.complete(renewed, known).url_format == "https://example.com/%@"
+    assert secrets.complete(renewed, None).url_format == ""
+    other = msgspec.structs.replace(renewed, url_format="https://example.com/")
+    assert secrets.complete(other, known).url_format == "https://example.com/"
