@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 PAYLOAD_BYTES_MAX = 5120
 """Of the body of a broadcast push; 413 above."""
@@ -42,6 +44,11 @@ def check_channel_id(channel_id: str) -> str:
 def is_channel_id(octets: bytes) -> bool:
     """Whether these octets may stand in apns-channel-id."""
     return 0 < len(octets) <= CHANNEL_ID_CHARS_MAX and bool(_BASE64.fullmatch(octets.decode("latin-1")))
+
+
+def valid_ids(ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    """Which rows of a column of NUL-padded ids may stand in apns-channel-id; there are 10,000 at most."""
+    return np.fromiter(map(is_channel_id, ids.tolist()), np.bool_, len(ids))
 
 
 def broadcast_path(bundle: str) -> bytes:

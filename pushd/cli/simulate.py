@@ -28,6 +28,8 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the production environment; 0 picks one.")] = 2197,
     sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox; 0 picks one.")] = 2198,
+    management_port: Annotated[int, typer.Option(help="Port of channel management; 0 picks one.")] = 0,
+    sandbox_management_port: Annotated[int, typer.Option(help="Port of the sandbox's; 0 picks one.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port that answers questions and takes faults.")] = 2199,
     others_port: Annotated[int, typer.Option(help="First of the other vendors' six ports; 0 picks free ones.")] = 2200,
     apns_only: Annotated[bool, typer.Option("--apns-only", help="No other vendor than Apple.")] = False,
@@ -57,6 +59,8 @@ def simulate(
             host=host,
             port=port,
             sandbox_port=sandbox_port,
+            management_port=management_port,
+            sandbox_management_port=sandbox_management_port,
             control_port=control_port,
             names=name or (),
             seed=seed,
@@ -101,6 +105,7 @@ def _page(manifest: Manifest) -> str:
         f"key               team {key.team_id}, key {key.key_id}, {manifest.key_files[key.key_id]}"
         for key in manifest.keys
     ]
+    lines.append(f"APNs channels     ports {manifest.management_port}, sandbox {manifest.sandbox_management_port}")
     for vendor, listing in manifest.others.items():
         ports = ", ".join(f"{name} {value}" for name, value in listing.items() if name.endswith("port"))
         lines.append(f"{vendor:<17} {ports}")

@@ -12,6 +12,17 @@ class ApnsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sandbox_host: str = "api.sandbox.push.apple.com"
     production_port: int = 443
     sandbox_port: int = 443
+    production_management_host: str = "api-manage-broadcast.push.apple.com"
+    """Where broadcast channels are created and deleted; not where pushes go (A-04)."""
+    production_management_port: int = 2196
+    sandbox_management_host: str = "api-manage-broadcast.sandbox.push.apple.com"
+    sandbox_management_port: int = 2195
+    management_timeout_s: float = 10.0
+    """From a request of channel management to its whole answer, connecting and waiting for its turn included."""
+    management_idle_close_s: float = 60.0
+    """A connection to channel management is kept this long for the next request."""
+    management_answer_bytes_max: int = 4_194_304
+    """Of an answer's body: ten thousand ids have a tenth of it."""
     ca_file: str = ""
     """A PEM file trusted instead of the system's store; for the simulator and for proxies."""
     header_table_size_zero: bool = True

@@ -126,6 +126,8 @@ class ApnsGateway:
 
     async def prove(self, route: Route, credential_id: int) -> Proof:
         """Asks with a token that no device has: Apple looks at the credential and the topic first."""
+        if route.kind is Kind.APNS_CHANNEL:
+            route = route._replace(kind=Kind.APNS)  # of a channel it would say nothing more
         batch = Batch(
             route=route,
             credential_id=credential_id,

@@ -19,7 +19,7 @@ SAME_ID = b"00000000-0000-4000-8000-000000000000"
 
 def plain(request: Request, status: int, reason: str, *, sandbox: bool) -> deque[Part]:
     """Apple's answer: empty for a 200, else JSON with the reason."""
-    fields = [(b":status", b"%d" % status), (b"apns-id", _apns_id(request))]
+    fields = [(b":status", b"%d" % status), (_id_field(request), _apns_id(request))]
     if sandbox:
         # A-39: only the development environment gives the id that Apple's console asks for.
         fields.append((b"apns-unique-id", str(uuid.uuid4()).encode()))
@@ -34,7 +34,7 @@ def scripted(request: Request, action: Answer, *, sandbox: bool, now_ms: int) ->
     fields: list[Field] = [(b":status", b"%d" % status)]
     apns_id = {"echo": _apns_id(request), "wrong": str(uuid.uuid4()).encode(), "same": SAME_ID}.get(action.apns_id)
     if apns_id is not None:
-        fields.append((b"apns-id", apns_id))
+        fields.append((_id_field(request), apns_id))
     if sandbox:
         fields.append((b"apns-unique-id", str(uuid.uuid4()).encode()))
     if action.retry_after is not None:
@@ -57,6 +57,10 @@ def status_of(action: Answer) -> int:
     if action.status is not None:
         return action.status
     return STATUSES[action.reason] if action.reason is not None else 200
+
+
+def _id_field(request: Request) -> bytes:
+    return b"apns-request-id" if request.broadcast else b"apns-id"
 
 
 def _apns_id(request: Request) -> bytes:

@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from pushd.model.device import Environment
-from pushd.simulator import answers, scripts
+from pushd.simulator import answers, channels, scripts
 from pushd.simulator.connection import Connection
 from pushd.simulator.faults import (
     Action,
@@ -54,16 +54,33 @@ class ApnsConnection(Connection):
         """Judges the header fields and looks whether a fault strikes."""
         if not request.terms.push_type:
             self.blame("no_push_type", "apns-push-type is missing (A-31)")
-        session = self.session
-        request.refusal = (
-            check_line(request)
-            or self._authorize(request)
-            or check_fields(request, session.topics, whole=session.certificate is not None)
-        )
+        if channels.is_broadcast(request.path):
+            request.refusal = channels.read(request) or self._authorize(request) or self._check_broadcast(request)
+        else:
+            request.refusal = check_line(request) or self._authorize(request) or self._check_push(request)
         if request.refusal is None:
             request.action = self.world.faults.strike(request.token, request.terms.topic, self.environment)
             if isinstance(request.action, (Answer, Reset)) and request.action.early:
                 self._settle(request)
+
+    def _check_push(self, request: Request) -> Rejection | None:
+        return check_fields(request, self.session.topics, whole=self.session.certificate is not None)
+
+    def _check_broadcast(self, request: Request) -> Rejection | None:
+        if any(name == b"apns-topic" for name, _ in request.fields):
+            self.blame("topic_of_broadcast", "a broadcast has no apns-topic (A-38)")
+        return channels.check(request, self.environment, self.session.topics, self.world.channels)
+
+    def judge_body(self, request: Request) -> Rejection | None:
+        """Why a body is refused."""
+        return self.world.rules.check_payload(request)
+
+    def serve(self, request: Request) -> None:
+        """Answers a request that nothing speaks against."""
+        if request.token == NOBODY:
+            self._reply(request, 400, "BadDeviceToken")
+        else:
+            self._reply(request, 200, "")
 
     def read(self, request: Request) -> None:
         """Settles a request whose body is complete, or hopeless."""
@@ -93,13 +110,11 @@ class ApnsConnection(Connection):
             return
         early = isinstance(action, (Answer, Reset)) and action.early
         if refusal is None and not early:
-            refusal = self.world.rules.check_payload(request)
+            refusal = self.judge_body(request)
         if refusal is not None:
             self._reply(request, refusal.status, refusal.reason)
-        elif action is None and request.token == NOBODY:
-            self._reply(request, 400, "BadDeviceToken")
         elif action is None:
-            self._reply(request, 200, "")
+            self.serve(request)
         else:
             self._strike(request, action)
 
@@ -155,6 +170,7 @@ class ApnsConnection(Connection):
             status == 200
             and not delay_ms
             and not self.sandbox
+            and not request.broadcast
             and request.apns_id is not None
             and self.wire.accept(request.stream_id, request.apns_id)
         ):

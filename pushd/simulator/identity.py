@@ -57,6 +57,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     production_port: int
     sandbox_port: int
     control_port: int
+    management_port: int = 0
+    """Of channel management, production."""
+    sandbox_management_port: int = 0
     ca_file: str
     pid: int
     keys: list[ProviderKey]
@@ -126,6 +129,8 @@ class Identity:
         production_port: int,
         sandbox_port: int,
         control_port: int,
+        management_port: int = 0,
+        sandbox_management_port: int = 0,
         others: Mapping[str, dict[str, Any]] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Manifest:
@@ -135,6 +140,8 @@ class Identity:
             production_port=production_port,
             sandbox_port=sandbox_port,
             control_port=control_port,
+            management_port=management_port,
+            sandbox_management_port=sandbox_management_port,
             ca_file=str(self.ca_file),
             pid=os.getpid(),
             keys=list(self.keys.values()),

@@ -38,8 +38,18 @@ STATUSES: dict[str, int] = {
     "InternalServerError": 500,
     "ServiceUnavailable": 503,
     "Shutdown": 503,
+    # Of broadcasts and channel management.
+    "BadChannelId": 400,
+    "BadRequestParams": 400,
+    "CannotCreateChannelConfig": 400,
+    "ChannelNotRegistered": 400,
+    "FeatureNotEnabled": 400,
+    "MissingChannelId": 400,
+    "MissingPushType": 400,
+    "TopicMismatch": 403,
+    "Service Unavailable": 503,
 }
-"""Status of every reason that Apple documents for `/3/device/`."""
+"""Status of every reason that Apple documents."""
 
 
 class Rejection(NamedTuple):

@@ -81,7 +81,7 @@ class _Chunk:
         self.first = first
         self.hashes = array("q")
         self.arena = bytearray()
-        """Device tokens, decoded from hex, one after another."""
+        """Device tokens, decoded from hex, and ids of channels, one after another: both are shown in hex."""
         self.ends = array("I")
         self.apns_ids = bytearray()
         """16 bytes each; zero where there was none."""
@@ -163,7 +163,7 @@ class Record:
         _tally(self.push_types, terms.push_type)
         _tally(self.topics, terms.topic.decode("latin-1"))
         try:
-            raw = bytes.fromhex(token.decode())
+            raw = token if request.broadcast else bytes.fromhex(token.decode())
         except ValueError:
             raw = b""
         chunk.hashes.append(hash(raw))

@@ -85,6 +85,7 @@ class Request:
         "apns_id",
         "authorization",
         "body",
+        "broadcast",
         "ended",
         "fields",
         "path",
@@ -104,6 +105,9 @@ class Request:
         self.authorization: bytes | None = None
         self.apns_id: bytes | None = None
         self.token = b""
+        """The device's, or the id of the channel."""
+        self.broadcast = False
+        """Whether it is about channels: its id is then an apns-request-id."""
         self.body = b""
         self.size = 0
         self.repeated = False

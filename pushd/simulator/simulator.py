@@ -1,4 +1,4 @@
-"""The local APNs as one part: two listeners, their keys, their record, and the interface that asks and scripts."""
+"""The local APNs as one part: its listeners, their keys, their record, and the interface that asks and scripts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pushd.model.device import Environment
 from pushd.service import Service
 from pushd.simulator.apns import ApnsConnection
 from pushd.simulator.behaviour import Behaviour
+from pushd.simulator.channel_management import ManagementConnection
 from pushd.simulator.connection import Connection
 from pushd.simulator.control import ControlServer, Others
 from pushd.simulator.faults import FaultBook
@@ -30,8 +31,9 @@ BACKLOG = 512
 class Simulator(Service):
     """A local APNs. `faults` scripts it and `record` says what arrived, also while it runs.
 
-    `port` is the production listener's, `sandbox_port` the sandbox's, `control_port` the HTTP interface's; 0 picks
-    free ones, which the attributes of the same names show after `start`.
+    `port` is the production listener's, `sandbox_port` the sandbox's, `management_port` and `sandbox_management_port`
+    those of channel management, `control_port` the HTTP interface's; 0 picks free ones, which the attributes of the
+    same names show after `start`.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Simulator(Service):
         *,
         port: int = 0,
         sandbox_port: int = 0,
+        management_port: int = 0,
+        sandbox_management_port: int = 0,
         control_port: int = 0,
         host: str = "127.0.0.1",
         seed: int = 0,
@@ -53,6 +57,7 @@ class Simulator(Service):
         super().__init__()
         self.host = host
         self.port, self.sandbox_port, self.control_port = port, sandbox_port, control_port
+        self.management_port, self.sandbox_management_port = management_port, sandbox_management_port
         self.behaviour = behaviour or Behaviour()
         self.clock = clock or SystemClock()
         self.identity = Identity(state_dir, keys, names)
@@ -69,6 +74,7 @@ class Simulator(Service):
             record=self.record,
             dice=random.Random(seed),  # noqa: S311 - dice, not secrets
         )
+        self.channels = self._world.channels
         self._open: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self.others = others(self.identity, self.clock) if others else None
@@ -86,17 +92,24 @@ class Simulator(Service):
         return len(self._open)
 
     async def start(self) -> None:
-        """Listens on all three ports and writes `simulator.json`."""
+        """Listens on every port and writes `simulator.json`."""
         if self.others is not None:
             await self.others.start()
         tls = self._tls or self.identity.tls()
-        self.port = await self._listen(self.port, Environment.PRODUCTION, tls)
-        self.sandbox_port = await self._listen(self.sandbox_port, Environment.SANDBOX, tls)
+        production, sandbox = Environment.PRODUCTION, Environment.SANDBOX
+        self.port = await self._listen(ApnsConnection, self.port, production, tls)
+        self.sandbox_port = await self._listen(ApnsConnection, self.sandbox_port, sandbox, tls)
+        self.management_port = await self._listen(ManagementConnection, self.management_port, production, tls)
+        self.sandbox_management_port = await self._listen(
+            ManagementConnection, self.sandbox_management_port, sandbox, tls
+        )
         self.control_port = await self._control.start(self.control_port)
         self.manifest = self.identity.write_manifest(
             host=self.host,
             production_port=self.port,
             sandbox_port=self.sandbox_port,
+            management_port=self.management_port,
+            sandbox_management_port=self.sandbox_management_port,
             control_port=self.control_port,
             others=self.others.listing() if self.others else {},
             environ=self._environ() | (self.others.environ() if self.others else {}),
@@ -121,6 +134,10 @@ class Simulator(Service):
             "PUSHD__APNS__PRODUCTION_PORT": str(self.port),
             "PUSHD__APNS__SANDBOX_HOST": self.host,
             "PUSHD__APNS__SANDBOX_PORT": str(self.sandbox_port),
+            "PUSHD__APNS__PRODUCTION_MANAGEMENT_HOST": self.host,
+            "PUSHD__APNS__PRODUCTION_MANAGEMENT_PORT": str(self.management_port),
+            "PUSHD__APNS__SANDBOX_MANAGEMENT_HOST": self.host,
+            "PUSHD__APNS__SANDBOX_MANAGEMENT_PORT": str(self.sandbox_management_port),
             "PUSHD__APNS__CA_FILE": str(self.ca_file),
         }
 
@@ -131,11 +148,13 @@ class Simulator(Service):
             connection.end("dropped", abort=True)
         return len(connections)
 
-    async def _listen(self, port: int, environment: Environment, tls: ssl.SSLContext) -> int:
+    async def _listen(
+        self, connection: type[ApnsConnection], port: int, environment: Environment, tls: ssl.SSLContext
+    ) -> int:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: ApnsConnection(self._world, environment, self._open),
+                lambda: connection(self._world, environment, self._open),
                 self.host,
                 port,
                 ssl=tls,

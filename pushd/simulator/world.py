@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pushd.clock import Clock
 from pushd.simulator.behaviour import Behaviour
+from pushd.simulator.channels import Channels
 from pushd.simulator.faults import FaultBook
 from pushd.simulator.provider import ProviderTokens
 from pushd.simulator.record import Record
@@ -24,6 +25,7 @@ class World:
     record: Record
     dice: random.Random
     rules: Rules = field(default_factory=Rules)
+    channels: Channels = field(default_factory=Channels)
 
     def now_ms(self) -> int:
         """Wall time, ms since the epoch."""

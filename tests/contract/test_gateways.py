@@ -9,6 +9,7 @@ import pytest_asyncio
 from pushd.batch import Lane
 from pushd.outcome import COMMON_REASONS, Outcome
 
+from .apns_broadcast_far import ApnsBroadcastFar
 from .apns_certificate_far import ApnsCertificateFar
 from .apns_far import ApnsFar
 from .email_far import EmailFar
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.asyncio
 
 FARS = {
     "apns": ApnsFar,
+    "apns_broadcast": ApnsBroadcastFar,
     "apns_certificate": ApnsCertificateFar,
     "fcm": FcmFar,
     "email": EmailFar,
