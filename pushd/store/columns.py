@@ -19,15 +19,15 @@ DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d
     string_agg(int4send(d.route_id), '') AS routes, string_agg(int4send(coalesce(d.user_id, 0)), '') AS users,
     string_agg(int2send(d.flags), '') AS flags,
     string_agg(int2send(coalesce(length(d.token), 0)::int2), '') AS token_bytes, string_agg(d.token, '') AS tokens,
-    string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), '') AS tag_counts,
-    string_agg(array_send(d.tags), '') AS tags"""
+    string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), '') AS label_counts,
+    string_agg(array_send(d.labels), '') AS labels"""
 """What `unpack_devices` reads, aggregated over rows `d` of devices; the function device_images says the same."""
 
 USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.revision), '') AS revisions,
     string_agg(int4send(u.app_id), '') AS apps, string_agg(boolsend(u.deleted_at IS NOT NULL), '') AS deleted,
     array_agg(u.external_id) AS external_ids,
-    string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), '') AS tag_counts,
-    string_agg(array_send(u.tags), '') AS tags"""
+    string_agg(int2send(coalesce(cardinality(u.tags || u.channels), 0)::int2), '') AS label_counts,
+    string_agg(array_send(u.tags || u.channels), '') AS labels"""
 """What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
 
 _ARRAY_HEADER_BYTES = 20
@@ -53,7 +53,7 @@ def unpack_devices(packed: Any) -> DeviceRows:
         user_ids=int4s(packed["users"]).astype(np.uint32),
         flags=int2s(packed["flags"]).astype(np.uint8),
         tokens=_tokens(int2s(packed["token_bytes"]), packed["tokens"] or b""),
-        tags=_postings(int2s(packed["tag_counts"]), packed["tags"] or b""),
+        tags=_postings(int2s(packed["label_counts"]), packed["labels"] or b""),
     )
 
 
@@ -65,7 +65,7 @@ def unpack_users(packed: Any) -> UserRows:
         app_ids=int4s(packed["apps"]),
         external_ids=packed["external_ids"] or [],
         deleted=np.frombuffer(packed["deleted"] or b"", np.bool_).copy(),
-        tags=_postings(int2s(packed["tag_counts"]), packed["tags"] or b""),
+        tags=_postings(int2s(packed["label_counts"]), packed["labels"] or b""),
     )
 
 

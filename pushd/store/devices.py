@@ -21,7 +21,7 @@ from pushd.store.registration import Registered, Registrar
 from pushd.store.times import moment, seconds, seconds_or_none
 
 _SELECT = """
-SELECT d.id, d.kind, d.flags, d.token, d.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
+SELECT d.id, d.kind, d.flags, d.token, i.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
     i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, u.external_id,
     greatest(i.last_seen_at,
         (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at

@@ -18,6 +18,9 @@ REMEMBERED_MAX = 500_000
 KINDS = tuple(Kind)
 ENVIRONMENTS = tuple(ENVIRONMENT_NUMBERS)
 
+LABEL_TAG = 0
+"""The kind of labels that are tags; the others are channels."""
+
 RouteKey = tuple[int, int, int, str]
 """App, number of the kind, number of the environment, bundle."""
 
@@ -96,10 +99,11 @@ class Names:
         names: dict[int, str] = {}
         if missing:
             for row in await self._database.fetch(
-                "SELECT id, app_id, name, folded FROM tags WHERE id = ANY($1)", missing
+                "SELECT id, app_id, kind, name, folded FROM labels WHERE id = ANY($1)", missing
             ):
-                names[row["id"]] = row["name"]
-                self._remember_tag(row["app_id"], row["folded"], row["id"], row["name"])
+                name = row["name"] if row["kind"] == LABEL_TAG else channel_label(row["id"])
+                names[row["id"]] = name
+                self._remember_tag(row["app_id"], row["folded"], row["id"], name)
         return {number: names.get(number) or self._tag_names[number] for number in wanted}
 
     def _remember_tag(self, app_id: int, folded: str, number: int, name: str) -> None:
@@ -118,6 +122,11 @@ class Names:
         self._routes[number] = route
         self._route_ids[key] = number
         return route
+
+
+def channel_label(label_id: int) -> str:
+    """What stands for a channel where tags have their name: no tag has a NUL in it."""
+    return f"\0{label_id}"
 
 
 def kind_number(kind: Kind) -> int:

@@ -24,8 +24,8 @@ from pushd.store.turns import SLICE_ROWS, Turns
 
 _REGISTER = """
 SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
-    (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids, (r.users).tag_counts AS u_tag_counts,
-    (r.users).tags AS u_tags
+    (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids, (r.users).label_counts AS u_label_counts,
+    (r.users).labels AS u_labels
 FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
     $22, $23) AS r (device_ids, images, users)
 """
@@ -124,8 +124,8 @@ class Registrar:
         return _share(items, ids, rows, users)
 
 
-_DEVICE_KEYS = ("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "tag_counts", "tags")
-_USER_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "tag_counts", "tags")
+_DEVICE_KEYS = ("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "label_counts", "labels")
+_USER_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels")
 
 
 def _share(

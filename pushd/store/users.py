@@ -185,7 +185,7 @@ class UserStore(Service):
         return [_user(row, names) for row in rows]
 
 
-_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "tag_counts", "tags")
+_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels")
 
 
 class _Merged:

@@ -136,13 +136,16 @@ BEGIN
         ELSE route_of(r.app_id, r.kind, p_environment, r.bundle) END;
 END $$;
 
-CREATE TABLE tags (
+-- What devices and users carry lists of: the tags of an app, and its channels.
+CREATE TABLE labels (
     id     int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     app_id int NOT NULL,
-    -- As first spelt; two spellings that fold to the same are one tag.
-    name   text NOT NULL,
+    -- 0 a tag, 1 a channel
+    kind   smallint NOT NULL DEFAULT 0,
+    -- Of a tag: as first spelt; two spellings that fold to the same are one tag. Of a channel: nothing, and folded is random.
+    name   text NOT NULL DEFAULT '',
     folded text COLLATE "C" NOT NULL,
-    UNIQUE (app_id, folded)
+    UNIQUE (app_id, kind, folded)
 );
 
 CREATE FUNCTION tags_of(p_apps int[], p_names text[], p_folded text[])
@@ -150,15 +153,15 @@ RETURNS TABLE (id int, app_id int, name text, folded text) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
 BEGIN
-    INSERT INTO tags AS t (app_id, name, folded)
+    INSERT INTO labels AS t (app_id, name, folded)
         SELECT DISTINCT ON (n.app, n.folded) n.app, n.name, n.folded
         FROM unnest(p_apps, p_names, p_folded) AS n (app, name, folded)
-        WHERE NOT EXISTS (SELECT FROM tags k WHERE k.app_id = n.app AND k.folded = n.folded)
+        WHERE NOT EXISTS (SELECT FROM labels k WHERE k.app_id = n.app AND k.kind = 0 AND k.folded = n.folded)
         ORDER BY n.app, n.folded
         ON CONFLICT DO NOTHING;
     RETURN QUERY SELECT t.id, t.app_id, t.name, t.folded
         FROM unnest(p_apps, p_folded) AS n (app, folded)
-        JOIN tags t ON t.app_id = n.app AND t.folded = n.folded;
+        JOIN labels t ON t.app_id = n.app AND t.kind = 0 AND t.folded = n.folded;
 END $$;
 
 CREATE TABLE users (
@@ -167,12 +170,15 @@ CREATE TABLE users (
     external_id text COLLATE "C" NOT NULL,
     email       text,
     tags        int[],
+    channels    int[],
     attributes  text,
     revision    int NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now(),
     deleted_at  timestamptz
 );
 CREATE UNIQUE INDEX users_external ON users (app_id, external_id) WHERE deleted_at IS NULL;
+-- Who is subscribed to a channel.
+CREATE INDEX users_channels ON users USING gin (channels) WHERE channels IS NOT NULL;
 CREATE INDEX users_deleted ON users (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- One installation of an app on one machine. It exists without an address and keeps user, tags and history.
@@ -183,6 +189,7 @@ CREATE TABLE installs (
     user_id        int,
     platform       text,
     tags           int[],
+    channels       int[],
     locale         text,
     time_zone      text,
     app_version    text,
@@ -192,10 +199,11 @@ CREATE TABLE installs (
     last_seen_at   timestamptz NOT NULL,
     UNIQUE (app_id, name)
 ) WITH (fillfactor = 90);
+CREATE INDEX installs_channels ON installs USING gin (channels) WHERE channels IS NOT NULL;
 CREATE INDEX installs_user ON installs (user_id) WHERE user_id IS NOT NULL;
 
--- One address of an install. The columns up to `tags` are the image that the index in memory is a projection of; user,
--- tags and the push-enabled bit are the install's, repeated here so that an image is one row.
+-- One address of an install. The columns up to `labels` are the image that the index in memory is a projection of; user,
+-- labels (tags, then channels) and the push-enabled bit are the install's, repeated here so that an image is one row.
 CREATE TABLE devices (
     id             int PRIMARY KEY,
     app_id         int NOT NULL,
@@ -207,7 +215,7 @@ CREATE TABLE devices (
     -- 1 has a token, 2 push enabled, 4 retired, 8 deleted (a tombstone)
     flags          smallint NOT NULL,
     token          bytea,
-    tags           int[],
+    labels         int[],
     -- SHA-256 of app, kind, environment and token, cut to 128 bits: tokens can be too long for an index.
     address        uuid,
     registered_at  timestamptz NOT NULL,
@@ -224,7 +232,7 @@ CREATE INDEX devices_deleted ON devices (deleted_at) WHERE deleted_at IS NOT NUL
 -- Images as packed columns: a record per device would cost more than everything else.
 CREATE TYPE device_columns AS (
     ids bytea, revisions bytea, routes bytea, users bytea, flags bytea, token_bytes bytea, tokens bytea,
-    tag_counts bytea, tags bytea
+    label_counts bytea, labels bytea
 );
 CREATE FUNCTION device_images(p_ids int[]) RETURNS device_columns LANGUAGE sql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -232,19 +240,20 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(d.id), ''), string_agg(int4send(d.revision), ''), string_agg(int4send(d.route_id), ''),
         string_agg(int4send(coalesce(d.user_id, 0)), ''), string_agg(int2send(d.flags), ''),
         string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
-        string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), ''), string_agg(array_send(d.tags), '')
+        string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), ''), string_agg(array_send(d.labels), '')
     FROM (SELECT d.* FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id) d
 $$;
 
 CREATE TYPE user_columns AS (
-    ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], tag_counts bytea, tags bytea
+    ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], label_counts bytea, labels bytea
 );
 CREATE FUNCTION user_images(p_ids int[]) RETURNS user_columns LANGUAGE sql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(u.id), ''), string_agg(int4send(u.revision), ''), string_agg(int4send(u.app_id), ''),
         string_agg(boolsend(u.deleted_at IS NOT NULL), ''), array_agg(u.external_id),
-        string_agg(int2send(coalesce(cardinality(u.tags), 0)::int2), ''), string_agg(array_send(u.tags), '')
+        string_agg(int2send(coalesce(cardinality(u.tags || u.channels), 0)::int2), ''),
+        string_agg(array_send(u.tags || u.channels), '')
     FROM (SELECT u.* FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id ORDER BY u.id) u
 $$;
 
@@ -262,11 +271,11 @@ BEGIN
     SELECT string_agg(int4send(d.id), ''), string_agg(int4send(d.revision), ''), string_agg(int4send(d.route_id), ''),
             string_agg(int4send(coalesce(d.user_id, 0)), ''), string_agg(int2send(d.flags), ''),
             string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
-            string_agg(int2send(coalesce(cardinality(d.tags), 0)::int2), ''),
-            string_agg(array_send(d.tags), ''),
+            string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), ''),
+            string_agg(array_send(d.labels), ''),
         min(d.app_id), max(d.app_id), array_agg(d.id), array_agg(d.revision)
         INTO images.ids, images.revisions, images.routes, images.users, images.flags, images.token_bytes, images.tokens,
-            images.tag_counts, images.tags, low, high, ids, revisions
+            images.label_counts, images.labels, low, high, ids, revisions
         FROM (SELECT d.* FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id) d;
     IF low = high THEN
         PERFORM note_change(1::smallint, low, ids, revisions);

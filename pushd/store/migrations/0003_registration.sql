@@ -184,11 +184,11 @@ BEGIN
         WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost
             OR (d.flags & 1 = 0 AND coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id));
         -- What is the install's shows in the images of all its devices.
-        UPDATE devices d SET user_id = i.user_id, tags = i.tags,
+        UPDATE devices d SET user_id = i.user_id, labels = i.tags || i.channels,
             flags = CASE WHEN i.push_enabled THEN d.flags | 2 ELSE d.flags & ~2 END, revision = d.revision + 1
         FROM unnest(i_written) AS n (id) JOIN installs i ON i.id = n.id
         WHERE d.install = n.id AND d.deleted_at IS NULL AND (d.user_id IS DISTINCT FROM i.user_id
-            OR d.tags IS DISTINCT FROM i.tags OR (d.flags & 2 <> 0) <> i.push_enabled);
+            OR d.labels IS DISTINCT FROM i.tags || i.channels OR (d.flags & 2 <> 0) <> i.push_enabled);
     END IF;
 
     IF 0 = ANY (d_old) THEN
@@ -201,14 +201,14 @@ BEGIN
         SELECT array_agg(CASE n.id WHEN 0 THEN fresh[n.place] ELSE n.id END ORDER BY n.row) INTO ids
             FROM (SELECT n.id, n.row, row_number() OVER (PARTITION BY n.id = 0 ORDER BY i_app[n.install], n.row) AS place
                   FROM unnest(d_install, d_old) WITH ORDINALITY AS n (install, id, row)) n;
-        INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, tags, address, registered_at)
+        INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, labels, address, registered_at)
             SELECT n.id, i.app_id, i.id, n.kind,
                 CASE WHEN n.route <> 0 THEN n.route ELSE route_of(i.app_id, n.kind, n.environment, coalesce((
                     SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
                     WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
                 i.user_id,
                 CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
-                CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags,
+                CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags || i.channels,
                 CASE WHEN n.lost IS NOT TRUE THEN n.address END, p_now
             FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost)
                 AS n (id, old, install, kind, environment, route, token, address, lost)
@@ -233,7 +233,7 @@ BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
     PERFORM d.id FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id FOR UPDATE OF d;
     WITH dead AS (
-        UPDATE devices d SET flags = 8, revision = d.revision + 1, token = NULL, address = NULL, user_id = NULL, tags = NULL,
+        UPDATE devices d SET flags = 8, revision = d.revision + 1, token = NULL, address = NULL, user_id = NULL, labels = NULL,
             retired_at = NULL, retired_reason = NULL, retired_by = NULL, deleted_at = p_now
         FROM unnest(p_ids) AS n (id)
         WHERE d.id = n.id AND d.app_id = p_app AND d.deleted_at IS NULL
@@ -256,7 +256,8 @@ DECLARE
     changed int[];
 BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
-    UPDATE users u SET deleted_at = p_now, revision = u.revision + 1, email = NULL, attributes = NULL, tags = NULL
+    UPDATE users u SET deleted_at = p_now, revision = u.revision + 1, email = NULL, attributes = NULL, tags = NULL,
+            channels = NULL
         WHERE u.app_id = p_app AND u.external_id = p_external AND u.deleted_at IS NULL RETURNING u.id INTO gone;
     IF gone IS NULL THEN
         RETURN;

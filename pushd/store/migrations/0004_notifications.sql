@@ -369,7 +369,7 @@ BEGIN
         DELETE FROM installs WHERE id IN (SELECT id FROM installs WHERE app_id = ANY (gone) LIMIT p_rows);
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
-        DELETE FROM tags WHERE id IN (SELECT id FROM tags WHERE app_id = ANY (gone) LIMIT p_rows);
+        DELETE FROM labels WHERE id IN (SELECT id FROM labels WHERE app_id = ANY (gone) LIMIT p_rows);
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
     END IF;

@@ -36,8 +36,8 @@ def packed(given_rows):
         "flags": struct.pack(f">{len(columns[4])}h", *columns[4]) or None,
         "token_bytes": struct.pack(f">{len(columns[5])}h", *map(len, columns[5])) or None,
         "tokens": b"".join(columns[5]) or None,
-        "tag_counts": struct.pack(f">{len(columns[6])}h", *map(len, columns[6])) or None,
-        "tags": b"".join(array(tags) for tags in columns[6] if tags) or None,
+        "label_counts": struct.pack(f">{len(columns[6])}h", *map(len, columns[6])) or None,
+        "labels": b"".join(array(tags) for tags in columns[6] if tags) or None,
     }
 
 
@@ -90,8 +90,8 @@ def test_users_are_unpacked():
             "apps": int4s([7, 7]),
             "deleted": b"\0\1",
             "external_ids": ["ann", "bob"],
-            "tag_counts": struct.pack(">2h", 2, 0),
-            "tags": array([10, 11]),
+            "label_counts": struct.pack(">2h", 2, 0),
+            "labels": array([10, 11]),
         }
     )
     assert users.ids.tolist() == [3, 4]

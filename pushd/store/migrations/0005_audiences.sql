@@ -1,0 +1,242 @@
+-- Channels and who is subscribed, segments, and imports: what audiences are made of beside users and devices.
+
+CREATE TABLE channels (
+    id             int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app_id         int NOT NULL,
+    uuid           text COLLATE "C" NOT NULL,
+    name           text NOT NULL,
+    show_in_portal boolean NOT NULL,
+    meta           text,
+    -- What subscribers carry. It is never used again.
+    label          int NOT NULL UNIQUE,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now(),
+    -- Gone for everyone at once; subscribers are relieved of its label in the background.
+    deleted_at     timestamptz
+);
+CREATE UNIQUE INDEX channels_uuid ON channels (app_id, uuid) WHERE deleted_at IS NULL;
+CREATE INDEX channels_app ON channels (app_id, id) WHERE deleted_at IS NULL;
+CREATE INDEX channels_deleted ON channels (id) WHERE deleted_at IS NOT NULL;
+
+-- A new channel; PD409 where the uuid is taken, PD429 where the app has p_most.
+CREATE FUNCTION create_channel(
+    p_now timestamptz, p_app int, p_uuid text, p_name text, p_show boolean, p_meta text, p_most int
+) RETURNS channels LANGUAGE plpgsql AS $$
+DECLARE
+    made channels;
+    label_id int;
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    IF EXISTS (SELECT FROM channels c WHERE c.app_id = p_app AND c.uuid = p_uuid AND c.deleted_at IS NULL) THEN
+        RAISE EXCEPTION 'the uuid is taken' USING ERRCODE = 'PD409';
+    END IF;
+    IF (SELECT count(*) FROM channels c WHERE c.app_id = p_app AND c.deleted_at IS NULL) >= p_most THEN
+        RAISE EXCEPTION 'there are too many channels' USING ERRCODE = 'PD429';
+    END IF;
+    INSERT INTO labels (app_id, kind, folded) VALUES (p_app, 1, gen_random_uuid()::text) RETURNING id INTO label_id;
+    INSERT INTO channels (app_id, uuid, name, show_in_portal, meta, label, created_at, updated_at)
+        VALUES (p_app, p_uuid, p_name, p_show, p_meta, label_id, p_now, p_now) RETURNING * INTO made;
+    PERFORM note_change(7::smallint, p_app, ARRAY[made.id]);
+    RETURN made;
+END $$;
+
+-- The changed channel, or nothing where there is none; arguments that are null leave what they name. PD409 as above.
+CREATE FUNCTION update_channel(
+    p_now timestamptz, p_app int, p_id int, p_uuid text, p_name text, p_show boolean, p_set_meta boolean, p_meta text
+) RETURNS SETOF channels LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    IF EXISTS (SELECT FROM channels c WHERE c.app_id = p_app AND c.uuid = p_uuid AND c.id <> p_id AND c.deleted_at IS NULL) THEN
+        RAISE EXCEPTION 'the uuid is taken' USING ERRCODE = 'PD409';
+    END IF;
+    RETURN QUERY UPDATE channels c SET uuid = coalesce(p_uuid, c.uuid), name = coalesce(p_name, c.name),
+            show_in_portal = coalesce(p_show, c.show_in_portal),
+            meta = CASE WHEN p_set_meta THEN p_meta ELSE c.meta END, updated_at = p_now
+        WHERE c.app_id = p_app AND c.id = p_id AND c.deleted_at IS NULL RETURNING c.*;
+    IF FOUND THEN
+        PERFORM note_change(7::smallint, p_app, ARRAY[p_id]);
+    END IF;
+END $$;
+
+CREATE FUNCTION delete_channel(p_now timestamptz, p_app int, p_id int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    UPDATE channels SET deleted_at = p_now WHERE app_id = p_app AND id = p_id AND deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM note_change(7::smallint, p_app, ARRAY[p_id]);
+    RETURN true;
+END $$;
+
+-- The list with or without a label, ascending; null when it is empty.
+CREATE FUNCTION with_label(p_labels int[], p_label int, p_on boolean) RETURNS int[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg(DISTINCT l ORDER BY l) FROM unnest(CASE WHEN p_on THEN p_labels || p_label
+        ELSE array_remove(p_labels, p_label) END) l
+$$;
+
+-- Subscribes users to a channel, or takes them off. `unknown`: those that the app does not have; `full`: those that have
+-- p_most channels. PD404 where the channel is gone.
+CREATE FUNCTION subscribe_users(
+    p_app int, p_channel int, p_external text[], p_on boolean, p_most int,
+    OUT unknown text[], OUT full_up text[], OUT images user_columns
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    known int[];
+    changed int[];
+    v_label int;
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    SELECT c.label INTO v_label FROM channels c WHERE c.app_id = p_app AND c.id = p_channel AND c.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD404';
+    END IF;
+    SELECT array_agg(u.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE u.id IS NULL), '{}') INTO known, unknown
+        FROM unnest(p_external) WITH ORDINALITY AS n (name, row)
+        LEFT JOIN users u ON u.app_id = p_app AND u.external_id = n.name AND u.deleted_at IS NULL;
+    SELECT coalesce(array_agg(u.external_id), '{}') INTO full_up FROM unnest(known) AS n (id) JOIN users u ON u.id = n.id
+        WHERE p_on AND cardinality(u.channels) >= p_most AND NOT u.channels @> ARRAY[v_label];
+    WITH written AS (
+        UPDATE users u SET channels = with_label(u.channels, v_label, p_on), revision = u.revision + 1
+            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL) n
+            WHERE u.id = n.k AND coalesce(u.channels @> ARRAY[v_label], false) <> p_on
+                AND NOT u.external_id = ANY (full_up)
+            RETURNING u.id
+    )
+    SELECT coalesce(array_agg(written.id), '{}') INTO changed FROM written;
+    images := changed_users(changed);
+END $$;
+
+-- As subscribe_users, for installs.
+CREATE FUNCTION subscribe_installs(
+    p_app int, p_channel int, p_names text[], p_on boolean, p_most int,
+    OUT unknown text[], OUT full_up text[], OUT images device_columns
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    known int[];
+    moved int[];
+    changed int[];
+    v_label int;
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    SELECT c.label INTO v_label FROM channels c WHERE c.app_id = p_app AND c.id = p_channel AND c.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD404';
+    END IF;
+    SELECT array_agg(i.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE i.id IS NULL), '{}') INTO known, unknown
+        FROM unnest(p_names) WITH ORDINALITY AS n (name, row)
+        LEFT JOIN installs i ON i.app_id = p_app AND i.name = n.name;
+    SELECT coalesce(array_agg(i.name), '{}') INTO full_up FROM unnest(known) AS n (id) JOIN installs i ON i.id = n.id
+        WHERE p_on AND cardinality(i.channels) >= p_most AND NOT i.channels @> ARRAY[v_label];
+    WITH written AS (
+        UPDATE installs i SET channels = with_label(i.channels, v_label, p_on)
+            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL) n
+            WHERE i.id = n.k AND coalesce(i.channels @> ARRAY[v_label], false) <> p_on AND NOT i.name = ANY (full_up)
+            RETURNING i.id
+    )
+    SELECT coalesce(array_agg(written.id), '{}') INTO moved FROM written;
+    changed := relabel_installs(moved);
+    images := changed_devices(changed);
+END $$;
+
+-- Shows the labels of installs in the images of their devices; those that changed.
+CREATE FUNCTION relabel_installs(p_installs int[]) RETURNS int[] LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    changed int[];
+BEGIN
+    WITH theirs AS (
+        UPDATE devices d SET labels = i.tags || i.channels, revision = d.revision + 1
+            FROM unnest(p_installs) AS n (id) JOIN installs i ON i.id = n.id
+            WHERE d.install = i.id AND d.deleted_at IS NULL AND d.labels IS DISTINCT FROM i.tags || i.channels
+            RETURNING d.id
+    )
+    SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
+    RETURN changed;
+END $$;
+
+-- Relieves at most p_rows users, and as many installs, of the labels of deleted channels; the channel goes with the last.
+-- False when nothing is left to do. What changed, other nodes and ours learn from the feed.
+CREATE FUNCTION sweep_channels(p_rows int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    gone channels;
+    ids int[];
+BEGIN
+    SELECT * INTO gone FROM channels WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(7001, gone.app_id);
+    SELECT coalesce(array_agg(id), '{}') INTO ids FROM (
+        SELECT id FROM users WHERE channels @> ARRAY[gone.label] LIMIT p_rows) u;
+    IF cardinality(ids) > 0 THEN
+        UPDATE users SET channels = with_label(channels, gone.label, false), revision = revision + 1 WHERE id = ANY (ids);
+        PERFORM changed_users(ids);
+        RETURN true;
+    END IF;
+    SELECT coalesce(array_agg(id), '{}') INTO ids FROM (
+        SELECT id FROM installs WHERE channels @> ARRAY[gone.label] LIMIT p_rows) i;
+    IF cardinality(ids) > 0 THEN
+        UPDATE installs SET channels = with_label(channels, gone.label, false) WHERE id = ANY (ids);
+        PERFORM changed_devices(relabel_installs(ids));
+        RETURN true;
+    END IF;
+    DELETE FROM channels WHERE id = gone.id;
+    RETURN true;
+END $$;
+
+CREATE TABLE segments (
+    id         int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app_id     int NOT NULL,
+    uuid       text COLLATE "C" NOT NULL,
+    name       text NOT NULL,
+    -- An audience, as JSON.
+    audience   text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (app_id, uuid)
+);
+CREATE INDEX segments_app ON segments (app_id, id);
+
+-- Files whose lines are carried out in the background, in the order in which they stand.
+CREATE TABLE imports (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app_id      int NOT NULL,
+    -- What a line means, and of which format it is, as JSON.
+    job         text NOT NULL,
+    -- uploading, waiting, running, done, cancelled
+    state       text NOT NULL,
+    -- Who carries it out; another may when that node is gone.
+    node_id     bigint,
+    lines       int NOT NULL DEFAULT 0,
+    done        int NOT NULL DEFAULT 0,
+    rejected    int NOT NULL DEFAULT 0,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+CREATE INDEX imports_app ON imports (app_id, id);
+CREATE INDEX imports_open ON imports (id) WHERE state IN ('waiting', 'running');
+
+-- Whole lines, in parts; each goes when it is carried out.
+CREATE TABLE import_parts (
+    import_id int NOT NULL REFERENCES imports ON DELETE CASCADE,
+    part      int NOT NULL,
+    lines     int NOT NULL,
+    digest    bytea NOT NULL,
+    body      bytea,
+    PRIMARY KEY (import_id, part)
+);
+ALTER TABLE import_parts ALTER body SET STORAGE EXTERNAL;
+
+CREATE TABLE import_rejects (
+    import_id int NOT NULL REFERENCES imports ON DELETE CASCADE,
+    line      int NOT NULL,
+    value     text NOT NULL,
+    reason    text NOT NULL,
+    PRIMARY KEY (import_id, line)
+);

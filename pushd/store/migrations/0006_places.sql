@@ -1,0 +1,2 @@
+-- Where devices are, and geofences.
+SELECT 1;
