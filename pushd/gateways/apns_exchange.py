@@ -26,7 +26,7 @@ from pushd.gateways.apns_forms import Mixed, Shape, Uniform
 from pushd.gateways.retry_after import retry_after_s
 from pushd.outcome import VENDOR_CODES_FROM, Outcome, Reason, Reasons
 from pushd.telemetry import REGISTRY
-from pushd.transport.exchange import Advice
+from pushd.transport.exchange import Advice, interrupted
 from pushd.transport.flights import Flight
 
 log = structlog.get_logger(__name__)
@@ -154,11 +154,12 @@ class ApnsExchange:
         if accepted.any():
             self.proven, self._server_errors = True, 0
             flight.settle(answers.rows[accepted], outcome.ACCEPTED.code)
-        return self._classify_errors(flight, answers.rows[~accepted], answers.statuses[~accepted], received)
+        return self._classify_errors(flight, answers, accepted, received)
 
     def _classify_errors(
-        self, flight: Flight, rows: NDArray[np.intp], statuses: NDArray[np.uint16], received: Received
+        self, flight: Flight, answers: Answers, accepted: NDArray[np.bool_], received: Received
     ) -> Advice:
+        rows, statuses, in_a_row = answers.rows[~accepted], answers.statuses[~accepted], interrupted(accepted)
         codes = np.empty(len(rows), np.uint8)
         advice = Advice.KEEP
         bodies, headers, run, batch = received.bodies, received.headers, flight.run, flight.load.sending.batch
@@ -178,7 +179,7 @@ class ApnsExchange:
                     batch.retry_after[flight.batch_row(row)] = wait_s
             if verdict in PROOF:
                 self.proven, self._server_errors = True, 0
-            else:
+            elif at >= in_a_row or verdict is not Verdict.RETRY:
                 advice = max(advice, self._advise(verdict, index))
         flight.settle(rows, codes)
         return advice

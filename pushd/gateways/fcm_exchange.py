@@ -30,7 +30,7 @@ from pushd.gateways.fcm_quota import Quota
 from pushd.gateways.retry_after import retry_after_s
 from pushd.outcome import VENDOR_CODES_FROM, Outcome, Reason, Reasons
 from pushd.telemetry import REGISTRY
-from pushd.transport.exchange import Advice
+from pushd.transport.exchange import Advice, interrupted
 from pushd.transport.flights import Flight
 from pushd.transport.queue import Sending
 
@@ -168,11 +168,12 @@ class FcmExchange:
                 flight.settle(answers.rows, outcome.ACCEPTED.code)
                 return Advice.KEEP
             flight.settle(answers.rows[accepted], outcome.ACCEPTED.code)
-        return self._classify_errors(flight, answers.rows[~accepted], answers.statuses[~accepted], received)
+        return self._classify_errors(flight, answers, accepted, received)
 
     def _classify_errors(
-        self, flight: Flight, rows: NDArray[np.intp], statuses: NDArray[np.uint16], received: Received
+        self, flight: Flight, answers: Answers, accepted: NDArray[np.bool_], received: Received
     ) -> Advice:
+        rows, statuses, in_a_row = answers.rows[~accepted], answers.statuses[~accepted], interrupted(accepted)
         codes = np.empty(len(rows), np.uint8)
         doubted = []
         advice = Advice.KEEP
@@ -197,7 +198,8 @@ class FcmExchange:
             self._wait(flight, row, verdict, error, received)
             if verdict not in UNPROVEN and (known or verdict is not Verdict.MESSAGE_BAD):
                 self._prove(run)
-            advice = max(advice, self._advise(verdict, index))
+            if at >= in_a_row or verdict not in (Verdict.RETRY, Verdict.RETRY_SLOWLY):
+                advice = max(advice, self._advise(verdict, index))
             if error.field and verdict is Verdict.MESSAGE_BAD:
                 _report(flight, error)
         self._settle(flight, rows, codes, doubted)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocols.http2 import Answers, Connection, ConnectionSettings, GoAway, Received, Run
 from pushd.transport.flights import Flight
 
@@ -54,3 +57,12 @@ class Exchange(Protocol):
 
     def unanswered(self) -> Advice:
         """What rows without an answer in time mean for the link."""
+
+
+def interrupted(accepted: NDArray[np.bool_]) -> int:
+    """How many refusals of a read came before its last acceptance: as failures in a row they do not count.
+
+    Answers of a run stand in the order they came.
+    """
+    after = int(accepted[::-1].argmax()) if accepted.any() else len(accepted)
+    return int(np.count_nonzero(~accepted[: len(accepted) - after]))

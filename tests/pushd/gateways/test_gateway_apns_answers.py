@@ -162,6 +162,14 @@ async def test_several_server_errors_in_a_row_replace_the_link(world):
         assert w.record.connections_total == 2
 
 
+async def test_server_errors_between_acceptances_leave_the_link_alone(world):
+    async with world(Behaviour(latency_ms=20), bulk_links=1, server_errors_max=5) as w:
+        await w.send(1)
+        w.fault(Answer(reason="InternalServerError"), tokens=[token(number) for number in range(2, 1_002, 4)])
+        assert w.reasons(await w.send(1_000, 2)) == {"accepted": 750, "InternalServerError": 250}
+        assert w.record.connections_total == 1
+
+
 async def test_a64_shutdown_and_idle_timeout_replace_the_link(world):
     async with world(bulk_links=1) as w:
         for at, reason in enumerate(("Shutdown", "IdleTimeout"), 1):

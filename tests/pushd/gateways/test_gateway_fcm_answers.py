@@ -327,6 +327,14 @@ async def test_several_server_errors_in_a_row_replace_the_link(fcm_world):
         assert w.record.connections_total == 2
 
 
+async def test_server_errors_between_acceptances_leave_the_link_alone(fcm_world):
+    async with fcm_world(bulk_links=1, server_errors_max=5) as w:
+        await w.send(1)
+        w.fault(Answer(reason="INTERNAL"), tokens=[token(number) for number in range(2, 1_002, 4)])
+        assert w.reasons(await w.send(1_000, 2)) == {"accepted": 750, "INTERNAL": 250}
+        assert w.record.connections_total == 1
+
+
 async def test_g07_a_refused_account_stops_the_pool_at_once(fcm_world):
     async with fcm_world(bulk_links=1) as w:
         w.fault(Answer(status=403, reason="PERMISSION_DENIED"))
