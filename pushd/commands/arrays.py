@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pushd.commands.audience import resolve
 from pushd.commands.context import Context
-from pushd.commands.notifications import Answer, Plan, accept_of, carried, prepare, release
+from pushd.commands.notifications import Answer, Plan, accept_of, carried, examine, plan_of, release
 from pushd.content.kinds import kinds
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import App
@@ -69,17 +70,18 @@ async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]
     for at, each in enumerate(wanted):
         if at and not at % SLICE:
             await asyncio.sleep(0)
-            if context.index.version != version:
-                found, version = {}, context.index.version
         if isinstance(each, PushdError):
             plans.append(_placed(each, at))
             continue
         try:
+            examine(context, app, each)
             key = _encode((each.message.push_type, each.audience))
+            if context.index.version != version:
+                found, version = {}, context.index.version
             known = found.get(key)
             if known is None:
-                known = found[key] = context.index.resolve(app.id, each.audience, kinds(each.message.push_type))
-            plans.append(prepare(context, app, each, known))
+                known = found[key] = await resolve(context, app.id, each.audience, kinds(each.message.push_type))
+            plans.append(plan_of(app, each, known))
         except PushdError as error:
             plans.append(_placed(error, at))
     return plans

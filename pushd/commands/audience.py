@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
@@ -10,6 +11,7 @@ from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.content.kinds import kinds
 from pushd.model.audience import Audience
+from pushd.model.device import Kind
 from pushd.model.message import PushType
 from pushd.targeting.index import Resolution
 
@@ -45,10 +47,18 @@ class Count(Struct, frozen=True, kw_only=True):
     errors: TargetErrors | None
 
 
+async def resolve(context: Context, app_id: int, audience: Audience, reach: AbstractSet[Kind]) -> Resolution:
+    """Whom the audience reaches now, as of the moment it returns; InvalidRequestError past the limits.
+
+    Small audiences are answered without a pause, large ones in slices between which others get their turn.
+    """
+    return await context.index.resolve_in_slices(app_id, audience, reach)
+
+
 async def count(context: Context, app_id: int, audience: Audience, push_type: PushType) -> Count:
     """What a send of this type would reach, were it made now."""
     check_text({"audience": audience})
-    found = context.index.resolve(app_id, audience, kinds(push_type))
+    found = await resolve(context, app_id, audience, kinds(push_type))
     by_kind: dict[str, int] = {}
     by_environment: dict[str, int] = {}
     for route, devices in context.index.routes(app_id, found.devices):

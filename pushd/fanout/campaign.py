@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pushd.batch import Lane, Rendered
 from pushd.model.app import Settings
-from pushd.model.audience import And, Audience, Not, Or, UserIds, UserNumbers
 from pushd.model.device import Kind, Route
 from pushd.model.notification import Delivery, Ledger, Notification
 from pushd.outcome import FAILED, Outcome, Reason, Reasons
@@ -78,11 +77,6 @@ class Campaign:
         return self.notification.app_id
 
     @property
-    def names_users(self) -> bool:
-        """Whether the audience names users, whose devices may have changed hands since."""
-        return _names_users(self.notification.send.audience)
-
-    @property
     def at_most_once(self) -> bool:
         """Whether a row that was written and never answered is lost rather than sent again."""
         return self.notification.send.delivery is Delivery.AT_MOST_ONCE
@@ -132,11 +126,3 @@ def tally(counts: dict[tuple[int, int], int], reasons: dict[int, Reasons], *, ta
 def column(outcome: Outcome) -> str:
     """The ledger's column that a final outcome counts in."""
     return "failed" if outcome in FAILED else outcome.name.lower()
-
-
-def _names_users(audience: Audience) -> bool:
-    if isinstance(audience, And | Or):
-        return any(_names_users(part) for part in audience.of)
-    if isinstance(audience, Not):
-        return _names_users(audience.of)
-    return isinstance(audience, UserIds | UserNumbers)

@@ -124,6 +124,14 @@ class Area:
         inside: NDArray[np.bool_] = _shapely().intersects_xy(self.geometry, points.longitudes, points.latitudes)
         return inside
 
+    @staticmethod
+    def all_contain(geometries: NDArray[np.object_], point: Points) -> NDArray[np.bool_]:
+        """Which of these geometries of areas hold the one place of `point`."""
+        inside: NDArray[np.bool_] = _shapely().intersects_xy(
+            geometries, float(point.longitudes[0]), float(point.latitudes[0])
+        )
+        return inside
+
 
 Shape = Circle | Area
 Ring = Sequence[tuple[float, float]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +29,10 @@ WINDOW = np.arange(8)
 FEW_IDS = 2_000
 """Up to here a loop over single look-ups is faster than columns, which go through every table."""
 COMPARED_BYTES_MAX = 1 << 22
-"""Texts are compared as fixed-width columns, as wide as the longest; so many bytes at a time."""
+COMPARED_ROWS = 16_384
+"""Texts are compared as fixed-width columns, as wide as the longest; so many bytes, and rows, at a time."""
+TABLES_AT_ONCE = 4
+"""Tables that a bulk look-up goes through before others may get their turn."""
 
 _MASK = (1 << 64) - 1
 _APP_FACTOR = 0x9E3779B97F4A7C15
@@ -151,23 +154,44 @@ class Identities:
 
     def find_many(self, app_id: int, texts: Sequence[str]) -> NDArray[np.uint32]:
         """The users of this app with these external ids; 0 where there is none."""
+        steps = self.find_in_steps(app_id, texts)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: NDArray[np.uint32] = end.value
+                return found
+
+    def find_in_steps(self, app_id: int, texts: Sequence[str]) -> Generator[None, None, NDArray[np.uint32]]:
+        """As `find_many`, standing still every few milliseconds; users may change meanwhile."""
         if len(texts) <= FEW_IDS:
             return np.array([self.find(app_id, text) for text in texts], np.uint32)
         digests = _digests(np.full(len(texts), app_id, np.int32), texts)
+        yield
         order = np.argsort(digests >> HOME_BITS, kind="stable")
         cuts = np.searchsorted(digests[order] >> HOME_BITS, np.arange(len(self._tables) + 1)).tolist()
+        yield
         pairs = []
-        for table, rows in zip(self._tables, (order[start:end] for start, end in pairwise(cuts)), strict=True):
+        for number, (start, end) in enumerate(pairwise(cuts)):
+            rows = order[start:end]
             if len(rows):
-                positions, users = table.probe(digests[rows], self._digests.data)
+                positions, users = self._tables[number].probe(digests[rows], self._digests.data)
                 pairs.append((rows[positions], users))
+                if not number % TABLES_AT_ONCE:
+                    yield
         rows = np.concatenate([rows for rows, _ in pairs])
         users = np.concatenate([users for _, users in pairs])
         again = np.argsort(rows, kind="stable")  # in the order of the texts, which lie in memory in that order
         rows, users = rows[again], users[again]
-        right = self._verified(app_id, texts, rows, users)
+        yield
+        raws = _raws(texts)
+        yield
         found = np.zeros(len(texts), np.uint32)
-        np.maximum.at(found, rows[right], users[right])
+        for start in range(0, len(rows), COMPARED_ROWS):
+            part = slice(start, start + COMPARED_ROWS)
+            right = self._verified(app_id, raws, rows[part], users[part])
+            np.maximum.at(found, rows[part][right], users[part][right])
+            yield
         return found
 
     def text(self, user: int) -> str:
@@ -222,16 +246,17 @@ class Identities:
         table.renew(users, self._digests.data[users])
 
     def _verified(
-        self, app_id: int, texts: Sequence[str], rows: NDArray[np.intp], users: NDArray[np.uint32]
+        self, app_id: int, raws: Sequence[bytes], rows: NDArray[np.intp], users: NDArray[np.uint32]
     ) -> NDArray[np.intp]:
         mine = np.flatnonzero(self._apps.data[users] == app_id)
-        raws = _raws(texts)
-        step = max(1, COMPARED_BYTES_MAX // max(1, *map(len, raws)))
+        if not len(mine):
+            return mine
+        asked = [raws[row] for row in rows[mine].tolist()]
+        step = max(1, COMPARED_BYTES_MAX // max(1, *map(len, asked)))
         right = np.zeros(len(mine), np.bool_)
         for start in range(0, len(mine), step):
-            part = mine[start : start + step]
-            asked = np.array([raws[row] for row in rows[part].tolist()])
-            right[start : start + step] = self._texts.get_many(self._places.data[users[part]]) == asked
+            part = slice(start, start + step)
+            right[part] = self._texts.get_many(self._places.data[users[mine[part]]]) == np.array(asked[part])
         return mine[right]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushd.bitset import Bitset, Devices
+from pushd.clock import Clock, SystemClock
 from pushd.model.audience import Audience, UserIds
 from pushd.model.device import Kind, Route
 from pushd.model.rows import DeviceRows, UserRows
-from pushd.targeting import audiences, device_images, user_images
+from pushd.targeting import audiences, device_images, evaluation, user_images
 from pushd.targeting.population import Population
 from pushd.targeting.resolution import Addresses, Resolution
+from pushd.targeting.scope import Scope, Steps
 from pushd.targeting.tenants import Tenant
 
 __all__ = ["Addresses", "Index", "Resolution"]
@@ -29,8 +32,9 @@ class Index:
     lives on the event loop: each call is whole before the next begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self._population = Population()
+        self._clock = clock or SystemClock()
         self.version = 0
         """Grows with every image that is taken in: what was read at this version is still so."""
 
@@ -38,33 +42,74 @@ class Index:
         """Takes in images of devices, the newer ones."""
         self.version += 1
         device_images.apply_devices(self._population, rows)
+        self._population.touch(rows.ids)
 
     def apply_users(self, rows: UserRows) -> None:
         """Takes in images of users, the newer ones."""
         self.version += 1
         user_images.apply_users(self._population, rows)
+        if self._population.watches:
+            self._population.touch(self._population.owners.of_many(rows.ids)[1])
 
     def remove_app(self, app_id: int) -> None:
         """Forgets everything of an app for good: images of it that come later are ignored."""
         self.version += 1
         population = self._population
         population.removed.add(app_id)
+        for watch in population.watches:
+            watch.remove_app(app_id)
         tenant = population.tenants.pop(app_id, None)
         if tenant is not None:
             device_images.remove_devices(population, tenant.known.column())
             user_images.remove_users(population, tenant.users.column())
 
-    def resolve(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution:
-        """Whom the audience reaches now, and what of it is missing; InvalidRequestError past the limits."""
+    def resolve(
+        self,
+        app_id: int,
+        audience: Audience,
+        kinds: AbstractSet[Kind],
+        *,
+        gathered: Mapping[int, Devices] | None = None,
+    ) -> Resolution:
+        """Whom the audience reaches now, and what of it is missing; InvalidRequestError past the limits.
+
+        At once: a large audience holds the event loop for long, and is asked with `resolve_in_slices`. `gathered` is
+        what was read from the database before, by the identity of the leaf.
+        """
         if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
             return one
         audiences.check(audience)
-        tenant = self._tenant(app_id)
-        scope = audiences.Scope(self._population, app_id, tenant, kinds)
-        matched = scope.evaluate(audience)
-        found = scope.found
-        found.devices = tenant.reach(matched, kinds)
-        found.skipped = tenant.skipped(matched, found.devices, kinds)
+        scope = self._scope(app_id, kinds, gathered=gathered)
+        return self._resolution(scope, evaluation.at_once(scope.steps(audience)))
+
+    async def resolve_in_slices(
+        self,
+        app_id: int,
+        audience: Audience,
+        kinds: AbstractSet[Kind],
+        *,
+        gathered: Mapping[int, Devices] | None = None,
+    ) -> Resolution:
+        """As `resolve`, exactly, at the moment it returns; others get their turn every few milliseconds of it.
+
+        What it says of missing ids is as of when they were looked at.
+        """
+        if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
+            return one
+        audiences.check(audience)
+
+        def evaluate(within: Devices | None) -> tuple[Scope, Steps]:
+            scope = self._scope(app_id, kinds, within=within, gathered=gathered)
+            return scope, scope.steps(audience)
+
+        with evaluation.Watch(self._population, app_id) as watch:
+            scope, matched = await evaluation.settle(watch, evaluate)
+            return self._resolution(scope, Devices() if watch.gone else matched)
+
+    def _resolution(self, scope: Scope, matched: Devices) -> Resolution:
+        tenant, found = self._tenant(scope.app_id), scope.found
+        found.devices = tenant.reach(matched, scope.kinds)
+        found.skipped = tenant.skipped(matched, found.devices, scope.kinds)
         return found
 
     def _one_user(self, app_id: int, audience: UserIds, kinds: AbstractSet[Kind]) -> Resolution | None:
@@ -81,15 +126,16 @@ class Index:
         return Resolution(Devices(devices), {}, named=1)
 
     def still(self, app_id: int, devices: Devices, audience: Audience, kinds: AbstractSet[Kind]) -> Devices:
-        """Those of `devices`, which this audience once reached, that may still be sent to.
+        """Those of `devices`, a batch that this audience once reached, that may still be sent to.
 
-        Where the audience names users it is asked again as a whole: a device may have become another's, and which part
-        of the audience it was in is not known. Else being reachable is enough.
+        Where the audience names people it is asked again as a whole: a device may have become another's, and which part
+        of the audience it was in is not known. Leaves that speak of the past count as true then. Else being reachable
+        is enough.
         """
-        tenant = self._tenant(app_id)
-        left = tenant.reach(devices, kinds)
-        if left and audiences.names_users(audience):
-            left = left & audiences.Scope(self._population, app_id, tenant, kinds, within=left).evaluate(audience)
+        left = self._tenant(app_id).reach(devices, kinds)
+        if left and audiences.names_people(audience):
+            scope = self._scope(app_id, kinds, within=left, retrying=True)
+            left = left & evaluation.at_once(scope.steps(audience))
         return left
 
     def routes(self, app_id: int, devices: Devices) -> list[tuple[Route, Devices]]:
@@ -142,6 +188,26 @@ class Index:
             "token_bytes": population.devices.tokens.nbytes,
             "external_id_bytes": population.identities.text_nbytes,
         }
+
+    def _scope(
+        self,
+        app_id: int,
+        kinds: AbstractSet[Kind],
+        *,
+        within: Devices | None = None,
+        gathered: Mapping[int, Devices] | None = None,
+        retrying: bool = False,
+    ) -> Scope:
+        return Scope(
+            self._population,
+            app_id,
+            kinds,
+            audiences.LEAVES,
+            now=self._clock.now(),
+            within=within,
+            gathered=gathered,
+            retrying=retrying,
+        )
 
     def _tenant(self, app_id: int) -> Tenant:
         return self._population.tenants.get(app_id) or Tenant()

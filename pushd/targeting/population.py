@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,26 @@ from pushd.targeting.owners import Owners
 from pushd.targeting.postings import Carried
 from pushd.targeting.tenants import Tenant
 
+MEMBERS_MAX = 8
+"""Leaves whose ids are kept as sets."""
+
+
+class Watching(Protocol):
+    """Who is told of changes; `evaluation.Watch` is the implementation."""
+
+    def touch(self, ids: NDArray[np.uint32]) -> None:
+        """Notes devices of any app."""
+
+    def remove_app(self, app_id: int) -> None:
+        """Notes that an app went."""
+
 
 class Population:
     """Everything that images change and audiences read; `device_images` and `user_images` keep it true."""
 
     __slots__ = (
-        *("carried", "devices", "identities", "owners", "removed", "routes", "tag_numbers", "tenants", "users"),
+        *("_members", "carried", "devices", "identities", "owners", "removed"),
+        *("routes", "tag_numbers", "tenants", "users", "watches"),
     )
 
     def __init__(self) -> None:
@@ -38,6 +53,9 @@ class Population:
         self.tenants: dict[int, Tenant] = {}
         self.removed: set[int] = set()
         """Apps that are gone; app ids are never reused, and images of theirs that come late are ignored."""
+        self.watches: list[Watching] = []
+        """Evaluations that stand still: they are told of every device that changes."""
+        self._members: dict[int, tuple[object, frozenset[str]]] = {}
         # Row 0, which is nobody: what is out of reach is looked up there.
         self.reach_devices(1)
         self.reach_users(1)
@@ -48,6 +66,20 @@ class Population:
         if tenant is None:
             tenant = self.tenants[app_id] = Tenant()
         return tenant
+
+    def touch(self, ids: NDArray[np.uint32]) -> None:
+        """Tells those that stand still which devices' part in an audience may have changed."""
+        for watch in self.watches:
+            watch.touch(ids)
+
+    def members(self, leaf: object, ids: Sequence[str]) -> frozenset[str]:
+        """The ids of a leaf as a set, kept for a while: a campaign's batches ask for the same one again and again."""
+        held = self._members.get(id(leaf))
+        if held is None or held[0] is not leaf:
+            while len(self._members) >= MEMBERS_MAX:
+                del self._members[next(iter(self._members))]
+            held = self._members[id(leaf)] = leaf, frozenset(ids)
+        return held[1]
 
     def reach_users(self, users: int) -> None:
         """Makes room for user ids below this."""

@@ -4,7 +4,7 @@ import pytest
 
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import And, Broadcast, DeviceIds, Not, Or, Tags, UserIds, UserNumbers
-from pushd.targeting.audiences import DEPTH_MAX, LEAVES, LEAVES_MAX, check, names_users, walk
+from pushd.targeting.audiences import DEPTH_MAX, LEAVES, LEAVES_MAX, check, names_people, walk
 
 
 def nested(depth):
@@ -47,10 +47,10 @@ def test_nodes_are_walked_in_written_order():
     ]
 
 
-def test_which_audiences_name_users():
-    assert names_users(And([Broadcast(), Not(UserNumbers([1]))]))
-    assert names_users(UserIds(["a"]))
-    assert not names_users(Or([DeviceIds([1]), Tags(any=["a"], of="user")]))
+def test_which_audiences_name_people():
+    assert names_people(And([Broadcast(), Not(UserNumbers([1]))]))
+    assert names_people(UserIds(["a"]))
+    assert not names_people(Or([DeviceIds([1]), Tags(any=["a"], of="user")]))
 
 
 def test_every_sort_of_audience_has_its_function():

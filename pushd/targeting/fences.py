@@ -1,0 +1,140 @@
+"""Fences in memory: their shapes and who is in them, and a grid of cells that finds those near a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+
+from pushd.bitset import Devices
+from pushd.model.geofence import FenceImage
+from pushd.targeting.geojson import shape_of
+from pushd.targeting.geometry import SCALE, Area, Box, Circle, Points
+
+VERTICES_MAX = 1 << 31
+"""What is stored was within the limits when it came."""
+CELLS_MAX = 32
+"""Cells that a box of a fence may take: fewer are too coarse, more take memory."""
+CELL_BITS_MIN = 14
+"""The finest cells are 2^14 units wide, some 180 metres."""
+NORTH, EAST = 90 * SCALE, 180 * SCALE
+
+
+class Fence:
+    """One enabled fence: one shape, and the devices that are in it."""
+
+    __slots__ = ("app_id", "bounds", "enter_interval_s", "exit_interval_s", "id", "members", "shape", "tags")
+
+    def __init__(self, image: FenceImage) -> None:
+        self.id, self.app_id, self.bounds = image.id, image.app_id, image.bounds
+        self.shape = shape_of(orjson.loads(image.bounds), vertices_max=VERTICES_MAX)
+        self.members = Devices()
+        self.describe(image)
+
+    def describe(self, image: FenceImage) -> None:
+        """Takes over what may change of a fence without moving its bounds."""
+        self.tags = frozenset(tag.casefold() for tag in image.tags)
+        self.enter_interval_s, self.exit_interval_s = image.enter_interval_s, image.exit_interval_s
+
+
+class Cell:
+    """The fences of one cell; which of them hold a place is asked of all at once."""
+
+    __slots__ = ("_areas", "_circles", "_geometries", "_limits", "_ready", "_x", "_y", "_z", "fences")
+
+    def __init__(self) -> None:
+        self.fences: list[Fence] = []
+        self._ready = False
+
+    def add(self, fence: Fence) -> None:
+        """Takes a fence in."""
+        self.fences.append(fence)
+        self._ready = False
+
+    def discard(self, fence: Fence) -> None:
+        """Lets a fence go."""
+        if fence in self.fences:
+            self.fences.remove(fence)
+            self._ready = False
+
+    def holding(self, point: Points) -> list[Fence]:
+        """Those fences that the one place of `point` lies in: the same as each fence's shape would say."""
+        if not self._ready:
+            self._prepare()
+        found: list[Fence] = []
+        if self._circles:
+            x, y, z = (column - own for column, own in zip((self._x, self._y, self._z), point.xyz, strict=True))
+            inside = np.flatnonzero(x * x + y * y + z * z <= self._limits)
+            found += [self._circles[at] for at in inside.tolist()]
+        if self._areas:
+            inside = np.flatnonzero(Area.all_contain(self._geometries, point))
+            found += [self._areas[at] for at in inside.tolist()]
+        return found
+
+    def _prepare(self) -> None:
+        self._circles = [fence for fence in self.fences if isinstance(fence.shape, Circle)]
+        self._areas = [fence for fence in self.fences if isinstance(fence.shape, Area)]
+        circles = [fence.shape for fence in self._circles if isinstance(fence.shape, Circle)]
+        self._x, self._y, self._z = np.array([circle.centre for circle in circles]).reshape(-1, 3).T
+        self._limits = np.array([circle.limit for circle in circles])
+        self._geometries = np.array([f.shape.geometry for f in self._areas if isinstance(f.shape, Area)], object)
+        self._ready = True
+
+
+class Grid:
+    """Fences by cell. Each box of a fence is in cells of the size that suits it; a place looks at every size in use."""
+
+    __slots__ = ("_sizes",)
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, dict[int, Cell]] = {}
+        """By the bits of a coordinate within a cell, cells by key."""
+
+    def __bool__(self) -> bool:
+        return bool(self._sizes)
+
+    def add(self, fence: Fence) -> None:
+        """Takes a fence in."""
+        for bits, key in self._cells(fence):
+            cell = self._sizes.setdefault(bits, {}).setdefault(key, Cell())
+            if fence not in cell.fences:
+                cell.add(fence)
+
+    def discard(self, fence: Fence) -> None:
+        """Lets a fence go."""
+        for bits, key in self._cells(fence):
+            cells = self._sizes.get(bits, {})
+            if (cell := cells.get(key)) is not None:
+                cell.discard(fence)
+                if not cell.fences:
+                    del cells[key]
+                    if not cells:
+                        del self._sizes[bits]
+
+    def near(self, latitude: int, longitude: int) -> Iterator[Cell]:
+        """The cells that a place lies in; every fence that holds it is in one, and perhaps in two."""
+        for bits, cells in self._sizes.items():
+            cell = cells.get(_key(latitude + NORTH >> bits, longitude + EAST >> bits))
+            if cell is not None:
+                yield cell
+
+    @staticmethod
+    def _cells(fence: Fence) -> Iterator[tuple[int, int]]:
+        for box in fence.shape.boxes:
+            bits = _bits(box)
+            for row in range(box.south + NORTH >> bits, (box.north + NORTH >> bits) + 1):
+                for column in range(box.west + EAST >> bits, (box.east + EAST >> bits) + 1):
+                    yield bits, _key(row, column)
+
+
+def _key(row: int, column: int) -> int:
+    return row << 32 | column
+
+
+def _bits(box: Box) -> int:
+    """The size of cells for a box: the finest that covers it with few enough."""
+    bits = CELL_BITS_MIN
+    while ((box.north - box.south >> bits) + 2) * ((box.east - box.west >> bits) + 2) > CELLS_MAX:
+        bits += 1
+    return bits

@@ -1,0 +1,115 @@
+"""Leaves that name what they want: devices by id, the devices of users by external or numeric id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.bitset import Devices
+from pushd.model import audience as model
+from pushd.targeting.scope import SLICE_IDS, Leaf, Scope, Steps, each_once
+
+FEW_USERS = 32
+"""Up to here a loop over users is faster than columns."""
+
+NAMING = (model.UserIds, model.UserNumbers)
+"""Leaves that name people: at a retry, their devices are asked for again."""
+
+
+def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Steps:
+    parts: list[Devices] = []
+    for ids in each_once(leaf.ids):
+        if parts:
+            yield
+        parts.append(_some_devices(scope, ids))
+    return parts[0] if len(parts) == 1 else Devices.union(*parts)
+
+
+def _some_devices(scope: Scope, ids: Sequence[int]) -> Devices:
+    matched = Devices(ids) & scope.tenant.known
+    if scope.reporting:
+        reached = scope.tenant.reach(matched, scope.kinds)
+        missing = [at for at, device in enumerate(ids) if device not in reached] if len(reached) < len(ids) else []
+        unknown = [at for at in missing if ids[at] not in matched]
+        scope.report("devices", ids, unknown, [at for at in missing if ids[at] in matched])
+    return matched
+
+
+def _user_ids(scope: Scope, leaf: model.UserIds) -> Steps:
+    if scope.within is not None and len(scope.within) < len(leaf.ids):
+        return (yield from _owned_by(scope, scope.within, leaf))
+    identities, ids = scope.population.identities, leaf.ids
+    if len(ids) <= FEW_USERS:
+        ids = list(dict.fromkeys(ids))
+        return _some_users(scope, "users", ids, [identities.find(scope.app_id, name) for name in ids])
+    ids = []
+    for part in each_once(leaf.ids):
+        ids.extend(part)
+        yield
+    users = yield from identities.find_in_steps(scope.app_id, ids)
+    parts = []
+    for start in range(0, len(ids), SLICE_IDS):
+        yield
+        end = start + SLICE_IDS
+        parts.append(_some_users(scope, "users", ids[start:end], users[start:end]))
+    return Devices.union(*parts)
+
+
+def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Steps:
+    known = scope.tenant.users
+    parts: list[Devices] = []
+    for ids in each_once(leaf.ids):
+        if parts:
+            yield
+        parts.append(_some_users(scope, "user_numbers", ids, [user if user in known else 0 for user in ids]))
+    return parts[0] if len(parts) == 1 else Devices.union(*parts)
+
+
+def _owned_by(scope: Scope, devices: Devices, leaf: model.UserIds) -> Steps:
+    """Those of the devices whose users the leaf names: for a batch of a large leaf, that is less to look at."""
+    population = scope.population
+    yield
+    names = population.members(leaf, leaf.ids)
+    yield
+    ids = (devices & scope.tenant.known).column()
+    owners = population.devices.users.data[ids].tolist()
+    return Devices(
+        device
+        for device, owner in zip(ids.tolist(), owners, strict=True)
+        if owner and population.identities.text(owner) in names
+    )
+
+
+def _some_users(scope: Scope, group: str, ids: Sequence[Any], users: Sequence[int] | NDArray[np.uint32]) -> Devices:
+    if len(ids) > FEW_USERS:
+        return _many_users(scope, group, ids, np.asarray(users, np.uint32))
+    sets = [Devices(scope.population.owners.of(int(user))) if user else Devices() for user in users]
+    matched = sets[0] if len(sets) == 1 else Devices.union(*sets)
+    if scope.reporting:
+        reached = scope.tenant.reach(matched, scope.kinds)
+        missing = [at for at, devices in enumerate(sets) if devices.isdisjoint(reached)]
+        unknown = [at for at in missing if not users[at]]
+        scope.report(group, ids, unknown, [at for at in missing if users[at]])
+    return matched
+
+
+def _many_users(scope: Scope, group: str, ids: Sequence[Any], users: NDArray[np.uint32]) -> Devices:
+    """As `_some_users`, in columns."""
+    positions, devices = scope.population.owners.of_many(users)
+    matched = Devices.of(devices)
+    if scope.reporting:
+        subscribed = np.zeros(len(users), np.bool_)
+        subscribed[positions[np.isin(devices, scope.tenant.reach(matched, scope.kinds).column())]] = True
+        unknown = np.flatnonzero(users == 0).tolist()
+        scope.report(group, ids, unknown, np.flatnonzero(~subscribed & (users != 0)).tolist())
+    return matched
+
+
+LEAVES: Mapping[type, Leaf] = {
+    model.DeviceIds: _device_ids,
+    model.UserIds: _user_ids,
+    model.UserNumbers: _user_numbers,
+}
