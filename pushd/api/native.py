@@ -15,6 +15,7 @@ from pushd.api import (
     keys,
     notifications,
     retirements,
+    safari_sites,
     users,
 )
 from pushd.api.health import Ready
@@ -35,6 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *retirements.OPERATIONS,
     *credentials.OPERATIONS,
     *gateways.OPERATIONS,
+    *safari_sites.OPERATIONS,
     *apps.OPERATIONS,
     *keys.OPERATIONS,
 )

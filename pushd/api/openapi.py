@@ -40,6 +40,7 @@ TAGS = {
     "devices": "Installs and their addresses.",
     "users": "The people behind installs.",
     "credentials": "What gateways know an app by. Secrets are encrypted in the store and never come back.",
+    "safari": "Websites whose visitors subscribe with Safari 15 and older.",
     "retirements": "Dead tokens that were retired, and their revival.",
     "apps": "Tenants: everything else belongs to exactly one.",
     "keys": "API keys and their roles.",

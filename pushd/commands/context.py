@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
+from pushd.commands.safari_log import SafariLog
+from pushd.config.safari import SafariConfig
 from pushd.config.webpush import WebPushConfig
 from pushd.errors import PushdError
 from pushd.transport.guard import Guard
@@ -76,6 +78,8 @@ class Context:
     """Of this daemon: what it accepts is its own to send."""
     guard: Guard = field(default_factory=lambda: Guard.of(WebPushConfig()))
     """What the endpoints of subscriptions are checked with."""
+    safari_log: SafariLog = field(default_factory=lambda: SafariLog(SafariConfig()))
+    """What Safari complained of to its web service."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:

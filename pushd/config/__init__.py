@@ -10,6 +10,7 @@ from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
 from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
+from pushd.config.safari import SafariConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
 from pushd.config.telemetry import TelemetryConfig
@@ -24,6 +25,7 @@ __all__ = [
     "FcmConfig",
     "HmsConfig",
     "HttpConfig",
+    "SafariConfig",
     "SecretsConfig",
     "StoreConfig",
     "TelemetryConfig",
@@ -43,6 +45,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fcm: FcmConfig = field(default_factory=FcmConfig)
     email: EmailConfig = field(default_factory=EmailConfig)
     hms: HmsConfig = field(default_factory=HmsConfig)
+    safari: SafariConfig = field(default_factory=SafariConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -47,7 +47,10 @@ class Authenticator:
 
     async def key(self, incoming: Incoming) -> Key:
         """The key; UnauthorizedError without a known one, TooManyRequestsError after too many tries."""
-        secret = _secret(incoming.headers.get("Authorization", ""))
+        return await self.known(_secret(incoming.headers.get("Authorization", "")), incoming)
+
+    async def known(self, secret: str, incoming: Incoming) -> Key:
+        """The key that has this secret, wherever in the request it stood; errors as those of `key`."""
         digest = hashlib.sha256(secret.encode()).digest()
         if digest not in self._known:
             self._refuse_if_braked(incoming.client.address)

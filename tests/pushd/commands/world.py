@@ -30,6 +30,9 @@ class NoCredentials:
     def gateways(self, app_id: int) -> frozenset[GatewayName]:
         return frozenset()
 
+    def url_formats(self, app_id: int) -> list[str]:
+        return []
+
 
 class RecordingFanout:
     """Remembers what is released and cancelled; `full` is raised instead of taking more."""
