@@ -13,8 +13,10 @@ from protocols import aes128gcm, webpush
 
 KEY_CHARS = webpush.KEY_AT - 1
 """Of an address, what encryption needs: p256dh, a dot, auth."""
-_AUTH_AT = webpush.AUTH_AT
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_STANDARD = bytes.maketrans(b"-_.", b"+/A")
+"""To the standard alphabet; the dot between the keys fills the first one's last group, so that one call decodes both."""
+_AUTH_OCTET = aes128gcm.POINT_BYTES + 1
+_OCTETS = _AUTH_OCTET + aes128gcm.AUTH_BYTES
 
 
 class KeyPairs:
@@ -61,8 +63,10 @@ def seal(keys: bytes, text: bytes, padding: int, pairs: KeyPairs) -> tuple[bytes
     for row in range(rows):
         at, salt_at = row * KEY_CHARS, row * 16
         try:
-            point = decode(plain[at : at + _AUTH_AT - 1] + b"=")
-            secret = decode(plain[at + _AUTH_AT : at + KEY_CHARS] + b"==")
+            both = decode(plain[at : at + KEY_CHARS] + b"==")
+            if len(both) != _OCTETS:
+                raise ValueError("characters that base64 does not have")
+            point, secret = both[: aes128gcm.POINT_BYTES], both[_AUTH_OCTET:]
             bodies.append(encrypt(text, point, secret, take(), salts[salt_at : salt_at + 16], padding))
         except ValueError:  # binascii.Error is one; stored keys were checked when they were registered (W-06)
             bad.append(row)

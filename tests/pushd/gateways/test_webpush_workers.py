@@ -58,8 +58,19 @@ def test_a_key_pair_is_given_out_once_and_made_ahead_within_bounds():
     assert not pairs.full
 
 
-def test_rows_with_bad_keys_are_named_and_the_others_sealed():
-    bad = b"A" * 87 + b"." + b"A" * 22
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"A" * 87 + b"." + b"A" * 22,
+        *(
+            LINES[1][:at] + b"!" * count + LINES[1][at + count :]
+            for at in (0, 40, 88, 100)
+            for count in (1, 2, 3, 4, 8)
+        ),
+        b"\x00" * KEY_CHARS,
+    ],
+)
+def test_rows_with_bad_keys_are_named_and_the_others_sealed(bad):
     bodies, faults = seal(LINES[0] + bad + LINES[2], b"text", 5, KeyPairs(0))
     assert faults == [1]
     size = len(bodies) // 3
