@@ -14,7 +14,7 @@ from protocols import aes128gcm, webpush
 KEY_CHARS = webpush.KEY_AT - 1
 """Of an address, what encryption needs: p256dh, a dot, auth."""
 _STANDARD = bytes.maketrans(b"-_.", b"+/A")
-"""To the standard alphabet; the dot between the keys fills the first one's last group, so that one call decodes both."""
+"""To the standard alphabet; the dot between the keys fills the first one's last group, so that they decode as one."""
 _AUTH_OCTET = aes128gcm.POINT_BYTES + 1
 _OCTETS = _AUTH_OCTET + aes128gcm.AUTH_BYTES
 
@@ -59,16 +59,21 @@ def seal(keys: bytes, text: bytes, padding: int, pairs: KeyPairs) -> tuple[bytes
     salts = os.urandom(aes128gcm.SALT_BYTES * rows)
     bodies: list[bytes] = []
     bad: list[int] = []
-    decode, encrypt, take = binascii.a2b_base64, aes128gcm.encrypt, pairs.take
+    encrypt, take = aes128gcm.encrypt, pairs.take
     for row in range(rows):
         at, salt_at = row * KEY_CHARS, row * 16
         try:
-            both = decode(plain[at : at + KEY_CHARS] + b"==")
-            if len(both) != _OCTETS:
-                raise ValueError("characters that base64 does not have")
-            point, secret = both[: aes128gcm.POINT_BYTES], both[_AUTH_OCTET:]
+            point, secret = _keys(plain[at : at + KEY_CHARS])
             bodies.append(encrypt(text, point, secret, take(), salts[salt_at : salt_at + 16], padding))
         except ValueError:  # binascii.Error is one; stored keys were checked when they were registered (W-06)
             bad.append(row)
             bodies.append(bytes(body_bytes(text, padding)))
     return b"".join(bodies), bad
+
+
+def _keys(text: bytes) -> tuple[bytes, bytes]:
+    """Public key and authentication secret of a row; ValueError where a character is none of base64."""
+    both = binascii.a2b_base64(text + b"==")
+    if len(both) != _OCTETS:
+        raise ValueError("a subscription's keys are of another length")
+    return both[: aes128gcm.POINT_BYTES], both[_AUTH_OCTET:]
