@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STOP_S = 40.0
 POLL_S = 0.05
+TRACEBACK_LINES = 40
 
 
 @contextmanager
@@ -160,6 +161,7 @@ class Daemon:
         return "\n".join(text.splitlines()[-lines:])
 
     def broken_parts(self):
-        """Lines of the log that tell of a broken invariant: no fault from outside may cause one."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return [line for line in text.splitlines() if "task_failed" in line or line.startswith("Traceback")]
+        """Parts of the log that tell of a broken invariant: no fault from outside may cause one."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        broken = [at for at, line in enumerate(lines) if "task_failed" in line or line.startswith("Traceback")]
+        return ["\n".join(lines[at : at + TRACEBACK_LINES]) for at in broken]

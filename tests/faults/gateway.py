@@ -1,6 +1,7 @@
 """The local APNs as a child process, asked through its control interface."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ import orjson
 from tests.faults.children import environment, put_away, spawn
 from tests.faults.history import Pushes
 
+BUNDLE = "com.example.orchard"
 DEAD = "dead"
 """Tokens that begin so are answered 410."""
+DEAD_EVERY = 97
 PAGE = 10_000
 
 
@@ -23,7 +26,36 @@ class Push(NamedTuple):
     status: int
 
 
-class Gateway:
+class FarSide:
+    """What devices and daemon need to know of whom they push through: here, an APNs with a provider key."""
+
+    secrets: Sequence[dict]
+    """What to upload as credentials."""
+    settings: Mapping[str, object]
+    """Where the daemon finds it."""
+
+    def learn(self, credential):
+        """Takes note of a credential as it was made."""
+
+    def token(self, number, dice):
+        """The token of a device."""
+        token = dice.randbytes(32).hex()
+        return DEAD + token[len(DEAD) :] if number % DEAD_EVERY == 5 else "a" + token[1:]
+
+    def address(self, number, token):
+        """What the registration of a device says of its address."""
+        return {"bundle": BUNDLE, "platform": "ios", "token": token}
+
+    def ends(self):
+        """(host, port) by the name of the link that leads there."""
+        return {"gateway": (self.settings["apns.production_host"], self.settings["apns.production_port"])}
+
+    def through(self, ports):
+        """Settings that lead the daemon to other local ports instead, by the names of the links."""
+        return {"apns.production_port": ports["gateway"]}
+
+
+class Gateway(FarSide):
     """A running `pushd simulate`."""
 
     def __init__(self, process, manifest, session):
@@ -31,12 +63,8 @@ class Gateway:
         self._session = session
         self._control = f"http://{manifest['host']}:{manifest['control_port']}"
         provider = manifest["keys"][0]
-        self.secret = {
-            "type": "apns_token",
-            "team_id": provider["team_id"],
-            "key_id": provider["key_id"],
-            "private_key": Path(manifest["key_files"][provider["key_id"]]).read_text(),
-        }
+        private_key = Path(manifest["key_files"][provider["key_id"]]).read_text()
+        self.secrets = [apns_token(provider["team_id"], provider["key_id"], private_key)]
         self.settings = {
             "apns.production_host": manifest["host"],
             "apns.production_port": manifest["production_port"],
@@ -81,3 +109,8 @@ class Gateway:
             found += [Push(row["at_ms"], row["token"], row["apns_id"], row["status"]) for row in rows]
             last = page["last"]
         return Pushes.of(found)
+
+
+def apns_token(team_id, key_id, private_key):
+    """The body of a provider key, as a credential."""
+    return {"type": "apns_token", "team_id": team_id, "key_id": key_id, "private_key": private_key}

@@ -48,6 +48,12 @@ class Pushes:
             np.array([each.status for each in pushes], np.int16),
         )
 
+    @classmethod
+    def of_devices(cls, rows):
+        """The columns of (ms, notification, device, status), where the number of a device is its token, too."""
+        at_ms, notifications, devices, statuses = np.array(rows, np.int64).reshape(-1, 4).T
+        return cls(at_ms, notifications, devices, devices.astype(np.uint64), statuses.astype(np.int16))
+
     def chosen(self, mask):
         return Pushes(*(getattr(self, name)[mask] for name in self.__slots__))
 

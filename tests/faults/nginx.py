@@ -8,7 +8,7 @@ import numpy as np
 from pushd.cli.children import free_port
 from pushd.simulator.identity import Identity, ProviderKey
 from tests.faults.children import put_away
-from tests.faults.gateway import DEAD
+from tests.faults.gateway import DEAD, FarSide, apns_token
 from tests.faults.history import KEY_DIGITS, Pushes
 
 CONFIG = """
@@ -51,18 +51,13 @@ _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
-class Nginx:
+class Nginx(FarSide):
     """A running nginx with the face of `Gateway`. It checks nothing: what is asked of it is the simulator's concern."""
 
     def __init__(self, place, port):
         identity = Identity(place)
         key = ProviderKey()
-        self.secret = {
-            "type": "apns_token",
-            "team_id": key.team_id,
-            "key_id": key.key_id,
-            "private_key": identity.pem(key.key_id),
-        }
+        self.secrets = [apns_token(key.team_id, key.key_id, identity.pem(key.key_id))]
         self.settings = {
             "apns.production_host": "127.0.0.1",
             "apns.production_port": port,

@@ -31,7 +31,7 @@ async def restart(devices, kills, seed):
                 await here.daemon.ready()
                 ready_s.append(perf_counter() - started)
         megabytes = resident(here) / 2**20
-        views = await here.done(timeout_s=600)
+        views = await here.done()
         verdict = judge(here.promises, await here.gateway.pushes(), here.dead)
         check(here, views, verdict)
         return {

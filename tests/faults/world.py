@@ -19,8 +19,6 @@ from tests.faults.history import Promise
 from tests.faults.nginx import Nginx
 from tests.faults.postgres import PostgreSQL
 
-BUNDLE = "com.example.orchard"
-DEAD_EVERY = 97
 ONCE_TAG = "once"
 """Every fourth device has it: the audience of what goes out at most once."""
 PATIENCE_S = 120.0
@@ -92,14 +90,13 @@ class World:
 
     async def put_proxies_between(self, stack):
         """Leads every link of the daemon through a proxy."""
-        settings = self.daemon.settings
-        far = (settings["apns.production_host"], settings["apns.production_port"])
-        for name, upstream in (("gateway", far), ("postgres", self.postgres.socket)):
+        for name, upstream in (*self.gateway.ends().items(), ("postgres", self.postgres.socket)):
             proxy = self.links[name] = Proxy(upstream, random.Random(self.dice.random()))
             await proxy.start()
             stack.push_async_callback(proxy.stop)
-        settings["apns.production_port"] = self.links["gateway"].port
-        settings["store.dsn"] = f"postgresql://pushd@127.0.0.1:{self.links['postgres'].port}/pushd"
+        ports = {name: proxy.port for name, proxy in self.links.items()}
+        dsn = f"postgresql://pushd@127.0.0.1:{ports['postgres']}/pushd"
+        self.daemon.settings |= self.gateway.through(ports) | {"store.dsn": dsn}
 
     async def settle_in(self, devices, point=""):
         """Makes an app with the gateway's provider key, and registers devices."""
@@ -111,12 +108,13 @@ class World:
         self._headers = {"Authorization": f"Bearer {key_file.read_text().strip()}"}
         app = await self.call("POST", "/apps", {"name": "Orchard"})
         self._headers["Pushd-App"] = str(app["id"])
-        credential = {"secret": self.gateway.secret, "environment": "production", "name": "test"}
-        await self.call("POST", "/credentials", credential)
+        for secret in self.gateway.secrets:
+            body = {"secret": secret, "environment": "production", "name": "test"}
+            self.gateway.learn(await self.call("POST", "/credentials", body))
         await self._register(devices)
 
     async def _register(self, devices):
-        self.tokens = [self._token(number) for number in range(devices)]
+        self.tokens = [self.gateway.token(number, self.dice) for number in range(devices)]
         self._everyone, self._some = frozenset(self.tokens), frozenset(self.tokens[::4])
 
         async def lines():
@@ -133,17 +131,11 @@ class World:
         assert said[-1]["type"] == "summary", f"{said[-1]}\n{self.daemon.tail()}"
         assert said[-1]["accepted"] == devices, said[-1]
 
-    def _token(self, number):
-        token = self.dice.randbytes(32).hex()
-        return DEAD + token[len(DEAD) :] if number % DEAD_EVERY == 5 else "a" + token[1:]
-
     def _registration(self, number):
         body = {
             "install_id": f"install-{number}",
             "user_id": f"user-{number}",
-            "bundle": BUNDLE,
-            "platform": "ios",
-            "token": self.tokens[number],
+            **self.gateway.address(number, self.tokens[number]),
         }
         return body | ({"tags": [ONCE_TAG]} if number % 4 == 0 else {})
 
@@ -288,35 +280,53 @@ class World:
                 assert self.daemon.running, self.daemon.tail()
                 await asyncio.sleep(0.002)
 
-    async def done(self, timeout_s=PATIENCE_S):
-        """Every notification by id, once nothing of any is pending."""
-        async with asyncio.timeout(timeout_s):
+    async def done(self):
+        """Every notification by id, once nothing of any is pending: however long that takes, as long as it gets on."""
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*self.sends)
-            while await self.metric("pushd_backlog_devices") != 0:
-                assert self.daemon.running, self.daemon.tail()
-                await asyncio.sleep(0.1)
+        await self._drained()
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 views = await self.views()
                 if all(view["state"] == "done" for view in views.values()):
                     return views
                 await asyncio.sleep(0.1)
 
+    async def _drained(self):
+        least, until = float("inf"), time.monotonic() + PATIENCE_S
+        while (left := await self.metric("pushd_backlog_devices")) != 0:
+            assert self.daemon.running, self.daemon.tail()
+            if left is not None and left < least:
+                least, until = left, time.monotonic() + PATIENCE_S
+            assert time.monotonic() < until, f"{left} rows wait, and for {PATIENCE_S:.0f} s none has gone"
+            await asyncio.sleep(0.1)
+
 
 @asynccontextmanager
 async def world(
-    devices, *, seed=0, external=False, settings=SMALL, disk_mb=0, fast=False, proxied=False, point="", module=""
+    devices,
+    *,
+    seed=0,
+    external=False,
+    settings=SMALL,
+    disk_mb=0,
+    fast=False,
+    proxied=False,
+    point="",
+    module="",
+    far_side=None,
 ):
     """A world with so many devices.
 
     `external`: on a PostgreSQL that is not the daemon's own; `disk_mb`: with a disk of its own. `fast`: nginx is the
     gateway, which checks nothing. `proxied`: every link of the daemon goes through a proxy. `point`: where the daemon's
-    first life ends. `module`: what is run in place of `pushd`.
+    first life ends. `module`: what is run in place of `pushd`. `far_side`: who starts the gateway, in its place.
     """
     async with AsyncExitStack() as stack:
         place = stack.enter_context(scratch())
         timeout = aiohttp.ClientTimeout(total=30)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        gateway = await (Nginx.start(place) if fast else Gateway.start(place, session, seed))
+        gateway = await _far_side(place, session, seed, far_side, fast=fast)
         stack.push_async_callback(gateway.stop)
         known = gateway.settings | settings
         postgres = None
@@ -335,3 +345,9 @@ async def world(
         await made.settle_in(devices, point)
         yield made
         made.well = True
+
+
+def _far_side(place, session, seed, far_side, *, fast):
+    if far_side is not None:
+        return far_side(place)
+    return Nginx.start(place) if fast else Gateway.start(place, session, seed)
