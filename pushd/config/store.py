@@ -43,6 +43,10 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Registrations or users that share one transaction in bulk."""
     load_rows_max: int = 8_192
     """Rows of one chunk while the index is loaded: some 15 ms of work at a time."""
+    channels_max: int = 10_000
+    """Channels of an app."""
+    segments_max: int = 10_000
+    """Segments of an app."""
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400
@@ -55,6 +59,12 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Notifications and outcomes older than this are dropped by whole months; 0: never."""
     history_campaigns_max: int = 500
     """The newest campaigns of an app in which a device's history is looked for."""
+    receipt_fold_interval_s: float = 2.0
+    """How often receipts of large sends are looked through for bitmaps that are worth rewriting."""
+    receipt_fold_age_s: float = 60.0
+    """How long a few of them may wait for more; they count from the moment they are taken all the same."""
+    past_timeout_s: float = 10.0
+    """For what an audience asks of earlier notifications to be read; past it 503."""
     partitions_ahead: int = 2
     """Months of partitions that are made before they are needed."""
     node_ping_s: float = 3.0

@@ -138,9 +138,11 @@ class Database(Service):
     def _give_back(self, connection: Any) -> None:
         """Returns a connection to the pool behind the caller's back: that takes turns of the event loop, no waiting."""
 
+        pool = self._pool  # the store may be closed by the time it is this task's turn
+
         async def release() -> None:
             with suppress(UnavailableError), self._translated(lost_is_unknown=False):
-                await self._pool.release(connection)
+                await pool.release(connection)
 
         task = asyncio.get_running_loop().create_task(release())
         self._returning.add(task)

@@ -21,6 +21,9 @@ from pushd.store.migrations import migrate
 from pushd.store.names import Names
 from pushd.store.notifications import NotificationStore
 from pushd.store.partitions import Maintenance
+from pushd.store.past import PastReader
+from pushd.store.receipts import ReceiptStore
+from pushd.store.safari_sites import SafariSiteStore
 from pushd.store.settlements import SettlementStore
 from pushd.store.users import UserStore
 
@@ -36,10 +39,13 @@ class Store(Service):
         self.apps = AppStore(self.database)
         self.keys = KeyStore(self.database)
         self.credentials = CredentialStore(self.database)
+        self.safari_sites = SafariSiteStore(self.database)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
         self.notifications = NotificationStore(self.database)
         self.settlements = SettlementStore(self.database, names, self.clock)
+        self.receipts = ReceiptStore(self.database, self.clock)
+        self.past = PastReader(self.database)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)
@@ -49,6 +55,7 @@ class Store(Service):
             self.devices,
             self.notifications,
             self.settlements,
+            self.receipts,
         )
         self._position = 0
 

@@ -1,0 +1,183 @@
+"""Folding: what receipts append of large sends, and of days, becomes one bitmap per part of 2^20 ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+import asyncpg
+import numpy as np
+import structlog
+
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.service import Service
+from pushd.store.database import Database
+from pushd.store.times import moment
+
+log = structlog.get_logger(__name__)
+
+FOLD_DELTAS = 64
+"""So many deltas are worth a rewrite of the bitmaps that they belong to; fewer wait until they are old."""
+ROUND_DELTAS = 128
+"""Deltas of one transaction: some 2,000 ids each."""
+SLICE_DELTAS = 16
+"""Deltas read at a stretch, about 1 ms: then others have the event loop."""
+FOUND_MAX = 1_000
+"""Notifications or days that are looked after in one turn."""
+
+_DUE = """
+SELECT notification_id, min(created_at) AS created_at FROM receipt_deltas
+GROUP BY 1 HAVING count(*) >= $1 OR min(at) < $2 LIMIT $3
+"""
+_DAYS_DUE = """
+SELECT app_id, day FROM opened_day_deltas GROUP BY 1, 2 HAVING count(*) >= $1 OR min(at) < $2 LIMIT $3
+"""
+# Who folds the same elsewhere has the lock: then it is his to do.
+_LOCK = "SELECT pg_try_advisory_xact_lock($1, $2)"
+_LOCK_NOTIFICATIONS, _LOCK_DAYS = 7004, 7005
+_TAKE = """
+DELETE FROM receipt_deltas WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM receipt_deltas WHERE notification_id = $1 LIMIT $2 FOR UPDATE))
+RETURNING app_id, event, button, devices
+"""
+_PARTS = """
+SELECT p.part, p.event, p.button, p.devices FROM receipt_parts p
+JOIN unnest($3::int[], $4::smallint[], $5::text[]) AS k (part, event, button) USING (part, event, button)
+WHERE p.notification_id = $1 AND p.created_at = $2
+"""
+_PUT = """
+INSERT INTO receipt_parts AS p (notification_id, app_id, part, event, button, count, devices, created_at)
+SELECT $1, $3, k.part, k.event, k.button, k.count, k.devices, $2
+FROM unnest($4::int[], $5::smallint[], $6::text[], $7::int[], $8::bytea[]) AS k (part, event, button, count, devices)
+ON CONFLICT (notification_id, part, event, button, created_at)
+    DO UPDATE SET count = excluded.count, devices = excluded.devices
+"""
+_TAKE_DAY = """
+DELETE FROM opened_day_deltas WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM opened_day_deltas WHERE app_id = $1 AND day = $2 LIMIT $3 FOR UPDATE))
+RETURNING devices
+"""
+_DAY_PARTS = "SELECT part, devices FROM opened_days WHERE app_id = $1 AND day = $2 AND part = ANY ($3)"
+_PUT_DAY = """
+INSERT INTO opened_days (app_id, day, part, count, devices)
+SELECT $1, $2, k.part, k.count, k.devices FROM unnest($3::int[], $4::int[], $5::bytea[]) AS k (part, count, devices)
+ON CONFLICT (app_id, day, part) DO UPDATE SET count = excluded.count, devices = excluded.devices
+"""
+
+Key: TypeAlias = tuple[int, int, str]
+"""Part, event, button."""
+
+
+class Folder(Service):
+    """Runs every few seconds. A fold is one transaction: readers, who join both forms, see it before or after."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Begins to fold."""
+        self.spawn(self._run(), "receipt-folding")
+
+    async def fold(self, deltas_min: int = FOLD_DELTAS, older_s: float | None = None) -> int:
+        """How many notifications and days were folded: those with so many deltas, or with older ones."""
+        config = self._database.config
+        age = config.receipt_fold_age_s if older_s is None else older_s
+        before = moment(self._clock.now()) - timedelta(seconds=age)
+        folded = 0
+        for row in await self._database.fetch(_DUE, deltas_min, before, FOUND_MAX):
+            more = True
+            while more:
+                more = await self._fold_notification(row["notification_id"], row["created_at"])
+            folded += 1
+        for row in await self._database.fetch(_DAYS_DUE, deltas_min, before, FOUND_MAX):
+            more = True
+            while more:
+                more = await self._fold_day(row["app_id"], row["day"])
+            folded += 1
+        return folded
+
+    async def _fold_notification(self, notification_id: int, created_at: datetime) -> bool:
+        """Whether there may be more to fold."""
+        timeout_s = self._database.config.bulk_timeout_s
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(_LOCK, _LOCK_NOTIFICATIONS, notification_id):
+                return False
+            rows = await connection.fetch(_TAKE, notification_id, ROUND_DELTAS, timeout=timeout_s)
+            if not rows:
+                return False
+            sets = await _joined([((row["event"], row["button"]), row["devices"]) for row in rows])
+            pieces: dict[Key, Devices] = {
+                (part, event, button): piece
+                for (event, button), devices in sets.items()
+                for part, piece in devices.parts()
+            }
+            known = await connection.fetch(_PARTS, notification_id, created_at, *_by_place(pieces), timeout=timeout_s)
+            for row in known:
+                pieces[row["part"], row["event"], row["button"]] |= Devices.load(row["devices"])
+            await connection.execute(
+                _PUT,
+                *(notification_id, created_at, rows[0]["app_id"]),
+                *_by_place(pieces),
+                [len(each) for each in pieces.values()],
+                [each.dump() for each in pieces.values()],
+                timeout=timeout_s,
+            )
+        return len(rows) == ROUND_DELTAS
+
+    async def _fold_day(self, app_id: int, day: datetime) -> bool:
+        """Whether there may be more to fold."""
+        timeout_s = self._database.config.bulk_timeout_s
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(_LOCK, _LOCK_DAYS, app_id):
+                return False
+            rows = await connection.fetch(_TAKE_DAY, app_id, day, ROUND_DELTAS, timeout=timeout_s)
+            if not rows:
+                return False
+            sets = await _joined([(0, row["devices"]) for row in rows])
+            pieces = dict(sets[0].parts())
+            for row in await connection.fetch(_DAY_PARTS, app_id, day, list(pieces), timeout=timeout_s):
+                pieces[row["part"]] |= Devices.load(row["devices"])
+            await connection.execute(
+                _PUT_DAY,
+                *(app_id, day, list(pieces)),
+                [len(each) for each in pieces.values()],
+                [each.dump() for each in pieces.values()],
+                timeout=timeout_s,
+            )
+        return len(rows) == ROUND_DELTAS
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._database.config.receipt_fold_interval_s)
+            try:
+                await self.fold()
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                # Nothing is lost by it: the deltas are there, and are read as they are.
+                log.warning("receipt_folding_failed", error=str(error))
+
+
+def read_delta(packed: bytes) -> Devices:
+    """The devices of a delta."""
+    return Devices.of(np.frombuffer(packed, ">u4").astype(np.uint32))
+
+
+async def _joined(deltas: Sequence[tuple[Any, bytes]]) -> dict[Any, Devices]:
+    """The devices of deltas with the same key, together."""
+    sets: dict[Any, Devices] = defaultdict(Devices)
+    for at, (key, packed) in enumerate(deltas, 1):
+        sets[key] |= read_delta(packed)
+        if not at % SLICE_DELTAS:
+            await asyncio.sleep(0)
+    return sets
+
+
+def _by_place(keys: Iterable[Key]) -> list[list[Any]]:
+    """Keys as columns."""
+    return [[key[place] for key in keys] for place in range(3)]
