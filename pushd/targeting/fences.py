@@ -30,6 +30,7 @@ class Fence:
         self.id, self.app_id, self.bounds = image.id, image.app_id, image.bounds
         self.shape = shape_of(orjson.loads(image.bounds), vertices_max=VERTICES_MAX)
         self.members = Devices()
+        """Changed in place: cells hold it too."""
         self.describe(image)
 
     def describe(self, image: FenceImage) -> None:
@@ -41,10 +42,12 @@ class Fence:
 class Cell:
     """The fences of one cell; which of them hold a place is asked of all at once."""
 
-    __slots__ = ("_areas", "_circles", "_geometries", "_limits", "_ready", "_x", "_y", "_z", "fences")
+    __slots__ = ("_centres", "_geometries", "_limits", "_ready", "fences", "members")
 
     def __init__(self) -> None:
         self.fences: list[Fence] = []
+        self.members: list[Devices] = []
+        """Of the fences, in their order."""
         self._ready = False
 
     def add(self, fence: Fence) -> None:
@@ -58,27 +61,27 @@ class Cell:
             self.fences.remove(fence)
             self._ready = False
 
-    def holding(self, point: Points) -> list[Fence]:
-        """Those fences that the one place of `point` lies in: the same as each fence's shape would say."""
+    def holds(self, point: Points) -> list[bool]:
+        """Of each of the fences, whether the one place of `point` lies in it, as its shape would say."""
         if not self._ready:
             self._prepare()
-        found: list[Fence] = []
-        if self._circles:
-            x, y, z = (column - own for column, own in zip((self._x, self._y, self._z), point.xyz, strict=True))
-            inside = np.flatnonzero(x * x + y * y + z * z <= self._limits)
-            found += [self._circles[at] for at in inside.tolist()]
-        if self._areas:
-            inside = np.flatnonzero(Area.all_contain(self._geometries, point))
-            found += [self._areas[at] for at in inside.tolist()]
-        return found
+        inside: list[bool] = []
+        if len(self._limits):
+            x, y, z = (column - own for column, own in zip(self._centres, point.xyz, strict=True))
+            inside = (x * x + y * y + z * z <= self._limits).tolist()
+        if len(self._geometries):
+            inside += Area.all_contain(self._geometries, point).tolist()
+        return inside
 
     def _prepare(self) -> None:
-        self._circles = [fence for fence in self.fences if isinstance(fence.shape, Circle)]
-        self._areas = [fence for fence in self.fences if isinstance(fence.shape, Area)]
-        circles = [fence.shape for fence in self._circles if isinstance(fence.shape, Circle)]
-        self._x, self._y, self._z = np.array([circle.centre for circle in circles]).reshape(-1, 3).T
-        self._limits = np.array([circle.limit for circle in circles])
-        self._geometries = np.array([f.shape.geometry for f in self._areas if isinstance(f.shape, Area)], object)
+        circles = [fence for fence in self.fences if isinstance(fence.shape, Circle)]
+        areas = [fence for fence in self.fences if isinstance(fence.shape, Area)]
+        self.fences = [*circles, *areas]
+        self.members = [fence.members for fence in self.fences]
+        centres = np.array([fence.shape.centre for fence in circles if isinstance(fence.shape, Circle)])
+        self._centres = tuple(np.ascontiguousarray(column) for column in centres.reshape(-1, 3).T)
+        self._limits = np.array([fence.shape.limit for fence in circles if isinstance(fence.shape, Circle)])
+        self._geometries = np.array([fence.shape.geometry for fence in areas if isinstance(fence.shape, Area)], object)
         self._ready = True
 
 
@@ -112,12 +115,11 @@ class Grid:
                     if not cells:
                         del self._sizes[bits]
 
-    def near(self, latitude: int, longitude: int) -> Iterator[Cell]:
+    def near(self, latitude: int, longitude: int) -> list[Cell]:
         """The cells that a place lies in; every fence that holds it is in one, and perhaps in two."""
-        for bits, cells in self._sizes.items():
-            cell = cells.get(_key(latitude + NORTH >> bits, longitude + EAST >> bits))
-            if cell is not None:
-                yield cell
+        north, east = latitude + NORTH, longitude + EAST
+        found = [cells.get(north >> bits << 32 | east >> bits) for bits, cells in self._sizes.items()]
+        return [cell for cell in found if cell is not None]
 
     @staticmethod
     def _cells(fence: Fence) -> Iterator[tuple[int, int]]:

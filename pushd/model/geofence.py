@@ -1,0 +1,109 @@
+"""Geofences, what crossing them sends, and where devices are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from pushd.model.audience import Audience
+from pushd.model.device import ID_MAX, Tag, Text255
+from pushd.model.message import TTL_MAX_S, Message
+from pushd.model.notification import Delivery, Send
+
+GeofenceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
+FenceTags = Annotated[list[Tag], Meta(max_length=100)]
+MIN_INTERVAL_MAX_S = 30 * 86_400
+
+
+class Trigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is sent to an install that crosses a fence: a send without an audience."""
+
+    message: Message
+    name: Text255 | None = None
+    transactional: bool = False
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    ttl_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
+    collapse_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    min_interval_s: Annotated[int, Meta(ge=0, le=MIN_INTERVAL_MAX_S)] = 3600
+    """An install that crosses again within this time is sent nothing; 0: every crossing counts."""
+
+    def send(self, audience: Audience) -> Send:
+        """The send to an audience."""
+        return Send(
+            audience=audience,
+            message=self.message,
+            name=self.name,
+            transactional=self.transactional,
+            delivery=self.delivery,
+            ttl_s=self.ttl_s,
+            collapse_id=self.collapse_id,
+        )
+
+
+class Geofence(Struct, frozen=True, kw_only=True):
+    """A geofence as it is stored."""
+
+    id: GeofenceId
+    app_id: int
+    name: str
+    bounds: dict[str, Any]
+    """The GeoJSON Feature as it was given."""
+    enabled: bool
+    tags: list[str]
+    on_enter: Trigger | None
+    on_exit: Trigger | None
+    activation_count: int
+    """How often an install has entered it."""
+    exit_count: int
+    last_activated_at: float | None
+    created_at: float
+    updated_at: float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceImage:
+    """What the index knows of a fence; applied where its revision is newer."""
+
+    id: int
+    app_id: int
+    revision: int
+    enabled: bool
+    bounds: str
+    """JSON of the Feature."""
+    tags: tuple[str, ...] = ()
+    enter_interval_s: int | None = None
+    """Between two sends to one install that enters; None: nothing is sent."""
+    exit_interval_s: int | None = None
+
+
+class Location(Struct, frozen=True, kw_only=True):
+    """Where an install was last."""
+
+    latitude: float
+    longitude: float
+    accuracy: float | None
+    """Metres."""
+    at: float
+    """UNIX seconds."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LocationRows:
+    """Where devices are, as columns; applied where revisions are newer."""
+
+    ids: NDArray[np.uint32]
+    app_ids: NDArray[np.int32]
+    installs: NDArray[np.uint32]
+    revisions: NDArray[np.int32]
+    """0: forgotten, whatever was known."""
+    latitudes: NDArray[np.int32]
+    """In 10^-7 degrees, as longitudes."""
+    longitudes: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
