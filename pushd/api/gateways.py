@@ -37,6 +37,7 @@ _EXAMPLE = {
         "bundle_id": "com.example.orchard",
     },
     "web": {"icon_url": "https://example.com/icon.png", "subject": "mailto:push@example.com"},
+    "safari": {"p12": "MIIKzAIBAzCC…", "password": "…", "site_url": "https://example.com"},
 }
 
 OPERATIONS = (

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from protocols.safari import PLACEHOLDER
 from pushd.commands import apps, credentials
 from pushd.commands.context import Context
 from pushd.credentials import secrets
 from pushd.errors import Fault, InvalidRequestError
+from pushd.model.app import Settings
 from pushd.model.credential import (
     ApnsCertificate,
     ApnsToken,
     Credential,
     FcmServiceAccount,
     HmsClient,
+    SafariCertificate,
     Secret,
     VapidKeys,
 )
 from pushd.model.device import Environment, GatewayName
-from pushd.model.gateways import AndroidGateway, Gateways, Huawei, Ios, PlatformStatus, Web
+from pushd.model.gateways import AndroidGateway, Gateways, Huawei, Ios, PlatformStatus, SafariGateway, Web
 
 NAME = "gateway configuration"
 """Of the credentials that this makes and replaces; others are not touched."""
@@ -77,9 +80,9 @@ async def configure(context: Context, app_id: int, wanted: Gateways) -> list[Pla
         for each in await credentials.list_page(context, app_id, after=0, limit=PAGE)
         if each.name == NAME
     }
-    keys = known.get((GatewayName.WEBPUSH, Environment.PRODUCTION))
-    vapid = context.keyring.secret(keys.id) if keys else None
-    parts = list(_parts(wanted, app.settings.site_url, vapid if isinstance(vapid, VapidKeys) else None))
+    here = {gateway: context.keyring.secret(each.id) for (gateway, _), each in known.items()}
+    settings = _settings(wanted, app.settings)
+    parts = list(_parts(wanted, settings.site_url, here))
     for part in parts:
         for environment in part.environments:
             _check(context, part, environment)
@@ -90,9 +93,17 @@ async def configure(context: Context, app_id: int, wanted: Gateways) -> list[Pla
                 await credentials.create(context, app_id, environment, NAME, part.secret)
             else:
                 await credentials.replace(context, app_id, there.id, part.secret)
-    if wanted.web is not None and wanted.web.icon_url is not None:
-        await apps.update(context, app_id, None, msgspec.structs.replace(app.settings, icon=wanted.web.icon_url))
+    if settings != app.settings:
+        await apps.update(context, app_id, None, settings)
     return await status(context, app_id)
+
+
+def _settings(wanted: Gateways, settings: Settings) -> Settings:
+    """The app's settings with what platforms say of icon and site."""
+    web, safari = wanted.web, wanted.safari
+    icon = (web and web.icon_url) or settings.icon or (safari and safari.icon_url)
+    site_url = (safari and safari.site_url) or settings.site_url
+    return msgspec.structs.replace(settings, icon=icon or None, site_url=site_url or None)
 
 
 def _check(context: Context, part: _Part, environment: Environment) -> None:
@@ -109,7 +120,10 @@ def _pointer(part: _Part, pointer: str) -> str:
     return f"{part.pointer}/{part.fields[name]}" if name in part.fields else part.pointer
 
 
-def _parts(wanted: Gateways, site_url: str | None, vapid: VapidKeys | None) -> Iterator[_Part]:
+def _parts(wanted: Gateways, site_url: str | None, here: Mapping[GatewayName, Secret | None]) -> Iterator[_Part]:
+    """The credentials to be put; `here` are those that this configuration put before."""
+    keys, website = here.get(GatewayName.WEBPUSH), here.get(GatewayName.SAFARI)
+    vapid = keys if isinstance(keys, VapidKeys) else None
     if wanted.ios is not None:
         yield _ios(wanted.ios)
     if wanted.android is not None and wanted.android.service_account is not None:
@@ -118,6 +132,8 @@ def _parts(wanted: Gateways, site_url: str | None, vapid: VapidKeys | None) -> I
         yield _web(wanted.web, site_url, vapid)
     if wanted.huawei is not None:
         yield _huawei(wanted.huawei)
+    if wanted.safari is not None:
+        yield _safari(wanted.safari, website if isinstance(website, SafariCertificate) else None)
 
 
 def _ios(ios: Ios) -> _Part:
@@ -186,6 +202,17 @@ def _huawei(huawei: Huawei) -> _Part:
     secret = HmsClient(client_id=str(huawei.app_id), client_secret=huawei.app_id_password)
     names = {"client_id": "app_id", "client_secret": "app_id_password"}
     return _Part(secret, (Environment.PRODUCTION,), "/huawei", names)
+
+
+def _safari(wanted: SafariGateway, known: SafariCertificate | None) -> _Part:
+    url_format = wanted.url_format or (known and known.url_format)
+    if not url_format and wanted.site_url is not None:
+        url_format = f"{wanted.site_url.rstrip('/')}/{PLACEHOLDER}"
+    p12 = _octets(wanted.p12, "/safari/p12")
+    secret = SafariCertificate(p12=p12, password=wanted.password, url_format=url_format or "")
+    named = "url_format" if wanted.url_format else "site_url"
+    names = {"p12": "p12", "password": "password", "url_format": named}
+    return _Part(secret, (Environment.PRODUCTION,), "/safari", names)
 
 
 def _pem(text: str, pointer: str) -> str:

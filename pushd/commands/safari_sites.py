@@ -29,6 +29,9 @@ async def put(context: Context, app_id: int, website_push_id: str, wanted: SiteB
     credential_id, secret = certificate(context, app_id, website_push_id)
     url_format = secret.url_format if wanted.url_format is None else wanted.url_format
     faults = [*_faults(settings, url_format or "", wanted.icons), *_signing_faults(secret, settings)]
+    if not faults:
+        domains = settings.allowed_domains
+        faults += _checked("/allowed_domains", safari_package.check_reach, url_format, domains)
     if wanted.icons is None and await context.store.safari_sites.get(app_id, website_push_id) is None:
         faults.append(Fault("/icons", "are required: the site has none yet"))
     if faults:
@@ -96,7 +99,6 @@ def _faults(settings: SiteSettings, url_format: str, icons: Icons | None) -> Ite
         yield Fault("/url_format", "is required: the site's certificate has none yet")
     else:
         yield from _checked("/url_format", safari.check_format, url_format)
-        yield from _checked("/allowed_domains", safari_package.check_reach, url_format, settings.allowed_domains)
     for name, data in ({} if icons is None else icons.files()).items():
         yield from _checked(f"/icons/{icon_field(name)}", safari_package.check_icon, name, data)
 

@@ -61,6 +61,20 @@ class Huawei(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     app_id_password: Annotated[str, Meta(min_length=1, max_length=512)]
 
 
+class SafariGateway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Website pushes for Safari 15 and older: the certificate of a website push id."""
+
+    p12: FileText
+    """The certificate file in base64."""
+    password: Annotated[str, Meta(max_length=255)] = ""
+    icon_url: Url | None = None
+    """The app's default icon, where it has none; Safari itself shows the icons of the site's push package."""
+    site_url: Url | None = None
+    """The app's site."""
+    url_format: Annotated[str, Meta(max_length=2048)] | None = None
+    """The urlFormatString; absent: the one that is there, else the site and one `%@` behind it."""
+
+
 class Gateways(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be configured; platforms that are not named stay as they are."""
 
@@ -68,6 +82,7 @@ class Gateways(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     android: AndroidGateway | None = None
     web: Web | None = None
     huawei: Huawei | None = None
+    safari: SafariGateway | None = None
 
 
 class PlatformStatus(Struct, frozen=True, kw_only=True):

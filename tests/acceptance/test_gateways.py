@@ -109,3 +109,88 @@ async def test_a_service_account_that_is_none(world, account):
         refused = await tenant.server("PUT", "/gateways", json=body)
         assert (refused.status, refused.pointers) == (400, [f"/android/service_account/{field}"])
     assert (await tenant.server("PUT", "/gateways", json={"web": {}})).pointers == ["/web/subject"]
+
+
+def website(world, *, password="apple", topic="web.com.example", **more):
+    p12 = world.simulator.identity.p12((topic,), "apple")
+    return {"p12": base64.b64encode(p12).decode(), "password": password, **more}
+
+
+async def test_s02_a_website_of_safari(world, key):
+    tenant = await world.tenant(credential=False)
+    await tenant.server.ok("PUT", "/gateways", {"ios": key})
+    before = await platforms(tenant)
+    site = website(world, icon_url="https://example.com/icon.png", site_url="https://example.com/")
+    told = await tenant.server.ok("PUT", "/gateways", {"safari": site})
+    assert [each["platform"] for each in told["platforms"]] == ["ios", "safari"]
+    assert (await platforms(tenant))["ios"] == before["ios"]
+    (credential,) = [
+        each for each in (await tenant.server.ok("GET", "/credentials"))["items"] if each["gateway"] == "safari"
+    ]
+    assert credential["summary"]["topics"] == "web.com.example"
+    assert credential["summary"]["url_format"] == "https://example.com/%@"
+    settings = (await tenant.admin.ok("GET", f"/apps/{tenant.app_id}"))["settings"]
+    assert (settings["icon"], settings["site_url"]) == ("https://example.com/icon.png", "https://example.com/")
+
+    # A renewed certificate keeps the format that browsers know; one that is named takes its place.
+    for more, expected in (
+        ({"site_url": "https://example.com/shop"}, "https://example.com/%@"),
+        ({"url_format": "https://example.com/%@/%@"}, "https://example.com/%@/%@"),
+        ({}, "https://example.com/%@/%@"),
+    ):
+        await tenant.server.ok("PUT", "/gateways", {"safari": website(world, **more)})
+        shown = await tenant.server.ok("GET", f"/credentials/{credential['id']}")
+        assert shown["summary"]["url_format"] == expected
+
+
+async def test_s02_faults_of_a_website_point_into_the_body(world):
+    tenant = await world.tenant(credential=False)
+    for site, pointer in (
+        (website(world, password="pear"), "/safari/password"),
+        (website(world, topic="com.example.orchard"), "/safari/p12"),
+        (website(world) | {"p12": "!"}, "/safari/p12"),
+        (website(world, url_format="nonsense"), "/safari/url_format"),
+        (website(world, site_url="https://example.com/" + "é"), "/safari/site_url"),
+        ({"password": "apple"}, "/safari/p12"),
+    ):
+        refused = await tenant.server("PUT", "/gateways", json={"safari": site})
+        assert (refused.status, refused.pointers) == (400, [pointer]), pointer
+    assert await platforms(tenant) == {}
+
+
+async def test_the_legacy_server_key_is_taken_and_not_used(world):
+    tenant = await world.tenant(credential=False)
+    told = await tenant.server.ok("PUT", "/gateways", {"android": {"server_key": "AAAAeVHrnes:APA91bGpsKN"}})
+    assert told["platforms"] == []
+
+
+async def test_every_field_of_a_product_teams_configuration_is_taken(world, key, account):
+    """The whole of such a body at once, each platform with all that it may say; p8 and p12 are two bodies."""
+    tenant = await world.tenant(credential=False)
+    identity = {name: account[name] for name in ("project_id", "private_key_id", "private_key", "client_email")}
+    google = identity | {
+        "client_id": "289585204963045939329",
+        "auth_uri": "https://accounts.example/o/oauth2/auth",
+        "token_uri": "https://oauth2.example/token",
+        "auth_provider_x509_cert_url": "https://certs.example/oauth2/v1/certs",
+        "client_x509_cert_url": "https://certs.example/robot/v1/metadata/x509/a",
+    }
+    p12 = base64.b64encode(world.simulator.identity.p12((BUNDLE,), "apple")).decode()
+    body = {
+        "android": {"server_key": "AAAAeVHrnes:APA91bGpsKN", "service_account": google},
+        "ios": {"p12": p12, "password": "apple", "mode": "sandbox"},
+        "web": {"icon_url": "https://example.com/icon.png", "subject": "mailto:push@example.com"},
+        "huawei": {"app_id": 100000001, "app_id_password": "secret"},
+        "safari": website(world, icon_url="https://example.com/other.png", site_url="https://example.com"),
+    }
+    told = await tenant.server.ok("PUT", "/gateways", body)
+    assert [each["platform"] for each in told["platforms"]] == ["ios", "android", "web", "huawei", "safari"]
+    assert all(each["created_at"] <= each["updated_at"] for each in told["platforms"])
+    environments = {
+        each["gateway"]: each["environment"] for each in (await tenant.server.ok("GET", "/credentials"))["items"]
+    }
+    assert environments["apns"] == "sandbox"
+    settings = (await tenant.admin.ok("GET", f"/apps/{tenant.app_id}"))["settings"]
+    assert settings["icon"] == "https://example.com/icon.png"
+    ios = {"p8": base64.b64encode(key["p8"].encode()).decode()} | {name: key[name] for name in key if name != "p8"}
+    await tenant.server.ok("PUT", "/gateways", {"ios": ios})
