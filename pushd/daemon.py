@@ -10,10 +10,11 @@ from pathlib import Path
 
 import structlog
 
-from pushd.api import native
+from pushd.api import native, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.commands.context import Context
+from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
 from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
@@ -144,7 +145,7 @@ class Daemon:
 
     async def _start_index(self) -> None:
         """Loads everything as of one moment, and follows the feed from that moment on."""
-        self.index = Index()
+        self.index = Index(self.clock)
         self.vault = Vault(self._master_key)
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)
@@ -247,11 +248,13 @@ class Daemon:
             clock=self.clock,
             config=self.config,
             guard=Guard.of(self.config.webpush),
+            safari_log=SafariLog(self.config.safari),
         )
         await self._begin(_Commands(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
+        safari_service.mount(router, self.context, auth, subkey(self._master_key, b"safari packages"))
         self.http = HttpServer(self.config.http, router)
         await self._begin(LoopLag(self.config.telemetry))
         await self._begin(self.http)
