@@ -38,6 +38,7 @@ TAGS = {
     "notifications": "Sends: what was asked, what became of it, and for whom.",
     "audience": "Who would be reached, without sending.",
     "devices": "Installs and their addresses.",
+    "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
     "users": "The people behind installs.",
     "credentials": "What gateways know an app by. Secrets are encrypted in the store and never come back.",
     "safari": "Websites whose visitors subscribe with Safari 15 and older.",

@@ -7,7 +7,22 @@ import sys
 import typer
 from rich.console import Console
 
-from pushd.cli import app, audience, config, demo, device, doctor, gateway, key, migrate, safari, send, simulate, up
+from pushd.cli import (
+    app,
+    audience,
+    config,
+    demo,
+    device,
+    doctor,
+    gateway,
+    key,
+    live_activity_channel,
+    migrate,
+    safari,
+    send,
+    simulate,
+    up,
+)
 from pushd.config import TelemetryConfig
 from pushd.errors import PushdError
 from pushd.telemetry import configure_logging
@@ -29,7 +44,7 @@ program.command()(simulate.simulate)
 program.command()(send.send)
 program.command()(migrate.migrate)
 program.command()(doctor.doctor)
-for noun in (device, app, key, gateway, safari, audience, config):
+for noun in (device, live_activity_channel, app, key, gateway, safari, audience, config):
     program.add_typer(noun.commands)
 
 

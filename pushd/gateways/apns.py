@@ -14,10 +14,11 @@ from pushd.batch import Batch, Lane, Rendered
 from pushd.clock import Clock, SystemClock
 from pushd.config.apns import ApnsConfig
 from pushd.config.transport import TransportConfig
-from pushd.credentials.apns_tokens import TokenMint, TokenMints
+from pushd.credentials.apns_tokens import TokenMints
 from pushd.errors import ConfigError
 from pushd.gateway import Proof
 from pushd.gateways import apns_forms
+from pushd.gateways.apns_channels import ChannelManagement, Login
 from pushd.gateways.apns_exchange import REASONS, TOPIC_NOT_CERTIFIED, ApnsExchange, TokenExchange
 from pushd.model.credential import ApnsCertificate, ApnsToken, CertificateSecret, Secret
 from pushd.model.device import Environment, GatewayName, Kind, Route
@@ -52,12 +53,6 @@ class PoolKey(NamedTuple):
     lane: Lane
 
 
-class _Login(NamedTuple):
-    # How the links of a pool prove who they are.
-    context: ssl.SSLContext
-    mint: TokenMint | None
-
-
 class ApnsGateway:
     """Sends batches to Apple, or to whatever the configuration names in its place."""
 
@@ -85,6 +80,8 @@ class ApnsGateway:
         self._pools: dict[PoolKey, Pool] = {}
         self._retired: set[Pool] = set()
         self._stopped = False
+        self.channels = ChannelManagement(config, transport, secrets, self._login, self._clock, self._resolver)
+        """Creates and deletes the channels of broadcasts, which are other hosts' business."""
 
     async def start(self) -> None:
         """Reads the trusted roots; ConfigError when they cannot be read."""
@@ -96,6 +93,7 @@ class ApnsGateway:
     async def stop(self, drain_s: float) -> None:
         """Takes nothing more, waits at most `drain_s` seconds for answers, then closes every link."""
         self._stopped = True
+        self.channels.stop()
         pools = [*self._pools.values(), *self._retired]
         self._pools.clear()
         self._retired.clear()
@@ -121,6 +119,7 @@ class ApnsGateway:
 
     def drop_credential(self, credential_id: int) -> None:
         """Drains every link of this credential; later rows open new ones with what the credential then is (A-06)."""
+        self.channels.drop_credential(credential_id)
         for key in [key for key in self._pools if key.credential_id == credential_id]:
             self._retire(self._pools.pop(key))
 
@@ -183,16 +182,16 @@ class ApnsGateway:
         topic = bundle if batch.route.kind is Kind.APNS_CHANNEL else apns.topic(bundle, push_type)
         return None if topic in identity.topics else TOPIC_NOT_CERTIFIED
 
-    def _login(self, secret: Secret | None) -> _Login | None:
+    def _login(self, secret: Secret | None) -> Login | None:
         """How links prove who they are; ValueError or ssl.SSLError for key material that cannot be used."""
         assert self._context is not None
         if isinstance(secret, self.certificates):
-            return _Login(client_context(self._config.ca_file, secret.identity), None)
+            return Login(client_context(self._config.ca_file, secret.identity), None)
         if isinstance(secret, ApnsToken) and secret.gateway is self.name:
-            return _Login(self._context, self._mints.of(secret))
+            return Login(self._context, self._mints.of(secret))
         return None
 
-    def _new_pool(self, key: PoolKey, login: _Login) -> Pool:
+    def _new_pool(self, key: PoolKey, login: Login) -> Pool:
         config = self._config
         production = key.environment is Environment.PRODUCTION
         host = config.production_host if production else config.sandbox_host

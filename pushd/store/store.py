@@ -16,6 +16,7 @@ from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
 from pushd.store.idempotency import IdempotencyStore
 from pushd.store.keys import KeyStore
+from pushd.store.live_activity_channels import LiveActivityChannelStore
 from pushd.store.loading import Snapshot, snapshot
 from pushd.store.migrations import migrate
 from pushd.store.names import Names
@@ -35,13 +36,14 @@ class Store(Service):
         super().__init__()
         self.clock: Clock = clock or SystemClock()
         self.database = Database(config, dsn)
-        names = Names(self.database)
+        self.names = names = Names(self.database)
         self.apps = AppStore(self.database)
         self.keys = KeyStore(self.database)
         self.credentials = CredentialStore(self.database)
         self.safari_sites = SafariSiteStore(self.database)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
+        self.live_activity_channels = LiveActivityChannelStore(self.database)
         self.notifications = NotificationStore(self.database)
         self.settlements = SettlementStore(self.database, names, self.clock)
         self.receipts = ReceiptStore(self.database, self.clock)

@@ -6,12 +6,16 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pushd.config.transport import TransportConfig
 from pushd.transport.guard import ForbiddenError, Guard
-from pushd.transport.link import Link
 from pushd.transport.resolve import Address, Resolver
 from pushd.transport.tls import ALPN_H2, refuses_certificate
+
+if TYPE_CHECKING:
+    from pushd.transport.calls import Line
+    from pushd.transport.link import Link
 
 CLIENT_CERTIFICATE = "client_certificate"
 
@@ -39,7 +43,7 @@ class Dialer:
     guard: Guard | None = None
     """For hosts that a tenant named: what addresses may be connected to."""
 
-    async def dial(self, link: Link) -> None:
+    async def dial(self, link: Link | Line) -> None:
         """Opens the link on the first address that answers as it should; DialError of the last one when none does."""
         try:
             addresses = await self.resolver.resolve(self.host, self.port)
@@ -66,7 +70,7 @@ class Dialer:
                 return
         raise failure
 
-    async def _connect(self, address: Address, link: Link) -> asyncio.Transport:
+    async def _connect(self, address: Address, link: Link | Line) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         if self.guard is not None:
             self.guard.check(address.host)
