@@ -111,7 +111,7 @@ async def _make_app(stack: AsyncExitStack, url: str, admin_key: str, manifest: d
 
 
 async def _show_off(client: Client, vendors: Vendors, devices: int, public_key: str, *, quiet: bool) -> dict[str, Any]:
-    """Registers, sends thrice, and gathers the outcomes."""
+    """Registers, sends to all, some and one, mails, and gathers the outcomes."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
         registered_s = await _register(client, vendors, devices, public_key, progress)
@@ -119,6 +119,7 @@ async def _show_off(client: Client, vendors: Vendors, devices: int, public_key: 
             await _send(client, progress, "broadcast", {"type": "broadcast"}),
             await _send(client, progress, f"tag {TAG}", {"type": "tags", "any": [TAG]}),
             await _send(client, progress, "one user", {"type": "users", "ids": ["user-0"]}),
+            await _send(client, progress, "mail", {"type": "broadcast"}, push_type="email"),
         ]
     arrived, violations = await vendors.accepted(), await vendors.violations()
     accepted: Counter[str] = Counter()
@@ -147,11 +148,15 @@ async def _register(client: Client, vendors: Vendors, devices: int, public_key: 
     return perf_counter() - begun
 
 
-async def _send(client: Client, progress: Progress, name: str, audience: dict[str, Any]) -> dict[str, Any]:
+async def _send(
+    client: Client, progress: Progress, name: str, audience: dict[str, Any], push_type: str = "alert"
+) -> dict[str, Any]:
     """One send, watched to its end."""
     task = progress.add_task(name, total=None)
     begun = perf_counter()
-    message = {"body": f"For {name}.", "data": {"demo": True}}
+    message: dict[str, Any] = {"body": f"For {name}.", "push_type": push_type}
+    if push_type == "alert":
+        message["data"] = {"demo": True}
     sent = await client.call("POST", "/notifications", {"audience": audience, "message": message})
     while True:
         view = await client.call("GET", f"/notifications/{sent['id']}")

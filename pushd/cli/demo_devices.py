@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,11 +16,22 @@ from pushd.cli.client import Client
 BUNDLE = "com.example.orchard"
 TAG = "pears"
 KINDS = (
-    *("apns", "fcm", "apns", "webpush", "apns", "fcm", "apns", "apns", "apns", "webpush"),
-    *("apns", "fcm", "apns", "hms", "apns", "webpush", "apns", "fcm", "apns", "apns"),
+    *("apns", "fcm", "apns", "webpush", "apns", "fcm", "apns", "apns", "safari", "webpush"),
+    *("apns", "fcm", "apns", "hms", "apns", "webpush", "apns", "fcm", "email", "apns"),
 )
 """What every twenty devices in a row are: each user has two of them."""
-PLATFORMS = {"apns": "ios", "fcm": "android", "webpush": "web", "hms": "huawei"}
+PLATFORMS = {
+    "apns": "ios",
+    "fcm": "android",
+    "webpush": "web",
+    "hms": "huawei",
+    "safari": "macos",
+    "email": "email",
+}
+MAIL_KIND = "email"
+"""What only a message of its own reaches: no alert is ever mailed."""
+WEBSITE_PREFIX = "web."
+"""What topics of websites begin with, which arrive at Apple like those of apps."""
 DEAD, BUSY = "dead", "b0"
 """Tokens that begin so are dead, or (of Apple's, about 0.4 %) answered 503 at their first push."""
 DEAD_PLACES = (7, 25)
@@ -53,7 +65,10 @@ class Vendors:
     async def accepted(self) -> dict[str, int]:
         """Pushes that each vendor took."""
         apple, others = await self.ask("/summary"), await self.ask("/vendors")
-        return {"apns": apple["accepted"]} | {name: counts["accepted"] for name, counts in others.items()}
+        topics = apple["accepted_topics"].items()
+        websites = sum(count for topic, count in topics if topic.startswith(WEBSITE_PREFIX))
+        counts = {"apns": apple["accepted"] - websites, "safari": websites}
+        return counts | {name: told["accepted"] for name, told in others.items()}
 
     async def violations(self) -> list[str]:
         """What a correct client would not have done."""
@@ -65,6 +80,7 @@ class Vendors:
 async def add_credentials(owner: Client, manifest: dict[str, Any]) -> str:
     """Uploads a credential for every vendor; the VAPID key that browsers subscribe with, in base64url."""
     provider, others = manifest["keys"][0], manifest["others"]
+    website = others["safari"]
     account = orjson.loads(Path(others["fcm"]["key_file"]).read_bytes())
     account.pop("type")
     secrets: list[dict[str, Any]] = [
@@ -80,6 +96,13 @@ async def add_credentials(owner: Client, manifest: dict[str, Any]) -> str:
             "client_id": others["hms"]["client_id"],
             "client_secret": others["hms"]["client_secret"],
         },
+        {
+            "type": "safari_certificate",
+            "p12": base64.b64encode(Path(website["p12_file"]).read_bytes()).decode(),
+            "password": website["password"],
+            "url_format": website["url_format"],
+        },
+        {"type": "email_sender", "from_address": "orchard@example.com", "from_name": "Orchard"},
         {"type": "vapid", "subject": "mailto:demo@example.com"},
     ]
     for secret in secrets:
@@ -97,7 +120,8 @@ async def registrations(count: int, vendors: Vendors, public_key: str) -> AsyncI
         browsers = sum(kind_of(number) == "webpush" for number in numbers)
         wanted = {"count": browsers, "key": public_key}
         subscriptions = await vendors.ask("/vendors/webpush/subscriptions", wanted) if browsers else []
-        yield b"".join(_line(number, source, subscriptions) for number in numbers)
+        website = vendors.manifest["others"]["safari"]["website_push_id"]
+        yield b"".join(_line(number, source, subscriptions, website) for number in numbers)
 
 
 def kind_of(number: int) -> str:
@@ -105,12 +129,17 @@ def kind_of(number: int) -> str:
     return KINDS[number % len(KINDS)]
 
 
+def mailboxes(count: int) -> int:
+    """How many of so many devices only mails reach."""
+    return sum(kind_of(number) == MAIL_KIND for number in range(count))
+
+
 def dead(count: int) -> int:
     """How many of so many devices are dead."""
     return sum(number % 40 in DEAD_PLACES for number in range(count))
 
 
-def _line(number: int, source: random.Random, subscriptions: list[dict[str, Any]]) -> bytes:
+def _line(number: int, source: random.Random, subscriptions: list[dict[str, Any]], website: str) -> bytes:
     kind = kind_of(number)
     body: dict[str, Any] = {
         "install_id": f"install-{number}",
@@ -120,6 +149,10 @@ def _line(number: int, source: random.Random, subscriptions: list[dict[str, Any]
     }
     if kind == "webpush":
         body["subscription"] = subscriptions.pop()
+    elif kind == MAIL_KIND:
+        body["token"] = f"user-{number // 2}.{number}@example.org"
+    elif kind == "safari":
+        body |= {"bundle": website, "token": source.randbytes(32).hex()}
     else:
         body |= {"bundle": BUNDLE, "token": _token(number, kind, source)}
     if number % 5 == 0:

@@ -31,7 +31,9 @@ def simulate(
     management_port: Annotated[int, typer.Option(help="Port of channel management; 0 picks one.")] = 0,
     sandbox_management_port: Annotated[int, typer.Option(help="Port of the sandbox's; 0 picks one.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port that answers questions and takes faults.")] = 2199,
-    others_port: Annotated[int, typer.Option(help="First of the other vendors' six ports; 0 picks free ones.")] = 2200,
+    others_port: Annotated[
+        int, typer.Option(help="First of the other vendors' seven ports; 0 picks free ones.")
+    ] = 2200,
     apns_only: Annotated[bool, typer.Option("--apns-only", help="No other vendor than Apple.")] = False,
     name: Annotated[list[str] | None, typer.Option(help="Further name in the certificate; may repeat.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random in faults.")] = 0,
@@ -42,7 +44,7 @@ def simulate(
     with_parent: Annotated[bool, typer.Option(help="End when the parent process does.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print ports and files as one JSON object.")] = False,
 ) -> None:
-    """Run a local APNs, FCM, push service and HMS, as strict as the vendors', with scripted faults."""
+    """Run a local APNs, FCM, push service, HMS and SMTP relay, as strict as the vendors', with scripted faults."""
     try:
         behaviour = msgspec.convert(
             {"latency_ms": latency_ms, "streams_max": streams, "throttle_on_rejection": throttle}, Behaviour
@@ -107,6 +109,6 @@ def _page(manifest: Manifest) -> str:
     ]
     lines.append(f"APNs channels     ports {manifest.management_port}, sandbox {manifest.sandbox_management_port}")
     for vendor, listing in manifest.others.items():
-        ports = ", ".join(f"{name} {value}" for name, value in listing.items() if name.endswith("port"))
+        ports = ", ".join(f"{name} {value}" for name, value in listing.items() if name.endswith(("port", "file")))
         lines.append(f"{vendor:<17} {ports}")
     return "\n".join(lines)

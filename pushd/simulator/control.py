@@ -47,6 +47,9 @@ class Others(Protocol):
     def counts(self) -> dict[str, dict[str, Any]]:
         """By vendor, what arrived."""
 
+    def script_mail(self, body: bytes) -> None:
+        """Has the relay reply to a recipient's mails so; InvalidRequestError for a request that is none."""
+
     def subscribe(self, body: bytes) -> list[dict[str, Any]]:
         """New subscriptions of browsers that are played here; InvalidRequestError for a request that is none."""
 
@@ -85,6 +88,7 @@ class ControlServer:
                     web.get("/vendors", self._vendors),
                     web.post("/vendors/{name}/faults", self._add_fault),
                     web.post("/vendors/webpush/subscriptions", self._subscribe),
+                    web.post("/vendors/email/scripts", self._script_mail),
                 ]
             )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
@@ -113,6 +117,7 @@ class ControlServer:
                 "reasons": dict(record.reasons),
                 "push_types": dict(record.push_types),
                 "topics": dict(record.topics),
+                "accepted_topics": dict(record.accepted_topics),
                 "unprocessed": dict(record.unprocessed),
                 "connections": record.connections_total,
                 "open_connections": sum(link.closed_ms is None for link in record.connections),
@@ -169,6 +174,11 @@ class ControlServer:
     async def _subscribe(self, request: web.Request) -> web.Response:
         assert self._others is not None
         return _json(self._others.subscribe(await request.read()), status=201)
+
+    async def _script_mail(self, request: web.Request) -> web.Response:
+        assert self._others is not None
+        self._others.script_mail(await request.read())
+        return _json({}, status=201)
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
         self._faults.clear()

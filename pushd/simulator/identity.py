@@ -194,7 +194,7 @@ class Identity:
                     pass
                 else:
                     return
-        _write_private(path, issue(ca_key, ca, names))
+        write_private(path, issue(ca_key, ca, names))
 
 
 def issue(
@@ -319,7 +319,7 @@ def _ends_soon(certificate: x509.Certificate) -> bool:
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The P-256 key in `path`, made when there is none."""
     if not path.exists():
-        _write_private(path, _pem(ec.generate_private_key(ec.SECP256R1())))
+        write_private(path, _pem(ec.generate_private_key(ec.SECP256R1())))
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except ValueError:
@@ -336,7 +336,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Replaces `path` in one step by a file that only its owner reads."""
     scratch = path.with_name(path.name + ".new")
     scratch.unlink(missing_ok=True)

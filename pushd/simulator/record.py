@@ -118,6 +118,7 @@ class Record:
     """By reason; "" is an acceptance."""
     push_types: Counter[str] = field(default_factory=Counter)
     topics: Counter[str] = field(default_factory=Counter)
+    accepted_topics: Counter[str] = field(default_factory=Counter)
     unprocessed: Counter[str] = field(default_factory=Counter)
     """Requests that were not looked at, by why: refused, above a GOAWAY's last id, cut off."""
     violation_kinds: Counter[str] = field(default_factory=Counter)
@@ -138,7 +139,14 @@ class Record:
 
     def reset(self) -> None:
         """Forgets everything but connections that are still open."""
-        for counter in (self.statuses, self.reasons, self.push_types, self.topics, self.unprocessed):
+        for counter in (
+            self.statuses,
+            self.reasons,
+            self.push_types,
+            self.topics,
+            self.unprocessed,
+            self.accepted_topics,
+        ):
             counter.clear()
         self.violation_kinds.clear()
         self.violations.clear()
@@ -162,6 +170,8 @@ class Record:
         self.reasons[reason] += 1
         _tally(self.push_types, terms.push_type)
         _tally(self.topics, terms.topic.decode("latin-1"))
+        if status == 200:
+            _tally(self.accepted_topics, terms.topic.decode("latin-1"))
         try:
             raw = token if request.broadcast else bytes.fromhex(token.decode())
         except ValueError:

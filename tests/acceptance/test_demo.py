@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from pushd.cli.demo_devices import PLATFORMS, dead, kind_of
+from pushd.cli.demo_devices import PLATFORMS, dead, kind_of, mailboxes
 from tests.faults.children import ROOT, environment, family, gone, put_away, scratch, using
 
 PATIENCE_S = 90.0
@@ -69,8 +69,9 @@ async def test_the_demo_ends_with_a_whole_table_that_fits_what_the_gateway_saw()
         assert not list(tmp.iterdir())
     assert result["whole"] is True
     assert result["devices"] == DEVICES
-    broadcast, tagged, single = result["sends"]
-    assert (broadcast["targeted"], single["targeted"]) == (DEVICES, 2)
+    broadcast, tagged, single, mail = result["sends"]
+    assert (broadcast["targeted"], single["targeted"]) == (DEVICES - mailboxes(DEVICES), 2)
+    assert mail["targeted"] == mail["accepted"] == mailboxes(DEVICES) > 0
     assert 0 < tagged["targeted"] <= DEVICES // 5
     for send in result["sends"]:
         assert send["pending"] == 0
