@@ -54,6 +54,11 @@ SELECT devices AS part, NULL::bytea AS delta FROM opened_days WHERE app_id = $1 
 UNION ALL
 SELECT NULL, devices FROM opened_day_deltas WHERE app_id = $1 AND day >= $2 AND day < $3
 """
+_INSTALLS = """
+SELECT n.row, d.id FROM unnest($2::text[]) WITH ORDINALITY AS n (name, row)
+    JOIN installs i ON i.app_id = $1 AND i.name = n.name
+    LEFT JOIN devices d ON d.install = i.id AND d.deleted_at IS NULL
+"""
 _UNIQUE = """
 SELECT event, count(*) AS total, count(DISTINCT install) AS installs, count(DISTINCT user_id) AS users
 FROM receipts WHERE notification_id = $1 AND created_at = $2 GROUP BY 1
@@ -150,6 +155,10 @@ class PastReader:
             opened |= await _united(_sets(await self._database.fetch(_DAYS, app_id, day, end)))
             day = end
         return opened
+
+    async def installs(self, app_id: int, names: Sequence[str]) -> Sequence[tuple[int, int | None]]:
+        """Pairs (position of the name, device id) of the installs that the app has; None where one has no device."""
+        return [(row["row"] - 1, row["id"]) for row in await self._database.fetch(_INSTALLS, app_id, names)]
 
     async def counts(self, sent: Sent) -> Mapping[Event, EventCount]:
         """How often each event was reported; one that never was is missing."""
