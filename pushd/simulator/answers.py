@@ -14,6 +14,7 @@ from pushd.simulator.wire import Data, Headers, Part
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
 DAY_MS = 86_400_000
+FRAME_BYTES = 16_384
 SAME_ID = b"00000000-0000-4000-8000-000000000000"
 
 
@@ -100,4 +101,10 @@ def _frames(body: bytes, action: Answer) -> list[Part]:
         case "empty_frames":
             return [Data(b""), Data(body), Data(b""), Data(b"", end=last)]
         case _:
-            return [Data(body, end=last)]
+            return framed(body, end=last)
+
+
+def framed(body: bytes, *, end: bool = True) -> list[Part]:
+    """A body as DATA frames that every client takes (RFC 9113 section 4.2)."""
+    starts = range(0, len(body), FRAME_BYTES)
+    return [Data(body[at : at + FRAME_BYTES], end=end and at == starts[-1]) for at in starts]

@@ -9,11 +9,12 @@ from collections import deque
 import orjson
 
 from pushd.simulator import channels
+from pushd.simulator.answers import framed
 from pushd.simulator.apns import ApnsConnection
 from pushd.simulator.faults import Answer, Reset
 from pushd.simulator.reasons import Rejection, rejection
 from pushd.simulator.rules import Field, Request
-from pushd.simulator.wire import Data, Headers, Part
+from pushd.simulator.wire import Headers, Part
 
 PATH = re.compile(rb"/1/apps/([A-Za-z0-9][A-Za-z0-9._-]{0,254})/(channels|all-channels)")
 METHODS = {b"channels": (b"POST", b"GET", b"DELETE"), b"all-channels": (b"GET",)}
@@ -90,7 +91,7 @@ class ManagementConnection(ApnsConnection):
         head = [(b":status", b"%d" % status), (b"apns-request-id", request.apns_id or str(uuid.uuid4()).encode())]
         parts: deque[Part] = deque((Headers([*head, *fields], end=body is None),))
         if body is not None:
-            parts.append(Data(orjson.dumps(body), end=True))
+            parts.extend(framed(orjson.dumps(body)))
         self.say(request, parts, self.world.behaviour.latency_ms)
 
     def _note(self, request: Request, status: int, reason: str) -> None:

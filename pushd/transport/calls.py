@@ -18,6 +18,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
+from hpack import NeverIndexedHeaderTuple
 
 from pushd.service import Contained
 from pushd.transport.dial import Dialer, DialError
@@ -28,6 +29,10 @@ Header = tuple[str, str]
 REPEATABLE = frozenset({"GET", "DELETE"})
 """Methods that may be asked twice (RFC 9110 section 9.2.2)."""
 FRAME_BYTES = 16_384
+"""Of payload, either way: what RFC 9113 section 4.2 lets a peer send that was not told otherwise."""
+FRAME_HEAD_BYTES = 9
+GOAWAY = 0x07
+LAST_STREAM_MAX = 2**31 - 1
 
 
 class Call(NamedTuple):
@@ -151,7 +156,7 @@ class Line(asyncio.Protocol):
     def __init__(self) -> None:
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self._transport: asyncio.Transport | None = None
-        self._early = bytearray()
+        self._received = bytearray()
         self._answer: _Answer | None = None
         self._stream = 0
         self._unsent = b""
@@ -164,14 +169,18 @@ class Line(asyncio.Protocol):
         self._transport = transport
         self._h2.initiate_connection()
         self._flush()
-        if self._early:
-            early, self._early = bytes(self._early), bytearray()
-            self.data_received(early)
+        self.data_received(b"")  # what came with the end of the handshake
 
     async def ask(self, call: Call, authority: str, bytes_max: int) -> Reply:
         """The answer to one call; CallError."""
         self._answer = answer = _Answer(bytes_max)
-        fields = [(":method", call.method), (":scheme", "https"), (":path", call.path), (":authority", authority)]
+        fields = [
+            (":method", call.method),
+            (":scheme", "https"),
+            # A-42; h2 sees to authorization itself.
+            cast("Header", NeverIndexedHeaderTuple(":path", call.path)),
+            (":authority", authority),
+        ]
         try:
             if not self.usable:
                 raise CallError("lost", unprocessed=True)
@@ -207,12 +216,11 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes what the peer says."""
         with self._contained:
+            self._received += data
             if self._transport is None:
-                self._early += data
                 return
             try:
-                for event in self._h2.receive_data(data):
-                    self._on(event)
+                self._read()
                 self._send_body()
             except (H2Error, ValueError):
                 self._end("malformed")
@@ -227,13 +235,32 @@ class Line(asyncio.Protocol):
 
     # -- HTTP/2
 
+    def _read(self) -> None:
+        """Hands whole frames to h2, all but GOAWAY: behind that h2 would read nothing, and answers may follow."""
+        received = self._received
+        while len(received) >= FRAME_HEAD_BYTES:
+            size = FRAME_HEAD_BYTES + int.from_bytes(received[:3], "big")
+            if size > FRAME_HEAD_BYTES + FRAME_BYTES:
+                raise ValueError("a frame is larger than we allow")
+            if len(received) < size:
+                return
+            frame = bytes(received[:size])
+            del received[:size]
+            if frame[3] == GOAWAY:
+                self._going_away(int.from_bytes(frame[9:13], "big") & LAST_STREAM_MAX)
+                continue
+            for event in self._h2.receive_data(frame):
+                self._on(event)
+
+    def _going_away(self, last_stream: int) -> None:
+        self.usable = False
+        # Streams above the last id are dropped: nothing was done for them (RFC 9113 section 6.8).
+        if self._answer is not None and self._stream > last_stream:
+            self._unsent = b""
+            self._answer.fail(CallError("lost", unprocessed=True))
+
     def _on(self, event: h2.events.Event) -> None:
-        if isinstance(event, h2.events.ConnectionTerminated):
-            self.usable = False
-            # Apple drops streams above the last id: nothing was done for them (RFC 9113 section 6.8).
-            if self._answer is not None and self._stream > (event.last_stream_id or 0):
-                self._answer.fail(CallError("lost", unprocessed=True))
-        elif isinstance(event, h2.events.DataReceived):
+        if isinstance(event, h2.events.DataReceived):
             self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
         answer = self._answer
         if answer is None or getattr(event, "stream_id", None) != self._stream:
