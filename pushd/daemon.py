@@ -14,6 +14,7 @@ from pushd.api import native, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.commands.context import Context
+from pushd.commands.definitions import Definitions
 from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
 from pushd.credentials.expiry import ExpiryWatch
@@ -150,6 +151,7 @@ class Daemon:
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)
         await self._begin(ExpiryWatch(self.keyring, self.clock))
+        self.definitions = Definitions(self.store, self.index)
         async with self.store.snapshot() as snapshot:
             async for users in self.store.users.load(snapshot):
                 self.index.apply_users(users)
@@ -160,9 +162,12 @@ class Daemon:
             on_users=self.index.apply_users,
             on_credentials=self.keyring.reload,
             on_apps=self._apps_changed,
+            on_segments=self.definitions.segments_changed,
+            on_channels=self.definitions.channels_changed,
             known_devices=self.index.knows,
             snapshot=snapshot,
         )
+        await self.definitions.load()
         await self._begin(follower)
 
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
@@ -241,6 +246,7 @@ class Daemon:
             node_id=self.node.id,
             store=self.store,
             index=self.index,
+            definitions=self.definitions,
             keyring=self.keyring,
             vault=self.vault,
             gateways=self.gateways,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pushd.api import (
     apps,
     audience,
+    channels,
     credentials,
     devices,
     docs,
@@ -15,8 +16,10 @@ from pushd.api import (
     keys,
     live_activity_channels,
     notifications,
+    receipts,
     retirements,
     safari_sites,
+    segments,
     users,
 )
 from pushd.api.health import Ready
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
 
 OPERATIONS: tuple[Operation, ...] = (
     *notifications.OPERATIONS,
+    *receipts.OPERATIONS,
     *audience.OPERATIONS,
     *devices.OPERATIONS,
     *live_activity_channels.OPERATIONS,
     *users.OPERATIONS,
+    *channels.OPERATIONS,
+    *segments.OPERATIONS,
     *retirements.OPERATIONS,
     *credentials.OPERATIONS,
     *gateways.OPERATIONS,

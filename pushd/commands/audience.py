@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from msgspec import Struct
 
 from pushd.commands.context import Context
+from pushd.commands.past import asks, gather
 from pushd.commands.text import check_text
 from pushd.content.kinds import kinds
 from pushd.model.audience import Audience
@@ -22,13 +23,14 @@ class Named(Struct, frozen=True, omit_defaults=True):
     devices: list[int] = []
     users: list[str] = []
     user_numbers: list[int] = []
+    installs: list[str] = []
 
 
 class TargetErrors(Struct, frozen=True, omit_defaults=True):
     """Targets that a request named and that it cannot reach."""
 
     unknown: Named | None = None
-    """There is no such device or user."""
+    """There is no such device, user or install."""
     unsubscribed: Named | None = None
     """It is there, and has no address now that this message could go to."""
     count: int = 0
@@ -48,11 +50,16 @@ class Count(Struct, frozen=True, kw_only=True):
 
 
 async def resolve(context: Context, app_id: int, audience: Audience, reach: AbstractSet[Kind]) -> Resolution:
-    """Whom the audience reaches now, as of the moment it returns; InvalidRequestError past the limits.
+    """Whom the audience reaches now, as of the moment it returns.
 
-    Small audiences are answered without a pause, large ones in slices between which others get their turn.
+    InvalidRequestError past the limits, and for channels, segments, tags and notifications that the app does not have.
+    Small audiences are answered without a pause, large ones in slices between which others get their turn. What only
+    the store knows is read before: UnavailableError when that takes too long.
     """
-    return await context.index.resolve_in_slices(app_id, audience, reach)
+    context.index.check_names(app_id, audience)
+    expanded = context.index.expand(app_id, audience)
+    gathered = await gather(context, app_id, audience, expanded) if asks(expanded) else None
+    return await context.index.resolve_in_slices(app_id, expanded, reach, gathered=gathered)
 
 
 async def count(context: Context, app_id: int, audience: Audience, push_type: PushType) -> Count:

@@ -18,6 +18,7 @@ from pushd.transport.guard import Guard
 if TYPE_CHECKING:
     from pushd.bitset import Devices
     from pushd.clock import Clock
+    from pushd.commands.definitions import Definitions
     from pushd.config import Config
     from pushd.credentials.keyring import Keyring
     from pushd.credentials.vault import Vault
@@ -68,6 +69,7 @@ class Context:
 
     store: Store
     index: Index
+    definitions: Definitions
     keyring: Keyring
     vault: Vault
     gateways: Mapping[GatewayName, Gateway]

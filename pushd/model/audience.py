@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
-from pushd.model.device import DeviceId, Tag, Text255
+from pushd.model.device import ID_MAX, DeviceId, Tag, Text255
 from pushd.model.user import UserId
 
 TARGETS_MAX = 100_000
@@ -47,6 +48,70 @@ class Tags(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
     of: Literal["device", "user", "either"] = "either"
 
 
+class Channels(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="channels"):
+    """Devices subscribed to channels, themselves or through their user; channels are named by uuid.
+
+    To any of `any` and all of `all` and none of `exclude`; `exclude` alone starts from everyone.
+    """
+
+    any: Annotated[list[Text255], Meta(max_length=1000)] = []
+    all: Annotated[list[Text255], Meta(max_length=1000)] = []
+    exclude: Annotated[list[Text255], Meta(max_length=1000)] = []
+
+
+class Segment(Struct, frozen=True, forbid_unknown_fields=True, tag="segment"):
+    """Devices of a stored segment, by its uuid, as the segment is when the audience is resolved."""
+
+    id: Text255
+
+
+class Installs(Struct, frozen=True, forbid_unknown_fields=True, tag="installs"):
+    """The devices of these installs, by the id that each install gave itself."""
+
+    ids: Annotated[list[Text255], Meta(min_length=1, max_length=TARGETS_MAX)]
+
+
+class TagElement(Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of a `tags_segment`."""
+
+    association: Literal["AND", "AND_NOT", "OR", "OR_NOT"]
+    name: Tag
+
+
+class TagsSegment(Struct, frozen=True, forbid_unknown_fields=True, tag="tags_segment"):
+    """Devices by tag, the device's own or its user's, folded from the left: each step narrows or widens what is there.
+
+    The first AND or OR starts with the tagged, the first AND_NOT or OR_NOT with everyone untagged. Tags must be known
+    to the app, and each may stand here once, in any case of its letters.
+    """
+
+    elements: Annotated[list[TagElement], Meta(min_length=1, max_length=256)]
+
+
+class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="outcome"):
+    """Devices by what became of an earlier notification there, as of when this audience is resolved.
+
+    `not_opened` is whoever it was sent to and did not open it; whoever clicked has opened it.
+    """
+
+    notification_id: Annotated[int, Meta(ge=1, le=ID_MAX)]
+    is_: Literal["targeted", "accepted", "failed", "opened", "not_opened", "clicked"] = msgspec.field(name="is")
+    reasons: Annotated[list[Text255], Meta(max_length=100)] = []
+    """Of `failed`: for one of these, as its reports name them; none: for any."""
+    buttons: Annotated[list[Text255], Meta(max_length=100)] = []
+    """Of `clicked`: one of these; none: any, or the notification itself."""
+
+
+class Opened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="opened"):
+    """Devices whose install opened any notification of the app lately, or did not.
+
+    Days are whole ones in UTC: today, and so many before.
+    """
+
+    is_: bool = msgspec.field(name="is")
+    within_days: Annotated[int, Meta(ge=1, le=366)]
+
+
 class And(Struct, frozen=True, forbid_unknown_fields=True, tag="and"):
     """Devices in every one of these audiences."""
 
@@ -65,4 +130,19 @@ class Not(Struct, frozen=True, forbid_unknown_fields=True, tag="not"):
     of: Audience
 
 
-Audience = Broadcast | DeviceIds | UserIds | UserNumbers | Tags | And | Or | Not
+Audience = (
+    Broadcast
+    | DeviceIds
+    | UserIds
+    | UserNumbers
+    | Tags
+    | Channels
+    | Segment
+    | Installs
+    | TagsSegment
+    | Outcome
+    | Opened
+    | And
+    | Or
+    | Not
+)

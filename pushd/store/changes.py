@@ -54,6 +54,8 @@ class Aggregate(IntEnum):
     KEYS = 3
     CREDENTIALS = 4
     APPS = 5
+    SEGMENTS = 6
+    CHANNELS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def _event(row: Any) -> Event:
     return Event(Aggregate(row["aggregate"]), row["app_id"], row["ids"], row["revisions"])
 
 
+Changed = Callable[[Sequence[int]], Awaitable[None]]
+
 Known = Callable[[NDArray[np.uint32], NDArray[np.int32]], NDArray[np.bool_]]
 """Which of these (id, revision) pairs are known already."""
 
@@ -123,8 +127,12 @@ class Listeners:
     on_users: Callable[[UserRows], None] | None = None
     on_keys: Callable[[], None] | None = None
     on_credentials: Callable[[], Awaitable[None]] | None = None
-    on_apps: Callable[[Sequence[int]], Awaitable[None]] | None = None
+    on_apps: Changed | None = None
     """Ids of apps that were made, changed or deleted."""
+    on_segments: Changed | None = None
+    """Ids of apps whose segments changed."""
+    on_channels: Changed | None = None
+    """Ids of apps whose channels changed."""
     known_devices: Known | None = None
     """Saves fetching images that are known already, such as those of our own writes."""
 
@@ -199,6 +207,13 @@ class Follower(Service):
         apps = [each for event in events if event.aggregate is Aggregate.APPS for each in event.ids]
         if apps and listeners.on_apps is not None:
             await listeners.on_apps(apps)
+        for aggregate, told in (
+            (Aggregate.SEGMENTS, listeners.on_segments),
+            (Aggregate.CHANNELS, listeners.on_channels),
+        ):
+            owners = {event.app_id for event in events if event.aggregate is aggregate and event.app_id is not None}
+            if owners and told is not None:
+                await told(sorted(owners))
         users = _unique(events, Aggregate.USERS, None)
         for at in range(0, len(users), IMAGES_MAX) if listeners.on_users is not None else ():
             listeners.on_users(await self._user_images(users[at : at + IMAGES_MAX]))  # type: ignore[misc]  # not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -20,6 +21,8 @@ INTERVAL_S = 86_400.0
 RETRY_S = 60.0
 PURGE_ROWS = 5_000
 """Rows of a table that one transaction deletes."""
+SWEPT_ROWS = 1_000
+"""Users, or installs, that one transaction takes off a channel that was deleted."""
 PURGE_PAUSE_S = 0.1
 
 
@@ -30,6 +33,7 @@ class Maintenance(Service):
         super().__init__()
         self._database = database
         self._clock = clock
+        self._woken = asyncio.Event()
 
     async def start(self) -> None:
         """Makes sure that there are partitions for now; the rest goes on in the background."""
@@ -64,14 +68,28 @@ class Maintenance(Service):
             more = await self._database.fetchval("SELECT purge($1, $2, $3)", feed, idempotency, PURGE_ROWS)
             await asyncio.sleep(PURGE_PAUSE_S)
 
+    async def sweep_channels(self) -> None:
+        """Takes everyone off the channels that were deleted."""
+        more = True
+        while more:
+            more = await self._database.fetchval("SELECT sweep_channels($1)", SWEPT_ROWS)
+            await asyncio.sleep(PURGE_PAUSE_S)
+
+    def wake(self) -> None:
+        """Looks for what is left to do soon, not only when the day is over."""
+        self._woken.set()
+
     async def _run(self) -> None:
         while True:
             pause = INTERVAL_S
+            self._woken.clear()
             try:
                 await self.make_partitions()
                 await self.drop_partitions()
+                await self.sweep_channels()
                 await self.purge()
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("maintenance_failed", error=str(error))
                 pause = RETRY_S
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from pushd.clock import Clock, SystemClock
@@ -10,7 +10,8 @@ from pushd.config import StoreConfig
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.service import Service
 from pushd.store.apps import AppStore
-from pushd.store.changes import ChangeStore, Follower, Known, Listeners
+from pushd.store.changes import Changed, ChangeStore, Follower, Known, Listeners
+from pushd.store.channels import ChannelStore
 from pushd.store.credentials import CredentialStore
 from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
@@ -25,6 +26,7 @@ from pushd.store.partitions import Maintenance
 from pushd.store.past import PastReader
 from pushd.store.receipts import ReceiptStore
 from pushd.store.safari_sites import SafariSiteStore
+from pushd.store.segments import SegmentStore
 from pushd.store.settlements import SettlementStore
 from pushd.store.users import UserStore
 
@@ -41,6 +43,8 @@ class Store(Service):
         self.keys = KeyStore(self.database)
         self.credentials = CredentialStore(self.database)
         self.safari_sites = SafariSiteStore(self.database)
+        self.channels = ChannelStore(self.database, names, self.clock)
+        self.segments = SegmentStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
         self.live_activity_channels = LiveActivityChannelStore(self.database)
@@ -89,7 +93,9 @@ class Store(Service):
         on_devices: Callable[[DeviceRows], None] | None = None,
         on_users: Callable[[UserRows], None] | None = None,
         on_credentials: Callable[[], Awaitable[None]] | None = None,
-        on_apps: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+        on_apps: Changed | None = None,
+        on_segments: Changed | None = None,
+        on_channels: Changed | None = None,
         known_devices: Known | None = None,
         snapshot: Snapshot | None = None,
     ) -> Follower:
@@ -103,6 +109,8 @@ class Store(Service):
             on_keys=self.keys.forget,
             on_credentials=on_credentials,
             on_apps=on_apps,
+            on_segments=on_segments,
+            on_channels=on_channels,
             known_devices=known_devices,
         )
         position = self._position if snapshot is None else snapshot.position

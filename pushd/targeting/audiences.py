@@ -8,7 +8,8 @@ from functools import reduce
 from pushd.bitset import Devices
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model import audience as model
-from pushd.targeting import leaves_labels, leaves_names
+from pushd.targeting import leaves_labels, leaves_names, leaves_past
+from pushd.targeting.definitions import children
 from pushd.targeting.leaves_names import NAMING
 from pushd.targeting.scope import Leaf, Scope, Steps, union
 
@@ -19,7 +20,7 @@ LEAVES_MAX = 1_000
 
 def check(audience: model.Audience, pointer: str = "/audience") -> None:
     """Returns when the audience is within the limits and says something; else InvalidRequestError at its place."""
-    leaves = 0
+    leaves = gathered = 0
     for node, at, depth in walk(audience, pointer):
         if depth > DEPTH_MAX:
             raise _fault(at, f"an audience may be nested {DEPTH_MAX} deep")
@@ -28,22 +29,18 @@ def check(audience: model.Audience, pointer: str = "/audience") -> None:
         leaves += 1
         if leaves > LEAVES_MAX:
             raise _fault(at, f"an audience may have {LEAVES_MAX} leaves")
-        if isinstance(node, model.Tags) and not (node.any or node.all or node.exclude):
-            raise _fault(at, "names no tag: one of any, all and exclude is needed")
+        gathered += isinstance(node, leaves_past.GATHERED)
+        if gathered > leaves_past.GATHERED_MAX:
+            raise _fault(at, f"an audience may ask {leaves_past.GATHERED_MAX} times for installs and the past")
+        for place, detail in leaves_past.CHECKS.get(type(node), _sound)(node):
+            raise _fault(at + place, detail)
+        if isinstance(node, model.Tags | model.Channels) and not (node.any or node.all or node.exclude):
+            raise _fault(at, f"names no {type(node).__name__.lower()}: one of any, all and exclude is needed")
 
 
 def names_people(audience: model.Audience) -> bool:
     """Whether the audience names people somewhere."""
     return any(isinstance(node, NAMING) for node, _, _ in walk(audience, ""))
-
-
-def children(node: model.Audience) -> list[tuple[str, model.Audience]]:
-    """The audiences that a node is made of, each with its place in it; none of a leaf."""
-    if isinstance(node, model.And | model.Or):
-        return [(f"/of/{number}", child) for number, child in enumerate(node.of)]
-    if isinstance(node, model.Not):
-        return [("/of", node.of)]
-    return []
 
 
 def walk(audience: model.Audience, pointer: str) -> Iterator[tuple[model.Audience, str, int]]:
@@ -57,6 +54,10 @@ def walk(audience: model.Audience, pointer: str) -> Iterator[tuple[model.Audienc
 
 def _fault(pointer: str, detail: str) -> InvalidRequestError:
     return InvalidRequestError("The audience is not valid", faults=[Fault(pointer, detail)])
+
+
+def _sound(_: model.Audience) -> tuple[()]:
+    return ()
 
 
 def _broadcast(scope: Scope, _: model.Broadcast) -> Devices:
@@ -105,5 +106,6 @@ LEAVES: Mapping[type, Leaf] = {
     model.Not: _not,
     **leaves_names.LEAVES,
     **leaves_labels.LEAVES,
+    **leaves_past.LEAVES,
 }
 """What each sort of node matches; the leaves live in twins."""

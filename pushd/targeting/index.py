@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from pushd.bitset import Bitset, Devices
 from pushd.clock import Clock, SystemClock
-from pushd.model.audience import Audience, UserIds
+from pushd.errors import InvalidRequestError
+from pushd.model.audience import Audience, Broadcast, UserIds
 from pushd.model.device import Kind, Route
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.targeting import audiences, device_images, evaluation, user_images
+from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
 from pushd.targeting.population import Population
 from pushd.targeting.resolution import Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
@@ -56,12 +58,41 @@ class Index:
         self.version += 1
         population = self._population
         population.removed.add(app_id)
+        population.definitions.pop(app_id, None)
         for watch in population.watches:
             watch.remove_app(app_id)
         tenant = population.tenants.pop(app_id, None)
         if tenant is not None:
             device_images.remove_devices(population, tenant.known.column())
             user_images.remove_users(population, tenant.users.column())
+
+    def define_channels(self, app_id: int, labels: Mapping[str, int]) -> None:
+        """Knows the channels of an app from now on: their labels by uuid."""
+        if app_id not in self._population.removed:
+            self._population.definitions.setdefault(app_id, Definitions()).channels = labels
+
+    def define_segments(self, app_id: int, segments: Mapping[str, Audience]) -> None:
+        """Knows the segments of an app from now on: their audiences by uuid."""
+        if app_id not in self._population.removed:
+            self._population.definitions.setdefault(app_id, Definitions()).segments = segments
+
+    def check(self, app_id: int, audience: Audience) -> None:
+        """Returns when the audience is within the limits and the app has what it names; else InvalidRequestError."""
+        self.check_names(app_id, audience)
+        audiences.check(self.expand(app_id, audience))
+
+    def stands_in(self, app_id: int, segment: str, audience: Audience) -> bool:
+        """Whether the audience names this segment, at once or through other segments."""
+        return stands_in(segment, audience, self._definitions(app_id).segments)
+
+    def check_names(self, app_id: int, audience: Audience, pointer: str = "/audience") -> None:
+        """Returns when the app has every channel and segment that the audience names; else InvalidRequestError."""
+        if faults := list(unknown(audience, self._definitions(app_id), pointer)):
+            raise InvalidRequestError("The audience names what the app does not have", faults=faults)
+
+    def expand(self, app_id: int, audience: Audience) -> Audience:
+        """The audience with each segment's own in its place: what is asked of the database is asked of this."""
+        return expand(audience, self._definitions(app_id).segments) if has_segments(audience) else audience
 
     def resolve(
         self,
@@ -78,6 +109,7 @@ class Index:
         """
         if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
             return one
+        audience = self.expand(app_id, audience)
         audiences.check(audience)
         scope = self._scope(app_id, kinds, gathered=gathered)
         return self._resolution(scope, evaluation.at_once(scope.steps(audience)))
@@ -96,6 +128,7 @@ class Index:
         """
         if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
             return one
+        audience = self.expand(app_id, audience)
         audiences.check(audience)
 
         def evaluate(within: Devices | None) -> tuple[Scope, Steps]:
@@ -133,6 +166,9 @@ class Index:
         is enough.
         """
         left = self._tenant(app_id).reach(devices, kinds)
+        if left and has_segments(audience):
+            # A segment that is gone by now kept these devices in when it was resolved.
+            audience = expand(audience, self._definitions(app_id).segments, missing=Broadcast())
         if left and audiences.names_people(audience):
             scope = self._scope(app_id, kinds, within=left, retrying=True)
             left = left & evaluation.at_once(scope.steps(audience))
@@ -208,6 +244,9 @@ class Index:
             gathered=gathered,
             retrying=retrying,
         )
+
+    def _definitions(self, app_id: int) -> Definitions:
+        return self._population.definitions.get(app_id, NOTHING)
 
     def _tenant(self, app_id: int) -> Tenant:
         return self._population.tenants.get(app_id) or Tenant()

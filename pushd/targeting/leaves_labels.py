@@ -1,11 +1,12 @@
-"""Leaves over labels: devices by the tags that their install or their user carries."""
+"""Leaves over labels: devices by the tags and channels that their install or their user carries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pushd.bitset import Devices
 from pushd.model import audience as model
+from pushd.targeting.definitions import NOTHING
 from pushd.targeting.scope import SLICE_SETS, Leaf, Scope, Steps, union
 
 
@@ -18,6 +19,27 @@ def _tags(scope: Scope, leaf: model.Tags) -> Steps:
             return tag.own | tag.by_user
         return tag.own if leaf.of == "device" else tag.by_user
 
+    return (yield from _chosen(scope, leaf, devices))
+
+
+def _channels(scope: Scope, leaf: model.Channels) -> Steps:
+    population = scope.population
+    labels = population.definitions.get(scope.app_id, NOTHING).channels
+
+    def devices(uuid: str) -> Devices:
+        # A channel that nobody ever subscribed to has no number.
+        label = labels.get(uuid, 0)
+        number = population.tag_numbers.cells[label] if label < len(population.tag_numbers.data) else 0
+        if not number:
+            return Devices()
+        posting = scope.tenant.tags.listed[number - 1]
+        return posting.own | posting.by_user
+
+    return (yield from _chosen(scope, leaf, devices))
+
+
+def _chosen(scope: Scope, leaf: model.Tags | model.Channels, devices: Callable[[str], Devices]) -> Steps:
+    """The devices with any of `any`, all of `all` and none of `exclude`."""
     matched = scope.everyone
     if leaf.any:
         matched = yield from union(map(devices, leaf.any))
@@ -32,4 +54,4 @@ def _tags(scope: Scope, leaf: model.Tags) -> Steps:
     return matched
 
 
-LEAVES: Mapping[type, Leaf] = {model.Tags: _tags}
+LEAVES: Mapping[type, Leaf] = {model.Tags: _tags, model.Channels: _channels}

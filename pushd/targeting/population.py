@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pushd.model.device import Route
 from pushd.model.rows import Postings
 from pushd.targeting.columns import Column
+from pushd.targeting.definitions import Definitions
 from pushd.targeting.devices import DeviceTable, UserTable
 from pushd.targeting.identities import Identities
 from pushd.targeting.owners import Owners
@@ -36,7 +37,7 @@ class Population:
     """Everything that images change and audiences read; `device_images` and `user_images` keep it true."""
 
     __slots__ = (
-        *("_members", "carried", "devices", "identities", "owners", "removed"),
+        *("_members", "carried", "definitions", "devices", "identities", "owners", "removed"),
         *("routes", "tag_numbers", "tenants", "users", "watches"),
     )
 
@@ -51,6 +52,7 @@ class Population:
         """By tag id, its number within its app; 0: not met."""
         self.routes: dict[int, Route] = {}
         self.tenants: dict[int, Tenant] = {}
+        self.definitions: dict[int, Definitions] = {}
         self.removed: set[int] = set()
         """Apps that are gone; app ids are never reused, and images of theirs that come late are ignored."""
         self.watches: list[Watching] = []

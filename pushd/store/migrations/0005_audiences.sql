@@ -76,7 +76,7 @@ CREATE FUNCTION with_label(p_labels int[], p_label int, p_on boolean) RETURNS in
 $$;
 
 -- Subscribes users to a channel, or takes them off. `unknown`: those that the app does not have; `full`: those that have
--- p_most channels. PD404 where the channel is gone.
+-- p_most channels. PD410 where the channel is gone.
 CREATE FUNCTION subscribe_users(
     p_app int, p_channel int, p_external text[], p_on boolean, p_most int,
     OUT unknown text[], OUT full_up text[], OUT images user_columns
@@ -91,7 +91,7 @@ BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
     SELECT c.label INTO v_label FROM channels c WHERE c.app_id = p_app AND c.id = p_channel AND c.deleted_at IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD404';
+        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';
     END IF;
     SELECT array_agg(u.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE u.id IS NULL), '{}') INTO known, unknown
         FROM unnest(p_external) WITH ORDINALITY AS n (name, row)
@@ -125,7 +125,7 @@ BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
     SELECT c.label INTO v_label FROM channels c WHERE c.app_id = p_app AND c.id = p_channel AND c.deleted_at IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD404';
+        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';
     END IF;
     SELECT array_agg(i.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE i.id IS NULL), '{}') INTO known, unknown
         FROM unnest(p_names) WITH ORDINALITY AS n (name, row)
@@ -158,6 +158,57 @@ BEGIN
     )
     SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
     RETURN changed;
+END $$;
+
+-- Changes the channels of one user, or of one install (the other is null): off those of p_remove, or off all with p_replace,
+-- and onto those of p_add; channels by uuid. PD410 where a channel is not there, PD411 where he is not, PD429 past p_most.
+CREATE FUNCTION change_channels(
+    p_app int, p_user text, p_install text, p_add text[], p_remove text[], p_replace boolean, p_most int,
+    OUT users user_columns, OUT devices device_columns
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    adding int[];
+    removing int[];
+    had int[];
+    v_id int;
+    has int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    SELECT coalesce(array_agg(c.label), '{}') INTO adding FROM (SELECT DISTINCT a FROM unnest(p_add) a) n
+        JOIN channels c ON c.app_id = p_app AND c.uuid = n.a AND c.deleted_at IS NULL;
+    SELECT coalesce(array_agg(c.label), '{}') INTO removing FROM (SELECT DISTINCT r FROM unnest(p_remove) r) n
+        JOIN channels c ON c.app_id = p_app AND c.uuid = n.r AND c.deleted_at IS NULL;
+    IF cardinality(adding) + cardinality(removing) < (SELECT count(DISTINCT a) FROM unnest(p_add) a)
+            + (SELECT count(DISTINCT r) FROM unnest(p_remove) r) THEN
+        RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';
+    END IF;
+    IF p_install IS NULL THEN
+        SELECT u.id, u.channels INTO v_id, had FROM users u
+            WHERE u.app_id = p_app AND u.external_id = p_user AND u.deleted_at IS NULL;
+    ELSE
+        SELECT i.id, i.channels INTO v_id, had FROM installs i WHERE i.app_id = p_app AND i.name = p_install;
+    END IF;
+    IF v_id IS NULL THEN
+        RAISE EXCEPTION 'there is nobody to subscribe' USING ERRCODE = 'PD411';
+    END IF;
+    SELECT array_agg(DISTINCT l ORDER BY l) INTO has FROM (
+        SELECT h FROM unnest(CASE WHEN p_replace THEN '{}' ELSE had END) h WHERE h <> ALL (removing)
+        UNION SELECT a FROM unnest(adding) a) n (l);
+    IF cardinality(has) > p_most THEN
+        RAISE EXCEPTION 'there are too many channels' USING ERRCODE = 'PD429';
+    END IF;
+    IF has IS NOT DISTINCT FROM had THEN
+        RETURN;
+    END IF;
+    IF p_install IS NULL THEN
+        UPDATE users u SET channels = has, revision = u.revision + 1 WHERE u.id = v_id;
+        users := changed_users(ARRAY[v_id]);
+    ELSE
+        UPDATE installs i SET channels = has WHERE i.id = v_id;
+        devices := changed_devices(relabel_installs(ARRAY[v_id]));
+    END IF;
 END $$;
 
 -- Relieves at most p_rows users, and as many installs, of the labels of deleted channels; the channel goes with the last.

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pushd.api import apps, credentials, keys
 from pushd.api.serve import Api
 from pushd.commands.context import Context
+from pushd.commands.definitions import Definitions
 from pushd.config import Config, HttpConfig
 from pushd.credentials.keyring import Keyring
 from pushd.credentials.vault import Vault
@@ -51,9 +52,11 @@ async def world(module_dsn):
     vault = Vault(secrets.token_bytes(32))
     keyring = Keyring(store.credentials, vault)
     await keyring.start()
+    index = Index()
     context = Context(
         store=store,
-        index=Index(),
+        index=index,
+        definitions=Definitions(store, index),
         keyring=keyring,
         vault=vault,
         gateways={},

@@ -11,6 +11,7 @@ from pushd.clock import SystemClock
 from pushd.cluster.node import Node
 from pushd.commands import devices
 from pushd.commands.context import Context
+from pushd.commands.definitions import Definitions
 from pushd.config import Config
 from pushd.errors import PushdError
 from pushd.model.app import App, Settings
@@ -109,10 +110,11 @@ async def stored(dsn: str) -> AsyncIterator[tuple[Store, Node]]:
 
 async def new_world(store: Store, node: Node) -> World:
     """A context with an empty index, and an app."""
-    fanout = RecordingFanout()
+    fanout, index = RecordingFanout(), Index()
     context = Context(
         store=store,
-        index=Index(),
+        index=index,
+        definitions=Definitions(store, index),
         keyring=NoCredentials(),
         vault=None,
         gateways={},
