@@ -47,6 +47,8 @@ class TokenEndpoint:
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
         )
 
     async def stop(self) -> None:

@@ -26,7 +26,7 @@ from protocols import oauth2
 from protocols.oauth2 import TokenError
 from pushd.clock import Clock
 from pushd.credentials.oauth_endpoint import EndpointError, Reply, TokenEndpoint
-from pushd.service import Service
+from pushd.service import Contained, Service
 
 log = structlog.get_logger(__name__)
 
@@ -171,6 +171,10 @@ class Login:
         self._fetching = None
 
     async def _renew(self) -> None:
+        with Contained("access token", lambda _: self._fail("internal error", refused=False)):
+            await self._try()
+
+    async def _try(self) -> None:
         try:
             token = await self._ask()
         except TokenError as error:

@@ -35,7 +35,7 @@ def reading(payload_json: bytes):
     return fcm_rules.read(fcm.request_body(payload_json, fcm.Target("token", TOKEN)))
 
 
-def test_a_full_alert_on_all_platforms():
+def test_f14_a_full_alert_on_all_platforms():
     message = Message(
         title="T",
         subtitle="S",
@@ -159,6 +159,36 @@ def test_the_apps_title_stands_in():
 def test_what_only_apple_has_is_not_for_fcm(push_type):
     message = PLAINEST[push_type]
     assert render(message, send(message), PLAIN, notification_id=7, now=NOW) is None
+
+
+def test_f14_data_alone_asks_apple_for_priority_5_and_a_link_is_https():
+    quiet = payload(Message(push_type=PushType.BACKGROUND, data={"k": "v"}), ttl_s=60)
+    assert quiet["apns"]["headers"]["apns-priority"] == "5"
+    assert quiet["apns"]["payload"]["aps"]["content-available"] == 1
+    for url, options in (
+        ("https://e.org/x", {"link": "https://e.org/x"}),
+        ("http://e.org/x", None),
+        ("app:page", None),
+    ):
+        assert payload(Message(body="b", url=url))["webpush"].get("fcm_options") == options
+
+
+@given(messages)
+def test_f15_names_have_one_spelling(message):
+    """proto3 JSON takes `collapseKey` for `collapse_key`; what FCM hands on as it is keeps its own names."""
+    message = msgspec.structs.replace(message, overrides={})
+    try:
+        made = render(message, send(message), PLAIN, notification_id=7, now=NOW)
+    except InvalidRequestError:
+        return
+    body = {} if made is None else orjson.loads(made.payload)
+    body.get("webpush", {}).pop("notification", None)
+    waiting = [body]
+    while waiting:
+        part = waiting.pop()
+        assert all(key == key.lower() for key in part)
+        given_as_it_is = ("data", "payload", "headers")
+        waiting += [each for key, each in part.items() if isinstance(each, dict) and key not in given_as_it_is]
 
 
 def test_overrides_reach_every_part():

@@ -254,3 +254,14 @@ async def test_an_answer_without_end_is_cut(world):
     async with world() as w:
         w.server.scripts.append(Script(200, b"x" * 3_000_000))
         assert await w.login.ready(2) is not None
+
+
+async def test_f05_a_failure_of_ours_while_asking_is_told_and_tried_again(world, monkeypatch):
+    async with world() as w:
+        monkeypatch.setattr(w.login._grant, "form", lambda now: 1 / 0)
+        with structlog.testing.capture_logs() as logs:
+            assert await w.login.ready(0.1) is None
+        assert {line["event"] for line in logs} == {"callback_failed", "access_token_not_fetched"}
+        monkeypatch.undo()
+        assert await w.login.ready(2.0) is not None
+        assert not w.login.refused

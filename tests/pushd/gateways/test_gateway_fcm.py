@@ -1,6 +1,7 @@
 """The FCM gateway end to end: bodies, streams, tokens of any length, topics, proofs, pace, and X-01 to X-19."""
 
 import asyncio
+import functools
 import socket
 import time
 
@@ -9,8 +10,9 @@ import orjson
 import pytest
 
 from protocols.fcm import Target
+from protocols.http2 import ConnectionSettings
 from pushd.batch import Lane, Rendered
-from pushd.gateways import fcm_forms
+from pushd.gateways import fcm_exchange, fcm_forms
 from pushd.outcome import Outcome
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import (
@@ -168,6 +170,18 @@ async def test_x01_silence_is_lost_and_its_slot_comes_back(fcm_world):
         assert w.at_rest()
 
 
+async def test_f18_f31_what_may_have_been_taken_or_failed_is_repeated_by_no_one_here(fcm_world):
+    """FCM knows no idempotency key: whether to repeat is the message's policy, and not before Google's ten seconds."""
+    async with fcm_world(bulk_links=1, server_errors_max=100) as w:
+        await w.send(1)
+        w.fault(Silence(), tokens=[token(3)], count=1)  # a second time each would be accepted
+        w.fault(Answer(reason="INTERNAL"), tokens=[token(4)], count=1)
+        w.fault(Answer(reason="UNAVAILABLE", retry_after="7"), tokens=[token(5)], count=1)
+        batch = await w.send(10, 2)
+        assert [w.outcome(batch, row) for row in (1, 2, 3)] == [Outcome.LOST, Outcome.UNAVAILABLE, Outcome.UNAVAILABLE]
+        assert batch.retry_after == {2: 10.0, 3: 7.0}
+
+
 async def test_x02_a_black_hole_costs_one_connection_and_no_row(fcm_world):
     async with fcm_world(bulk_links=1) as w:
         await w.send(1)
@@ -255,6 +269,25 @@ async def test_x14_windows_that_open_late_are_waited_for(fcm_world):
         w.fault(Settings(steps=[Step(after_ms=400, initial_window_size=65_535)]), at="connect", count=1)
         assert w.reasons(await w.send(300)) == {"accepted": 300}
         assert not w.record.violation_kinds
+
+
+async def test_x12_answers_are_matched_by_stream_whatever_they_name(fcm_world):
+    async with fcm_world(Behaviour(latency_ms=2, streams_max=1000, streams_before_token=1000)) as w:
+        w.fault(Answer(status=200, body='{"name":"projects/other/messages/0"}'), rate=0.3)
+        w.fault(Answer(reason="UNREGISTERED"), tokens=[token(40)])
+        batch = await w.send(100)
+        assert w.reasons(batch) == {"accepted": 99, "UNREGISTERED": 1}
+        assert w.reason(batch, 39) == "UNREGISTERED"
+
+
+async def test_x15_stream_ids_run_out_without_loss(fcm_world, monkeypatch):
+    near = functools.partial(ConnectionSettings, first_stream_id=2**31 - 401, spare_streams=100)
+    monkeypatch.setattr(fcm_exchange, "ConnectionSettings", near)
+    async with fcm_world(bulk_links=1, drain_timeout_s=5, response_timeout_s=5, resolve_timeout_s=5) as w:
+        batches = await asyncio.gather(*(w.send(100, 1 + 100 * part) for part in range(6)))
+        assert all(w.reasons(batch) == {"accepted": 100} for batch in batches)
+        assert w.record.connections_total >= 3
+        assert set(w.simulator.accepted.values()) == {1}
 
 
 async def test_x16_a_200_before_the_body_is_an_acceptance(fcm_world):
