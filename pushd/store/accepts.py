@@ -37,11 +37,21 @@ SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 """
 _IDS = "SELECT nextval('notification_ids') FROM generate_series(1, $1)"
 _KNOWN = "SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)"
-# The key is the caller's again, and nothing will send what nobody was promised.
+# The key is the caller's again, unless the request came again under it and was told what it stands for. Whoever is
+# about to tell that holds the key's row: this waits, and then looks again.
+_FREE = """
+DELETE FROM idempotency i USING unnest($1::int[], $2::text[]) AS k (app, key)
+WHERE i.app_id = k.app AND i.key = k.key AND i.notification_id = ANY($3) AND NOT i.promised
+"""
+_PROMISED = """
+SELECT i.notification_id AS id FROM unnest($1::int[], $2::text[]) AS k (app, key)
+    JOIN idempotency i ON i.app_id = k.app AND i.key = k.key
+WHERE i.notification_id = ANY($3) AND i.promised
+"""
+# Nothing will send what nobody was promised.
 _FORGET = """
 WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
-    runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1)),
-    keys_gone AS (DELETE FROM idempotency WHERE notification_id = ANY($1))
+    runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1))
 DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2)
 """
 
@@ -243,15 +253,25 @@ class Acceptor(Service):
         # What got no ids before the connection went was never written.
         return [item.accepted() if item.ids and there.issuperset(item.ids) else None for item in items]
 
-    async def _abandon(self, stray: Sequence[Accepted]) -> None:
-        kept = [each for accepted in stray for each in accepted.notifications]
-        await self._database.execute(_FORGET, [each.id for each in kept], list({each.app_id for each in kept}))
+    async def _abandon(self, stray: Sequence[tuple[_Item, Accepted]]) -> Sequence[bool]:
+        written = [item for item, accepted in stray if not accepted.replayed]
+        keyed = [(item.app_id, item.key.key, item.ids[0]) for item in written if item.key is not None]
+        columns = [list(column) for column in zip(*keyed, strict=True)] if keyed else [[], [], []]
+        async with self._database.transaction() as connection:
+            timeout_s = self._config.write_timeout_s
+            await connection.execute(_FREE, *columns, timeout=timeout_s)
+            rows = await connection.fetch(_PROMISED, *columns, timeout=timeout_s)
+            promised = {row["id"] for row in rows}
+            gone = [item for item in written if item.ids[0] not in promised]
+            ids = [number for item in gone for number in item.ids]
+            await connection.execute(_FORGET, ids, list({item.app_id for item in gone}), timeout=timeout_s)
+        return [not accepted.replayed and item.ids[0] in promised for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
         for number in item.ids:
             self._under_way.pop(number, None)
         if told and item.then is not None and not isinstance(result, PushdError):
-            item.then(result)
+            item.then(result if result.replayed or not item.cancelled else item.accepted())
 
 
 class _Item:

@@ -3,8 +3,8 @@
 Rules. Items are written in the order they came; a writer folds repeats of a key in that order. An error in the data
 splits the group until the bad item stands alone, so that it harms nobody else. Trouble with the server fails the group.
 Where the outcome is unknown, `resolve` is asked what became of it; callers wait for that only so long, and what turns
-out to be committed for a caller that is gone is abandoned: nothing is kept that nobody was promised. The queue is
-bounded.
+out to be committed for a caller that is gone is abandoned, unless another was told of it meanwhile: nothing is kept
+that nobody was promised, and nothing undone that somebody was. The queue is bounded.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ Write = Callable[[Sequence[Item]], Awaitable[Sequence["Result | PushdError"]]]
 """Commits a group in one transaction; a result, or an error of its own, per item."""
 Resolve = Callable[[Sequence[Item]], Awaitable[Sequence["Result | None"]]]
 """What a group whose COMMIT was lost came to; None for items that are not and will never be there."""
-Abandon = Callable[[Sequence["Result"]], Awaitable[None]]
-"""Undoes what was committed for callers that had been told otherwise, or gave up before."""
+Abandon = Callable[[Sequence[tuple["Item", "Result"]]], Awaitable[Sequence[bool]]]
+"""Undoes what was committed for callers that had been told otherwise, or gave up before.
+
+True of what stays, because somebody else was told of it meanwhile: that is as good as told.
+"""
 Settled = Callable[[Item, "Result | PushdError", bool], None]
 """Hears what became of an item that was written, and whether its caller was told so, before the caller goes on."""
 
@@ -57,7 +60,7 @@ class Committer(Service, Generic[Item, Result]):
         config: StoreConfig,
         write: Write[Item, Result],
         resolve: Resolve[Item, Result] | None = None,
-        abandon: Abandon[Result] | None = None,
+        abandon: Abandon[Item, Result] | None = None,
         lanes: int = 1,
         settled: Settled[Item, Result] | None = None,
     ) -> None:
@@ -187,16 +190,22 @@ class Committer(Service, Generic[Item, Result]):
         return [error if each is None else each for each in found]
 
     async def _answer_all(self, part: Group[Item, Result], results: Sequence[Result | PushdError]) -> None:
-        stray: list[Result] = []
+        stray: list[tuple[Item, Result]] = []
         for (item, future), result in zip(part, results, strict=True):
             told = _answer(future, result)
-            if self._settled is not None:
-                self._settled(item, result, told)
-            if not told and not isinstance(result, PushdError):
-                stray.append(result)
+            if told or isinstance(result, PushdError) or self._abandon is None:
+                self._hear(item, result, told)
+            else:
+                stray.append((item, result))
         if stray and self._abandon is not None:
             log.warning("commits_abandoned", committer=self._name, count=len(stray))
-            await self._until_available(self._abandon, stray)
+            stays = await self._until_available(self._abandon, stray)
+            for (item, result), told in zip(stray, stays, strict=True):
+                self._hear(item, result, told)
+
+    def _hear(self, item: Item, result: Result | PushdError, told: bool) -> None:
+        if self._settled is not None:
+            self._settled(item, result, told)
 
     async def _until_available(
         self,

@@ -10,8 +10,10 @@ from pushd.errors import IdempotencyMismatchError
 from pushd.store.database import Database
 from pushd.store.times import moment
 
+# An update, not a look: who is told of it may rely on it, though the first request was perhaps told otherwise.
 _FIND = """
-SELECT body_hash, notification_id, answer FROM idempotency WHERE app_id = $1 AND key = $2 AND created_at >= $3
+UPDATE idempotency SET promised = promised OR body_hash = $4 WHERE app_id = $1 AND key = $2 AND created_at >= $3
+RETURNING body_hash, notification_id, answer
 """
 
 
@@ -31,9 +33,12 @@ class IdempotencyStore:
         self._clock = clock
 
     async def find(self, app_id: int, key: str, body_hash: bytes) -> Told | None:
-        """What the key was answered; None when it is new. IdempotencyMismatchError when it is another request's."""
+        """What the key was answered, promised from now on; None when it is new.
+
+        IdempotencyMismatchError when it is another request's.
+        """
         oldest = moment(self._clock.now()) - timedelta(seconds=self._database.config.idempotency_keep_s)
-        row = await self._database.fetchrow(_FIND, app_id, key, oldest)
+        row = await self._database.fetchrow(_FIND, app_id, key, oldest, body_hash)
         if row is None:
             return None
         if row["body_hash"] != body_hash:

@@ -82,6 +82,8 @@ CREATE TABLE idempotency (
     -- What the first request was answered, repeated to those that come again.
     answer          bytea NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now(),
+    -- Whether a request that came again was told so: what it stands for stays, even if the first one never heard of it.
+    promised        boolean NOT NULL DEFAULT false,
     PRIMARY KEY (app_id, key)
 );
 CREATE INDEX idempotency_created ON idempotency USING brin (created_at);

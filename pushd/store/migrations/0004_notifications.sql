@@ -187,12 +187,17 @@ BEGIN
             FROM unnest(k_row, k_key, k_hash, k_answer) AS k (row, key, hash, answer)
             ORDER BY 1, 2
             ON CONFLICT (app_id, key) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,
-                notification_id = excluded.notification_id, created_at = excluded.created_at
+                notification_id = excluded.notification_id, created_at = excluded.created_at, promised = false
                 WHERE i.created_at < excluded.created_at - p_keep
             RETURNING i.notification_id
         )
         SELECT coalesce(array_agg(k.row), '{}') INTO known FROM unnest(k_row) AS k (row)
             WHERE n_id[k.row] NOT IN (SELECT put.notification_id FROM put);
+        IF cardinality(known) > 0 THEN
+            UPDATE idempotency i SET promised = i.promised OR i.body_hash = k.hash
+                FROM unnest(k_row, k_key, k_hash) AS k (row, key, hash)
+                WHERE k.row = ANY (known) AND i.app_id = n_app[k.row] AND i.key = k.key;
+        END IF;
         RETURN QUERY SELECT k.row, i.body_hash, i.notification_id, i.answer
             FROM unnest(k_row, k_key) AS k (row, key)
             JOIN idempotency i ON i.app_id = n_app[k.row] AND i.key = k.key WHERE k.row = ANY (known);
@@ -370,6 +375,9 @@ BEGIN
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
         DELETE FROM labels WHERE id IN (SELECT id FROM labels WHERE app_id = ANY (gone) LIMIT p_rows);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        DELETE FROM profiles WHERE id IN (SELECT id FROM profiles WHERE app_id = ANY (gone) LIMIT p_rows);
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
     END IF;

@@ -224,6 +224,45 @@ async def test_what_nobody_waits_for_any_more_is_not_kept(store, app, node):
     assert await store.database.fetchval("SELECT array_agg(notification_id) FROM runs") == [kept.id]
 
 
+@pytest.mark.parametrize("again", ["found", "written", "while it is taken back"])
+async def test_what_a_repetition_was_told_stays_though_the_first_was_given_up(store, app, node, monkeypatch, again):
+    """COMMIT's answer is lost, the caller hears 503 and comes again under its key before that is looked into."""
+    acceptor, released, looks = store.notifications.acceptor, [], asyncio.Event()
+    resolve = acceptor._committer._resolve
+
+    async def late(items):
+        await looks.wait()
+        return await resolve(items)
+
+    monkeypatch.setattr(acceptor._committer, "_resolve", late)
+    await lose_commit(store, monkeypatch, commits=True)
+    wanted = accept(app.id, node.id, Devices([1]), idempotency=Idempotency("key", b"hash"), answer=b"told")
+    with pytest.raises(UnavailableError):
+        await acceptor.accept(wanted, released.append)
+    if again == "found":
+        promised = (await store.idempotency.find(app.id, "key", b"hash")).notification_id
+        assert await store.notifications.cancel(app.id, promised)
+        acceptor.cancel(promised)
+    elif again == "written":
+        promised = (await acceptor.accept(wanted, released.append)).id
+        released.clear()  # of the repetition: it starts nothing
+    else:
+        async with store.database.transaction() as teller:
+            promised = await teller.fetchval("UPDATE idempotency SET promised = true RETURNING notification_id")
+            looks.set()
+            await asyncio.sleep(0.2)
+            assert not released
+    looks.set()
+    async with asyncio.timeout(10):
+        while not released:
+            await asyncio.sleep(0.01)
+    ((notification,),) = [each.notifications for each in released]
+    assert notification.id == promised
+    assert notification.state is (State.CANCELLED if again == "found" else State.RUNNING)
+    assert await store.database.fetchval("SELECT notification_id FROM runs") == promised
+    assert (await store.notifications.get(app.id, promised)).targeted == 1
+
+
 async def test_a_node_that_is_not_registered_may_not_accept(store, app):
     with pytest.raises(UnavailableError):
         await store.notifications.accept(accept(app.id, 4711, Devices([1])))

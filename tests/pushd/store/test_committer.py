@@ -32,6 +32,8 @@ class Table:
         self.bad: set[int] = set()
         self.stored: set[int] = set()
         self.abandoned: list[int] = []
+        self.promised: set[int] = set()
+        self.heard: list[tuple[int, bool]] = []
         self.down = 0
 
     async def write(self, items):
@@ -50,8 +52,12 @@ class Table:
             raise UnavailableError
         return [item * 2 if item in self.stored else None for item in items]
 
-    async def abandon(self, results):
-        self.abandoned += results
+    async def abandon(self, stray):
+        self.abandoned += [result for _, result in stray]
+        return [result in self.promised for _, result in stray]
+
+    def settled(self, item, result, told):
+        self.heard.append((item, told))
 
 
 @pytest_asyncio.fixture
@@ -61,7 +67,7 @@ async def table():
 
 @pytest_asyncio.fixture
 async def committer(table):
-    committer = Committer("test", CONFIG, table.write, table.resolve, table.abandon)
+    committer = Committer("test", CONFIG, table.write, table.resolve, table.abandon, settled=table.settled)
     await committer.start()
     yield committer
     await committer.stop()
@@ -145,6 +151,18 @@ async def test_what_is_found_too_late_is_abandoned(table, committer):
         await asyncio.sleep(0.02)
     assert table.abandoned == [2]
     assert await committer.submit(5) == 10
+    assert table.heard[:2] == [(2, False), (1, False)]
+
+
+async def test_what_another_was_promised_meanwhile_counts_as_told(table, committer):
+    table.stored, table.promised = {1, 2}, {4}
+    table.errors = [OutcomeUnknownError("lost")]
+    table.down = 5
+    assert all(isinstance(each, UnavailableError) for each in await all_of(committer, [1, 2]))
+    async with asyncio.timeout(4):
+        while len(table.heard) < 2:
+            await asyncio.sleep(0.02)
+    assert table.heard == [(1, False), (2, True)]
 
 
 async def test_a_look_up_that_hangs_does_not_hold_the_caller(table, committer):
