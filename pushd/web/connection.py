@@ -135,8 +135,8 @@ class Connection(web.RequestHandler):
             if idle and self._request_count == before + 1:
                 self._note_head(data)
             self._head_arrived()
-        elif (self._waiter is not None or not before) and not self._force_close:
-            # It waits for a head. Between a head and the first step of its handler a body may come, too.
+        elif (not before or (self._waiter is not None and not self._waiter.done())) and not self._force_close:
+            # It waits for a head. Between one and the first step of its handler, who was told, its body may come.
             self._head_bytes += len(data)
             if self._head_timer is None:
                 self._await_head()

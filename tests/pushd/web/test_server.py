@@ -1,5 +1,7 @@
 import asyncio
 import json
+import socket
+import time
 
 import pytest
 import structlog
@@ -119,6 +121,24 @@ async def test_headers_in_drips_are_bounded(serve, connect):
             wire.write(piece)
             await asyncio.sleep(0.02)
         assert (await wire.answer())[0] == 431
+
+
+async def test_a_body_that_overtakes_its_handler_is_no_header(serve):
+    async def measure(incoming):
+        raw = await incoming.body(types=frozenset({"application/json"}), bytes_max=1_000_000, timeout_s=5)
+        return Answer(b"%d" % len(raw))
+
+    head = b"POST /measure HTTP/1.1\r\nHost: x\r\nContent-Length: 800000\r\n\r\n"
+    async with serve(endpoints=[("POST", "/measure", measure)]) as server:
+        with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+            for request in (GET, *[head + bytes(800_000)] * 3):
+                sending = asyncio.create_task(asyncio.to_thread(client.sendall, request))
+                await asyncio.sleep(0.01)
+                time.sleep(0.05)  # so that the loop finds all of it at once, and reads several times
+                await sending
+                answer = await asyncio.to_thread(client.recv, 65_536)
+                assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert answer.endswith(b"\r\n\r\n800000")
 
 
 async def test_slow_headers_are_cut_first_or_later(serve, connect):
