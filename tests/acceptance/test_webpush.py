@@ -99,6 +99,26 @@ async def test_a_bulk_send_is_encrypted_by_workers_and_read_by_every_browser():
         assert not service.record.violation_kinds
 
 
+async def test_w47_a_push_service_that_is_down_delays_no_other():
+    async with web_world() as (service, tenant, credential):
+        down = [subscribe(service, credential, f"down{n}") for n in range(30)]
+        well = [subscribe(service, credential, f"well{n}", http1=True) for n in range(30)]  # at a port of its own
+        rows = [{"install_id": each.name, "kind": "webpush", "subscription": each.to_json()} for each in down + well]
+        await tenant.server.lines("/devices/bulk", rows)
+        away = Fault(action=Answer(status=503, retry_after="2"), tokens=[each.name for each in down])
+        service.faults.add(away)
+        first = await tenant.send(ttl_s=600)
+        await tenant.until(first["id"], lambda view: view["counts"]["accepted"] == 30)
+        second = await tenant.send(ttl_s=600)
+        await tenant.until(second["id"], lambda view: view["counts"]["accepted"] == 30)
+        assert {name[:4] for name in service.accepted} == {"well"}
+        service.faults.clear()
+        for sent in (first, second):
+            view = await tenant.finished(sent["id"])
+            assert (view["counts"]["accepted"], view["counts"]["failed"]) == (60, 0)
+        assert set(service.accepted.values()) == {2}
+
+
 async def test_a_message_that_no_browser_takes_is_refused_before_it_is_accepted():
     async with web_world() as (_, tenant, _credential):
         body = {"audience": {"type": "broadcast"}, "message": {"title": "T", "data": {"x": "y" * 4_000}}}

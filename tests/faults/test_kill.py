@@ -12,7 +12,7 @@ from tests.faults.world import world
 
 
 @pytest.mark.asyncio
-async def test_a_kill_at_any_point_or_moment_loses_nothing():
+async def test_x26_a_kill_at_any_point_or_moment_loses_nothing():
     """Its PostgreSQL goes down with the daemon. Every fail point has its turn, between kills at random moments."""
     report = await reported(kills=0, devices=50_000)
     assert report["kills"] >= 20

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from protocols import jwt, vapid, webpush
+from protocols import aes128gcm, jwt, vapid, webpush
 from pushd.batch import Lane, Rendered
 from pushd.cli.children import free_port
 from pushd.config.webpush import WebPushConfig
@@ -268,7 +268,7 @@ async def test_lanes_have_links_of_their_own(push_world):
         assert w.service.record.connections_total == 2
 
 
-async def test_a_service_without_http_2_is_asked_once_and_served_over_http_1_1(push_world):
+async def test_w34_a_service_without_http_2_is_asked_once_and_served_over_http_1_1(push_world):
     async with push_world(http1_connections=3) as w:
         batch = await w.send(w.tokens(60, http1=True))
         assert w.reasons(batch) == {"accepted": 60}
@@ -280,6 +280,45 @@ async def test_a_service_without_http_2_is_asked_once_and_served_over_http_1_1(p
         assert w.reasons(mixed) == {"accepted": 10}
         assert origin.http1_until == until
         assert set(w.plaintexts.values()) == {PAYLOAD.payload}
+
+
+async def test_w34_requests_over_http_1_1_are_not_pipelined(tmp_path):
+    early = connections = 0
+
+    async def serve(reader, writer):
+        nonlocal early, connections
+        connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+                await asyncio.sleep(0.01)
+                early += len(reader._buffer)
+                writer.write(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    identity = Identity(tmp_path / "identity")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=identity.tls(("http/1.1",)))
+    port = server.sockets[0].getsockname()[1]
+    config = WebPushConfig(
+        hosts_added=(f"localhost:{port}",),
+        networks_allowed=("127.0.0.0/8", "::1/128"),
+        ca_file=str(identity.ca_file),
+        http1_connections=2,
+    )
+    secret = vapid_keys.complete(VapidKeys(subject="mailto:push@example.com"), None)
+    gateway = WebPushGateway(config, QUICK, Credentials({1: secret}))
+    await gateway.start()
+    browser = jwt.encode(aes128gcm.new_pair().public).decode(), jwt.encode(bytes(16)).decode()
+    tokens = [webpush.address(f"https://localhost:{port}/push/{n}", *browser) for n in range(40)]
+    batch = World.batch(None, tokens)
+    await asyncio.wait_for(gateway.send(batch), 10)
+    await gateway.stop(0.3)
+    server.close()
+    assert set(batch.outcomes.tolist()) == {1}
+    assert early == 0
+    assert connections <= 4, "two that served, and those that asked for HTTP/2 first"
 
 
 async def test_a_way_that_is_given_up_closes_what_it_has(push_world):

@@ -49,13 +49,20 @@ def children():
     return found
 
 
-def test_a_key_pair_is_given_out_once_and_made_ahead_within_bounds():
+def test_w09_a_key_pair_is_given_out_once_and_made_ahead_within_bounds():
+    """There is no option to use one twice: nothing is kept of a pair that was given out, nor of a secret."""
     pairs = KeyPairs(20)
     pairs.fill(100)
     assert len(pairs) == 20
     assert pairs.full
     assert len({pairs.take().public for _ in range(30)}) == 30
     assert not pairs.full
+    rows = b"".join(LINES[0] for _ in range(50))
+    bodies, _ = seal(rows, b"text", 0, pairs)
+    size = len(bodies) // 50
+    assert len({bodies[at + 21 : at + 86] for at in range(0, len(bodies), size)}) == 50, "one subscription, 50 keys"
+    assert len({bodies[at : at + 16] for at in range(0, len(bodies), size)}) == 50, "and 50 salts"
+    assert not {name for name in WebPushConfig.__struct_fields__ if "reuse" in name}
 
 
 @pytest.mark.parametrize(
