@@ -25,8 +25,8 @@ WITH fresh AS (
     SELECT n.id, $3::int + n.row::int - 1 AS number, nextval('installs_id_seq')::int AS install
     FROM unnest(allocate_ids(1::smallint, $1, $2)) WITH ORDINALITY AS n (id, row)
 ), made AS (
-    INSERT INTO installs (id, app_id, name, user_id, platform, last_seen_at)
-    SELECT f.install, $1, 'install-' || f.number, ($5::int[])[f.number / $6 - $3 / $6 + 1], 'ios', now() FROM fresh f
+    INSERT INTO installs (id, app_id, name, user_id, last_seen_at)
+    SELECT f.install, $1, 'install-' || f.number, ($5::int[])[f.number / $6 - $3 / $6 + 1], now() FROM fresh f
 )
 INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, address, registered_at)
 SELECT f.id, $1, f.install, $7::smallint, $4, ($5::int[])[f.number / $6 - $3 / $6 + 1], 3,

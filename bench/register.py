@@ -183,7 +183,7 @@ async def _copy(daemon: Daemon, number: int, rows: int) -> Took:
     installs, devices = [], []
     for at in range(rows):
         token = hashlib.sha256(f"copy {number} {at}".encode()).hexdigest()
-        installs.append(f"{at}\t1\tnew-{token[:24]}\tios\t{now}\n".encode())
+        installs.append(f"{at}\t1\tnew-{token[:24]}\t1\t{now}\n".encode())
         devices.append(f"{at}\t1\t{at}\t0\t1\t3\t\\\\x{token.encode().hex()}\t{token[:32]}\t{now}\n".encode())
     connection = await asyncpg.connect(_dsn(daemon.postgres()))
     try:
@@ -202,7 +202,7 @@ async def _copy(daemon: Daemon, number: int, rows: int) -> Took:
 
 async def _copy_chunk(connection: Any, installs: list[bytes], devices: list[bytes]) -> None:
     for table, lines, columns in (
-        ("floor_installs", installs, ("id", "app_id", "name", "platform", "last_seen_at")),
+        ("floor_installs", installs, ("id", "app_id", "name", "profile_id", "last_seen_at")),
         ("floor_devices", devices, DEVICE_COLUMNS),
     ):
 

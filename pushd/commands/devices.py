@@ -14,7 +14,18 @@ from pushd.commands.subscriptions import PushRules
 from pushd.credentials.vapid_keys import current_fingerprint
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.credential import VapidKeys
-from pushd.model.device import Device, Platform, Registration, Route, Tag, Text255
+from pushd.model.device import (
+    Country,
+    Device,
+    Locale,
+    Platform,
+    Registration,
+    Route,
+    Tag,
+    Text255,
+    TimeZone,
+    Version,
+)
 
 
 class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -25,9 +36,12 @@ class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     user_id: Text255 | UnsetType | None = UNSET
     tags: Annotated[list[Tag], Meta(max_length=1000)] | UnsetType = UNSET
     platform: Platform | UnsetType | None = UNSET
-    locale: Annotated[str, Meta(max_length=35)] | UnsetType | None = UNSET
-    time_zone: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
-    app_version: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
+    locale: Locale | UnsetType | None = UNSET
+    time_zone: TimeZone | UnsetType | None = UNSET
+    app_version: Version | UnsetType | None = UNSET
+    os_version: Version | UnsetType | None = UNSET
+    country: Country | UnsetType | None = UNSET
+    alias: Text255 | UnsetType | None = UNSET
 
 
 async def register(context: Context, app_id: int, registration: Registration) -> Device:

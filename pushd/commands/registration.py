@@ -20,6 +20,7 @@ from pushd.model.device import GatewayName, Kind, Registration
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Language, script, region and variants (RFC 5646 section 2.1), also with Java's and iOS's underscores.
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_@][A-Za-z0-9=]{1,16})*")
+_COUNTRY = re.compile(r"[A-Za-z]{2}")
 _APNS = frozenset(kind for kind in Kind if kind.gateway is GatewayName.APNS)
 _CHECKS: dict[Kind, Callable[[str], str]] = {
     **dict.fromkeys(_APNS, apns.check_token),
@@ -102,6 +103,8 @@ def _attributes(change: Registration, faults: list[Fault]) -> None:
         faults.append(Fault("/bundle", "must be letters, digits, points, hyphens and underscores"))
     if change.locale and not _LOCALE.fullmatch(change.locale):
         faults.append(Fault("/locale", "is not a language tag such as en or pt-BR"))
+    if change.country and not _COUNTRY.fullmatch(change.country):
+        faults.append(Fault("/country", "must be two letters, as in ISO 3166-1: DE, BR"))
     if change.time_zone and change.time_zone not in _zones():
         faults.append(Fault("/time_zone", "is not a name of the IANA time zone database"))
 

@@ -95,9 +95,25 @@ class Route(NamedTuple):
     bundle: str
 
 
+class Profile(NamedTuple):
+    """What installs of an app have in common; what nobody named is empty."""
+
+    app_id: int
+    platform: str
+    os_version: str
+    app_version: str
+    locale: str
+    country: str
+    time_zone: str
+
+
 Text255 = Annotated[str, Meta(min_length=1, max_length=255)]
 Tag = Annotated[str, Meta(min_length=1, max_length=255)]
 DeviceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
+Locale = Annotated[str, Meta(max_length=35)]
+Country = Annotated[str, Meta(max_length=2)]
+TimeZone = Annotated[str, Meta(max_length=64)]
+Version = Annotated[str, Meta(max_length=64)]
 
 
 class SubscriptionKeys(Struct, frozen=True, kw_only=True):
@@ -137,9 +153,13 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     user_id: Text255 | msgspec.UnsetType | None = msgspec.UNSET
     platform: Platform | msgspec.UnsetType | None = msgspec.UNSET
     tags: Annotated[list[Tag], Meta(max_length=1000)] | msgspec.UnsetType = msgspec.UNSET
-    locale: Annotated[str, Meta(max_length=35)] | msgspec.UnsetType | None = msgspec.UNSET
-    time_zone: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
-    app_version: Annotated[str, Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
+    locale: Locale | msgspec.UnsetType | None = msgspec.UNSET
+    time_zone: TimeZone | msgspec.UnsetType | None = msgspec.UNSET
+    app_version: Version | msgspec.UnsetType | None = msgspec.UNSET
+    os_version: Version | msgspec.UnsetType | None = msgspec.UNSET
+    country: Country | msgspec.UnsetType | None = msgspec.UNSET
+    alias: Text255 | msgspec.UnsetType | None = msgspec.UNSET
+    """Another name of the install; installs may share one."""
     push_enabled: bool | msgspec.UnsetType = msgspec.UNSET
     in_app_consent: bool | msgspec.UnsetType = msgspec.UNSET
     subscription: Subscription | None = None
@@ -161,6 +181,9 @@ class Device(Struct, frozen=True, kw_only=True):
     locale: str | None
     time_zone: str | None
     app_version: str | None
+    os_version: str | None
+    country: str | None
+    alias: str | None
     push_enabled: bool
     in_app_consent: bool
     reachable: bool
@@ -169,4 +192,6 @@ class Device(Struct, frozen=True, kw_only=True):
     retired_reason: str | None
     registered_at: float
     """UNIX seconds of the newest registration of this address."""
+    first_seen_at: float
+    """UNIX seconds of the install's first registration."""
     last_seen_at: float

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.model.device import Route
+from pushd.model.device import Profile, Route
 
 
 class DeviceFlag(IntFlag):
@@ -46,8 +48,27 @@ class DeviceRows:
     """Fixed-width, NUL-padded; empty where there is none."""
     tags: Postings
     """Tags of the device's install."""
+    installs: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """Numbers of the installs: devices of one install are one phone's."""
+    profile_ids: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """0: nothing is known."""
+    first_seen: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """UNIX seconds; 0: not known."""
+    last_seen: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """UNIX seconds, up to an hour behind."""
+    aliases: Mapping[int, str] = field(default_factory=dict)
+    """By row, where there is one."""
     routes: dict[int, Route] = field(default_factory=dict)
     """Every route id that `route_ids` holds; a device's app is its route's."""
+    profiles: dict[int, Profile] = field(default_factory=dict)
+    """Every profile id that `profile_ids` holds, but for 0."""
+
+    def __post_init__(self) -> None:
+        # Columns that were left out say 0 of every row.
+        for name in ("installs", "profile_ids", "first_seen", "last_seen"):
+            column = getattr(self, name)
+            if len(column) != len(self.ids):
+                setattr(self, name, np.zeros(len(self.ids), column.dtype))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +84,10 @@ class UserRows:
     external_ids: list[str]
     deleted: NDArray[np.bool_]
     tags: Postings
+    emails: Mapping[int, str] = field(default_factory=dict)
+    """By row, where there is one."""
+    attributes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """By row, where there are any."""
 
     def __len__(self) -> int:
         return len(self.ids)

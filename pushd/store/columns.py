@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from pushd.model.rows import DeviceRows, Postings, UserRows
 
+T = TypeVar("T")
 INT4 = np.dtype(">i4")
 INT2 = np.dtype(">i2")
 INT8 = np.dtype(">i8")
@@ -20,15 +22,32 @@ DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d
     string_agg(int2send(d.flags), '') AS flags,
     string_agg(int2send(coalesce(length(d.token), 0)::int2), '') AS token_bytes, string_agg(d.token, '') AS tokens,
     string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), '') AS label_counts,
-    string_agg(array_send(d.labels), '') AS labels"""
+    string_agg(array_send(d.labels), '') AS labels, string_agg(int4send(d.install), '') AS installs,
+    string_agg(int4send(d.profile_id), '') AS profiles, string_agg(int4send(d.first_seen), '') AS first_seen,
+    string_agg(int4send(d.last_seen), '') AS last_seen,
+    string_agg(int2send(coalesce(octet_length(d.alias), 0)::int2), '') AS alias_bytes,
+    string_agg(convert_to(d.alias, 'UTF8'), '') AS aliases"""
 """What `unpack_devices` reads, aggregated over rows `d` of devices; the function device_images says the same."""
 
 USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.revision), '') AS revisions,
     string_agg(int4send(u.app_id), '') AS apps, string_agg(boolsend(u.deleted_at IS NOT NULL), '') AS deleted,
     array_agg(u.external_id) AS external_ids,
     string_agg(int2send(coalesce(cardinality(u.tags || u.channels), 0)::int2), '') AS label_counts,
-    string_agg(array_send(u.tags || u.channels), '') AS labels"""
+    string_agg(array_send(u.tags || u.channels), '') AS labels,
+    string_agg(int2send(coalesce(octet_length(u.email), 0)::int2), '') AS email_bytes,
+    string_agg(convert_to(u.email, 'UTF8'), '') AS emails,
+    string_agg(int4send(coalesce(octet_length(u.attributes), 0)), '') AS attribute_bytes,
+    string_agg(convert_to(u.attributes, 'UTF8'), '') AS attributes"""
 """What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
+
+DEVICE_KEYS = (
+    *("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "label_counts", "labels"),
+    *("installs", "profiles", "first_seen", "last_seen", "alias_bytes", "aliases"),
+)
+USER_KEYS = (
+    *("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels"),
+    *("email_bytes", "emails", "attribute_bytes", "attributes"),
+)
 
 _ARRAY_HEADER_BYTES = 20
 """Of an int4[] on the wire: dimensions, flags, type, length, lower bound; each element has 4 bytes of length."""
@@ -54,18 +73,27 @@ def unpack_devices(packed: Any) -> DeviceRows:
         flags=int2s(packed["flags"]).astype(np.uint8),
         tokens=_tokens(int2s(packed["token_bytes"]), packed["tokens"] or b""),
         tags=_postings(int2s(packed["label_counts"]), packed["labels"] or b""),
+        installs=int4s(packed["installs"]),
+        profile_ids=int4s(packed["profiles"]),
+        first_seen=int4s(packed["first_seen"]).astype(np.uint32),
+        last_seen=int4s(packed["last_seen"]).astype(np.uint32),
+        aliases=_texts(int2s(packed["alias_bytes"]), packed["aliases"]),
     )
 
 
 def unpack_users(packed: Any) -> UserRows:
     """User images, without the names of their tags."""
+    count = len(packed["external_ids"] or [])
+    attributes = _texts(int4s(packed["attribute_bytes"]), packed["attributes"])
     return UserRows(
         ids=int4s(packed["ids"]).astype(np.uint32),
         revisions=int4s(packed["revisions"]),
         app_ids=int4s(packed["apps"]),
         external_ids=packed["external_ids"] or [],
         deleted=np.frombuffer(packed["deleted"] or b"", np.bool_).copy(),
-        tags=_postings(int2s(packed["label_counts"]), packed["labels"] or b""),
+        tags=_postings(int2s(packed["label_counts"] or bytes(2 * count)), packed["labels"] or b""),
+        emails=_texts(int2s(packed["email_bytes"]), packed["emails"]),
+        attributes={row: orjson.loads(text) for row, text in attributes.items()},
     )
 
 
@@ -82,7 +110,13 @@ def join_devices(rows: Sequence[DeviceRows]) -> DeviceRows:
         flags=_join([each.flags for each in rows], np.uint8),
         tokens=_join([each.tokens.astype(f"S{width}") for each in rows], f"S{width}"),
         tags=_join_postings([each.tags for each in rows]),
+        installs=_join([each.installs for each in rows], np.int32),
+        profile_ids=_join([each.profile_ids for each in rows], np.int32),
+        first_seen=_join([each.first_seen for each in rows], np.uint32),
+        last_seen=_join([each.last_seen for each in rows], np.uint32),
+        aliases=_join_rows([each.aliases for each in rows], [len(each) for each in rows]),
         routes={key: route for each in rows for key, route in each.routes.items()},
+        profiles={key: profile for each in rows for key, profile in each.profiles.items()},
     )
 
 
@@ -97,6 +131,8 @@ def join_users(rows: Sequence[UserRows]) -> UserRows:
         external_ids=[name for each in rows for name in each.external_ids],
         deleted=_join([each.deleted for each in rows], np.bool_),
         tags=_join_postings([each.tags for each in rows]),
+        emails=_join_rows([each.emails for each in rows], [len(each) for each in rows]),
+        attributes=_join_rows([each.attributes for each in rows], [len(each) for each in rows]),
     )
 
 
@@ -127,7 +163,15 @@ def _choose(rows: DeviceRows, chosen: NDArray[np.intp], width: int) -> DeviceRow
         flags=rows.flags[chosen],
         tokens=rows.tokens[chosen].astype(f"S{width}"),
         tags=Postings(offsets=offsets, ids=rows.tags.ids[places], names=rows.tags.names),
+        installs=rows.installs[chosen],
+        profile_ids=rows.profile_ids[chosen],
+        first_seen=rows.first_seen[chosen],
+        last_seen=rows.last_seen[chosen],
+        aliases={at: rows.aliases[row] for at, row in enumerate(chosen.tolist()) if row in rows.aliases}
+        if rows.aliases
+        else {},
         routes=rows.routes,
+        profiles=rows.profiles,
     )
 
 
@@ -142,6 +186,17 @@ def _tokens(lengths: NDArray[np.int16], packed: bytes) -> NDArray[np.bytes_]:
     else:
         matrix[np.arange(width) < lengths[:, None]] = np.frombuffer(packed, np.uint8)
     return matrix.reshape(-1).view(f"S{width}")
+
+
+def _texts(lengths: NDArray[np.int16] | NDArray[np.int32], packed: bytes | None) -> dict[int, str]:
+    """Concatenated texts by row, where there is one."""
+    rows = np.flatnonzero(lengths)
+    ends = np.cumsum(lengths[rows], dtype=np.int64).tolist()
+    whole = packed or b""
+    return {
+        row: whole[end - size : end].decode()
+        for row, size, end in zip(rows.tolist(), lengths[rows].tolist(), ends, strict=True)
+    }
 
 
 def _postings(counts: NDArray[np.int16], packed: bytes) -> Postings:
@@ -166,6 +221,11 @@ def _join_postings(parts: Sequence[Postings]) -> Postings:
     np.cumsum(counts, out=offsets[1:])
     names = {key: name for each in parts for key, name in each.names.items()}
     return Postings(offsets=offsets, ids=_join([each.ids for each in parts], np.int32), names=names)
+
+
+def _join_rows(parts: Sequence[Mapping[int, T]], sizes: Sequence[int]) -> dict[int, T]:
+    starts = np.concatenate(([0], np.cumsum(sizes)))[: len(parts)].tolist()
+    return {start + row: value for start, part in zip(starts, parts, strict=True) for row, value in part.items()}
 
 
 def _join(columns: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

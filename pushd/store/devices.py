@@ -22,11 +22,12 @@ from pushd.store.times import moment, seconds, seconds_or_none
 
 _SELECT = """
 SELECT d.id, d.kind, d.flags, d.token, i.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
-    i.name, i.platform, i.locale, i.time_zone, i.app_version, i.push_enabled, i.in_app_consent, u.external_id,
+    i.name, i.alias, i.push_enabled, i.in_app_consent, i.created_at, u.external_id,
+    p.platform, p.locale, p.time_zone, p.app_version, p.os_version, p.country,
     greatest(i.last_seen_at,
         (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at
 FROM {devices} d JOIN installs i ON i.id = d.install JOIN routes r ON r.id = d.route_id
-    LEFT JOIN users u ON u.id = d.user_id
+    LEFT JOIN users u ON u.id = d.user_id LEFT JOIN profiles p ON p.id = i.profile_id
 ORDER BY d.id
 """
 _GET = _SELECT.format(
@@ -142,12 +143,12 @@ class DeviceStore(Service):
             if row["count"] < _REVIVE_ROWS:
                 return Revived(count, join_devices(parts))
 
-    async def touch(self, ids: NDArray[np.uint32]) -> None:
-        """Notes that the installs of these devices were seen; no image changes."""
-        await self._database.execute(
-            "UPDATE installs i SET last_seen_at = $2 FROM devices d WHERE d.id = ANY($1) AND i.id = d.install",
-            *(ids.tolist(), moment(self._clock.now())),
+    async def touch(self, app_id: int, ids: NDArray[np.uint32]) -> DeviceRows:
+        """Notes that the installs of these devices were seen; the images that were an hour behind."""
+        row = await self._database.fetchrow(
+            "SELECT * FROM touch_devices($1, $2, $3)", moment(self._clock.now()), app_id, ids.tolist()
         )
+        return await self._named(row)
 
     async def images(self, ids: NDArray[np.uint32]) -> DeviceRows:
         """Current images of devices, tombstones too; nothing for ids that are not there any more."""
@@ -182,14 +183,18 @@ def _device(row: Any, names: dict[int, str]) -> Device:
         user_id=row["external_id"],
         platform=Platform(row["platform"]) if row["platform"] else None,
         tags=[names[tag] for tag in row["tags"] or ()],
-        locale=row["locale"],
-        time_zone=row["time_zone"],
-        app_version=row["app_version"],
+        locale=row["locale"] or None,
+        time_zone=row["time_zone"] or None,
+        app_version=row["app_version"] or None,
+        os_version=row["os_version"] or None,
+        country=row["country"] or None,
+        alias=row["alias"],
         push_enabled=row["push_enabled"],
         in_app_consent=row["in_app_consent"],
         reachable=flags == DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED,
         retired_at=seconds_or_none(row["retired_at"]),
         retired_reason=row["retired_reason"],
         registered_at=seconds(row["registered_at"]),
+        first_seen_at=seconds(row["created_at"]),
         last_seen_at=seconds(row["last_seen_at"]),
     )

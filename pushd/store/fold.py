@@ -14,6 +14,8 @@ KIND_NUMBERS = {kind: kind.number for kind in Kind}
 
 # Bits of register_devices' i_mask, by field of a registration.
 USER, PLATFORM, TAGS, LOCALE, TIME_ZONE, APP_VERSION, PUSH_ENABLED, CONSENT = (1 << bit for bit in range(8))
+OS_VERSION, COUNTRY, ALIAS = (1 << bit for bit in range(9, 12))
+PROFILE = PLATFORM | LOCALE | TIME_ZONE | APP_VERSION | OS_VERSION | COUNTRY
 SEEN = 1 << 8
 """An address comes along, whose device says when the install was seen."""
 
@@ -33,6 +35,9 @@ class Install(Struct, eq=False, gc=False):
     locale: str | None = None
     time_zone: str | None = None
     app_version: str | None = None
+    os_version: str | None = None
+    country: str | None = None
+    alias: str | None = None
     push_enabled: bool | None = None
     in_app_consent: bool | None = None
 
@@ -134,6 +139,15 @@ def _set_attributes(install: Install, registration: Registration) -> None:
     if registration.app_version is not UNSET:
         install.app_version = registration.app_version
         install.mask |= APP_VERSION
+    if registration.os_version is not UNSET:
+        install.os_version = registration.os_version
+        install.mask |= OS_VERSION
+    if registration.country is not UNSET:
+        install.country = registration.country
+        install.mask |= COUNTRY
+    if registration.alias is not UNSET:
+        install.alias = registration.alias
+        install.mask |= ALIAS
     if registration.push_enabled is not UNSET:
         install.push_enabled = registration.push_enabled
         install.mask |= PUSH_ENABLED

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.model.device import Environment, Kind, Route
+from pushd.model.device import Environment, Kind, Profile, Route
 from pushd.model.rows import DeviceRows, Postings
 from pushd.store.database import Database
-from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, Folded
+from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, PROFILE, Folded, Install
 
 REMEMBERED_MAX = 500_000
 """Tags, and routes, kept in memory; past it all are forgotten and looked up again."""
@@ -21,6 +21,10 @@ ENVIRONMENTS = tuple(ENVIRONMENT_NUMBERS)
 LABEL_TAG = 0
 """The kind of labels that are tags; the others are channels."""
 
+_KNOWN_TAGS = "SELECT folded FROM labels WHERE app_id = $1 AND folded = ANY ($2) AND kind = $3"
+
+ProfileKey = tuple[int, str, str, str, str, str, str]
+"""As `Profile`."""
 RouteKey = tuple[int, int, int, str]
 """App, number of the kind, number of the environment, bundle."""
 
@@ -34,6 +38,8 @@ class Names:
         self._tag_names: dict[int, str] = {}
         self._route_ids: dict[RouteKey, int] = {}
         self._routes: dict[int, Route] = {}
+        self._profile_ids: dict[ProfileKey, int] = {}
+        self._profiles: dict[int, Profile] = {}
 
     async def tag_ids(self, wanted: Iterable[tuple[int, Sequence[str]]]) -> dict[tuple[int, str], int]:
         """Ids of tags by (app id, folded name), made where they are new; spellings that fold alike are one tag."""
@@ -75,9 +81,33 @@ class Names:
             self._remember_route(key, number)
         return [0 if key is None else known.get(key) or self._route_ids[key] for key in keys]
 
+    async def profile_ids(self, installs: Sequence[Install]) -> list[int]:
+        """Ids of the profiles that these installs come with, made where they are new; 0 where nothing is named."""
+        keys: list[ProfileKey | None] = [
+            (
+                each.app_id,
+                each.platform or "",
+                each.os_version or "",
+                each.app_version or "",
+                each.locale or "",
+                each.country or "",
+                each.time_zone or "",
+            )
+            if each.mask & PROFILE
+            else None
+            for each in installs
+        ]
+        known: dict[ProfileKey, int] = {}
+        for key in sorted({key for key in keys if key is not None and key not in self._profile_ids}):
+            known[key] = await self._database.fetchval("SELECT profile_of($1, $2, $3, $4, $5, $6, $7)", *key)
+        for key, number in known.items():
+            self._remember_profile(key, number)
+        return [0 if key is None else known.get(key, 0) or self._profile_ids.get(key, 0) for key in keys]
+
     async def name_devices(self, rows: DeviceRows) -> DeviceRows:
-        """The same rows with the names of their tags, and the routes behind their route ids."""
+        """The same rows with the names of their tags, and what is behind their route and profile ids."""
         await self.name_tags(rows.tags)
+        await self._name_profiles(rows)
         wanted = np.unique(rows.route_ids).tolist()
         missing = [number for number in wanted if number not in self._routes]
         routes: dict[int, Route] = {}
@@ -87,6 +117,20 @@ class Names:
                 routes[row["id"]] = self._remember_route(key, row["id"])
         rows.routes = {number: routes.get(number) or self._routes[number] for number in wanted}
         return rows
+
+    async def _name_profiles(self, rows: DeviceRows) -> None:
+        wanted = [number for number in np.unique(rows.profile_ids).tolist() if number]
+        missing = [number for number in wanted if number not in self._profiles]
+        profiles: dict[int, Profile] = {}
+        if missing:
+            for row in await self._database.fetch(
+                "SELECT app_id, platform, os_version, app_version, locale, country, time_zone, id FROM profiles "
+                "WHERE id = ANY($1)",
+                missing,
+            ):
+                *key, number = row
+                profiles[number] = self._remember_profile(tuple(key), number)
+        rows.profiles = {number: profiles.get(number) or self._profiles[number] for number in wanted}
 
     async def name_tags(self, tags: Postings) -> None:
         """Fills in the names of every tag id of the postings."""
@@ -106,6 +150,12 @@ class Names:
                 self._remember_tag(row["app_id"], row["folded"], row["id"], name)
         return {number: names.get(number) or self._tag_names[number] for number in wanted}
 
+    async def known_tags(self, app_id: int, folded: Sequence[str]) -> set[str]:
+        """Those of these folded names that are tags of the app, carried by anyone now or not."""
+        missing = [name for name in folded if (app_id, name) not in self._tag_ids]
+        rows = await self._database.fetch(_KNOWN_TAGS, app_id, missing, LABEL_TAG) if missing else []
+        return set(folded) - set(missing) | {row["folded"] for row in rows}
+
     def _remember_tag(self, app_id: int, folded: str, number: int, name: str) -> None:
         if len(self._tag_names) >= REMEMBERED_MAX:
             self._tag_names.clear()
@@ -122,6 +172,14 @@ class Names:
         self._routes[number] = route
         self._route_ids[key] = number
         return route
+
+    def _remember_profile(self, key: ProfileKey, number: int) -> Profile:
+        if len(self._profiles) >= REMEMBERED_MAX:
+            self._profiles.clear()
+            self._profile_ids.clear()
+        profile = self._profiles[number] = Profile(*key)
+        self._profile_ids[key] = number
+        return profile
 
 
 def channel_label(label_id: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pushd.errors import PushdError
 from pushd.model.device import Registration
 from pushd.model.rows import DeviceRows, UserRows
-from pushd.store.columns import unpack_devices, unpack_users
+from pushd.store.columns import DEVICE_KEYS, USER_KEYS, unpack_devices, unpack_users
 from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.fold import SEEN, Address, Folded, Install
@@ -24,10 +24,9 @@ from pushd.store.turns import SLICE_ROWS, Turns
 
 _REGISTER = """
 SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
-    (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids, (r.users).label_counts AS u_label_counts,
-    (r.users).labels AS u_labels
-FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23) AS r (device_ids, images, users)
+    (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids
+FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+    AS r (device_ids, images, users)
 """
 
 
@@ -101,12 +100,14 @@ class Registrar:
                 folded.installs[address.install - 1].mask |= SEEN
         tags = await self._names.tag_ids((each.app_id, each.tags) for each in folded.installs if each.tags)
         routes = await self._names.route_ids(folded)
+        profiles = await self._names.profile_ids(folded.installs)
         users: dict[tuple[int, str], int] = {}
         installs: list[list[Any]] = [[] for _ in range(_INSTALL_COLUMNS)]
         for at in range(0, len(folded.installs), SLICE_ROWS):
             if len(folded.installs) > SLICE_ROWS:
                 await asyncio.sleep(0)
-            _extend(installs, _install_columns(folded.installs[at : at + SLICE_ROWS], users, tags))
+            part = slice(at, at + SLICE_ROWS)
+            _extend(installs, _install_columns(folded.installs[part], users, tags, profiles[part]))
         return [
             [app_id for app_id, _ in users],
             [name for _, name in users],
@@ -118,14 +119,11 @@ class Registrar:
         ]
 
     async def _results(self, items: Sequence[_Item], folded: Folded, row: Any) -> list[Registered]:
-        rows = await self._names.name_devices(unpack_devices({key: row[key] for key in _DEVICE_KEYS}))
-        users = unpack_users({key: row[f"u_{key}"] for key in _USER_KEYS}) if row["u_external_ids"] else None
+        rows = await self._names.name_devices(unpack_devices({key: row[key] for key in DEVICE_KEYS}))
+        # Users that were just made have neither labels nor anything else yet.
+        users = unpack_users({key: row.get(f"u_{key}") for key in USER_KEYS}) if row["u_external_ids"] else None
         ids = np.array(row["device_ids"], np.uint32)[np.array(folded.rows, np.intp) - 1]
         return _share(items, ids, rows, users)
-
-
-_DEVICE_KEYS = ("ids", "revisions", "routes", "users", "flags", "token_bytes", "tokens", "label_counts", "labels")
-_USER_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels")
 
 
 def _share(
@@ -134,7 +132,7 @@ def _share(
     """The results of a group: ids to each, images to the first."""
     results = []
     begin = 0
-    nothing = unpack_devices(dict.fromkeys(_DEVICE_KEYS)) if len(items) > 1 else rows
+    nothing = unpack_devices(dict.fromkeys(DEVICE_KEYS)) if len(items) > 1 else rows
     for place, item in enumerate(items):
         end = begin + len(item.registrations)
         results.append(Registered(ids[begin:end], nothing if place else rows, None if place else users))
@@ -142,7 +140,7 @@ def _share(
     return results
 
 
-_INSTALL_COLUMNS = 11
+_INSTALL_COLUMNS = 9
 
 
 def _extend(columns: list[list[Any]], more: list[list[Any]]) -> None:
@@ -151,7 +149,10 @@ def _extend(columns: list[list[Any]], more: list[list[Any]]) -> None:
 
 
 def _install_columns(
-    installs: Sequence[Install], users: dict[tuple[int, str], int], tags: dict[tuple[int, str], int]
+    installs: Sequence[Install],
+    users: dict[tuple[int, str], int],
+    tags: dict[tuple[int, str], int],
+    profiles: Sequence[int],
 ) -> list[list[Any]]:
     """The columns of installs; users that they name first are added to `users`, which numbers them from 1."""
     return [
@@ -162,11 +163,9 @@ def _install_columns(
             users.setdefault((each.app_id, each.user), len(users) + 1) if each.user is not None else None
             for each in installs
         ],
-        [each.platform for each in installs],
         [tag_list(each.app_id, each.tags, tags) for each in installs],
-        [each.locale for each in installs],
-        [each.time_zone for each in installs],
-        [each.app_version for each in installs],
+        [number or None for number in profiles],
+        [each.alias for each in installs],
         [each.push_enabled for each in installs],
         [each.in_app_consent for each in installs],
     ]

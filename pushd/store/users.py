@@ -16,7 +16,7 @@ from pushd.clock import Clock
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.model.user import User, UserChange
 from pushd.service import Service
-from pushd.store.columns import USER_COLUMNS, join_users, unpack_devices, unpack_users
+from pushd.store.columns import USER_COLUMNS, USER_KEYS, join_users, unpack_devices, unpack_users
 from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.loading import USER_SPACE, Snapshot, chunks
@@ -148,7 +148,7 @@ class UserStore(Service):
         for item in items:
             results.append((ids[begin : begin + len(item.changes)], images))
             begin += len(item.changes)
-            images = unpack_users(dict.fromkeys(_KEYS)) if len(items) > 1 else images
+            images = unpack_users(dict.fromkeys(USER_KEYS)) if len(items) > 1 else images
         return results
 
     async def _columns(self, items: Sequence[_Item]) -> tuple[Sequence[int], Sequence[Any]]:
@@ -183,9 +183,6 @@ class UserStore(Service):
         rows = await self._database.fetch(query, *args)
         names = await self._names.tag_names([tag for row in rows for tag in row["tags"] or ()])
         return [_user(row, names) for row in rows]
-
-
-_KEYS = ("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels")
 
 
 class _Merged:

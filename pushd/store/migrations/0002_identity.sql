@@ -136,6 +136,64 @@ BEGIN
         ELSE route_of(r.app_id, r.kind, p_environment, r.bundle) END;
 END $$;
 
+-- What installs of an app have in common: what they run on, where, and which version. Fields that nobody named are empty.
+-- Number 0, which is not in here, has nothing.
+CREATE TABLE profiles (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app_id      int NOT NULL,
+    platform    text COLLATE "C" NOT NULL,
+    os_version  text COLLATE "C" NOT NULL,
+    app_version text COLLATE "C" NOT NULL,
+    locale      text COLLATE "C" NOT NULL,
+    country     text COLLATE "C" NOT NULL,
+    time_zone   text COLLATE "C" NOT NULL,
+    UNIQUE (app_id, app_version, os_version, locale, time_zone, country, platform)
+);
+
+-- As route_of.
+CREATE FUNCTION profile_of(
+    p_app int, p_platform text, p_os text, p_version text, p_locale text, p_country text, p_zone text
+) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    found_id int;
+BEGIN
+    IF p_platform || p_os || p_version || p_locale || p_country || p_zone = '' THEN
+        RETURN 0;
+    END IF;
+    LOOP
+        SELECT id INTO found_id FROM profiles p WHERE p.app_id = p_app AND p.app_version = p_version
+            AND p.os_version = p_os AND p.locale = p_locale AND p.time_zone = p_zone AND p.country = p_country
+            AND p.platform = p_platform;
+        IF FOUND THEN
+            RETURN found_id;
+        END IF;
+        INSERT INTO profiles (app_id, platform, os_version, app_version, locale, country, time_zone)
+            VALUES (p_app, p_platform, p_os, p_version, p_locale, p_country, p_zone) ON CONFLICT DO NOTHING;
+    END LOOP;
+END $$;
+
+-- The profile that has the fields of p_new which p_mask names, and the others of p_old. Bits as of register_devices.
+CREATE FUNCTION profile_with(p_app int, p_old int, p_new int, p_mask int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    o profiles;
+    n profiles;
+BEGIN
+    IF p_old = p_new OR p_mask & 1594 = 0 THEN
+        RETURN p_old;
+    ELSIF p_mask & 1594 = 1594 THEN
+        RETURN p_new;
+    END IF;
+    SELECT * INTO o FROM profiles WHERE id = p_old;
+    SELECT * INTO n FROM profiles WHERE id = p_new;
+    RETURN profile_of(p_app,
+        coalesce(CASE WHEN p_mask & 2 <> 0 THEN n.platform ELSE o.platform END, ''),
+        coalesce(CASE WHEN p_mask & 512 <> 0 THEN n.os_version ELSE o.os_version END, ''),
+        coalesce(CASE WHEN p_mask & 32 <> 0 THEN n.app_version ELSE o.app_version END, ''),
+        coalesce(CASE WHEN p_mask & 8 <> 0 THEN n.locale ELSE o.locale END, ''),
+        coalesce(CASE WHEN p_mask & 1024 <> 0 THEN n.country ELSE o.country END, ''),
+        coalesce(CASE WHEN p_mask & 16 <> 0 THEN n.time_zone ELSE o.time_zone END, ''));
+END $$;
+
 -- What devices and users carry lists of: the tags of an app, and its channels.
 CREATE TABLE labels (
     id     int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -187,12 +245,11 @@ CREATE TABLE installs (
     app_id         int NOT NULL,
     name           text COLLATE "C" NOT NULL,
     user_id        int,
-    platform       text,
     tags           int[],
     channels       int[],
-    locale         text,
-    time_zone      text,
-    app_version    text,
+    profile_id     int NOT NULL DEFAULT 0,
+    -- Another name, that installs may share.
+    alias          text,
     push_enabled   boolean NOT NULL DEFAULT true,
     in_app_consent boolean NOT NULL DEFAULT true,
     created_at     timestamptz NOT NULL DEFAULT now(),
@@ -202,8 +259,8 @@ CREATE TABLE installs (
 CREATE INDEX installs_channels ON installs USING gin (channels) WHERE channels IS NOT NULL;
 CREATE INDEX installs_user ON installs (user_id) WHERE user_id IS NOT NULL;
 
--- One address of an install. The columns up to `labels` are the image that the index in memory is a projection of; user,
--- labels (tags, then channels) and the push-enabled bit are the install's, repeated here so that an image is one row.
+-- One address of an install. The columns up to `last_seen` are the image that the index in memory is a projection of; from
+-- user on, but for token and the other bits of flags, they are the install's, repeated here so that an image is one row.
 CREATE TABLE devices (
     id             int PRIMARY KEY,
     app_id         int NOT NULL,
@@ -215,7 +272,13 @@ CREATE TABLE devices (
     -- 1 has a token, 2 push enabled, 4 retired, 8 deleted (a tombstone)
     flags          smallint NOT NULL,
     token          bytea,
+    -- Tags, then channels.
     labels         int[],
+    profile_id     int NOT NULL DEFAULT 0,
+    alias          text,
+    -- Seconds since the epoch. When the install was last seen is kept to the hour, so that not every sight is a change.
+    first_seen     int NOT NULL DEFAULT floor(extract(epoch FROM now())),
+    last_seen      int NOT NULL DEFAULT floor(extract(epoch FROM now())),
     -- SHA-256 of app, kind, environment and token, cut to 128 bits: tokens can be too long for an index.
     address        uuid,
     registered_at  timestamptz NOT NULL,
@@ -232,7 +295,8 @@ CREATE INDEX devices_deleted ON devices (deleted_at) WHERE deleted_at IS NOT NUL
 -- Images as packed columns: a record per device would cost more than everything else.
 CREATE TYPE device_columns AS (
     ids bytea, revisions bytea, routes bytea, users bytea, flags bytea, token_bytes bytea, tokens bytea,
-    label_counts bytea, labels bytea
+    label_counts bytea, labels bytea, installs bytea, profiles bytea, first_seen bytea, last_seen bytea,
+    alias_bytes bytea, aliases bytea
 );
 CREATE FUNCTION device_images(p_ids int[]) RETURNS device_columns LANGUAGE sql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -240,12 +304,16 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(d.id), ''), string_agg(int4send(d.revision), ''), string_agg(int4send(d.route_id), ''),
         string_agg(int4send(coalesce(d.user_id, 0)), ''), string_agg(int2send(d.flags), ''),
         string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
-        string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), ''), string_agg(array_send(d.labels), '')
+        string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), ''), string_agg(array_send(d.labels), ''),
+        string_agg(int4send(d.install), ''), string_agg(int4send(d.profile_id), ''),
+        string_agg(int4send(d.first_seen), ''), string_agg(int4send(d.last_seen), ''),
+        string_agg(int2send(coalesce(octet_length(d.alias), 0)::int2), ''), string_agg(convert_to(d.alias, 'UTF8'), '')
     FROM (SELECT d.* FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id) d
 $$;
 
 CREATE TYPE user_columns AS (
-    ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], label_counts bytea, labels bytea
+    ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], label_counts bytea, labels bytea,
+    email_bytes bytea, emails bytea, attribute_bytes bytea, attributes bytea
 );
 CREATE FUNCTION user_images(p_ids int[]) RETURNS user_columns LANGUAGE sql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -253,7 +321,9 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
     SELECT string_agg(int4send(u.id), ''), string_agg(int4send(u.revision), ''), string_agg(int4send(u.app_id), ''),
         string_agg(boolsend(u.deleted_at IS NOT NULL), ''), array_agg(u.external_id),
         string_agg(int2send(coalesce(cardinality(u.tags || u.channels), 0)::int2), ''),
-        string_agg(array_send(u.tags || u.channels), '')
+        string_agg(array_send(u.tags || u.channels), ''),
+        string_agg(int2send(coalesce(octet_length(u.email), 0)::int2), ''), string_agg(convert_to(u.email, 'UTF8'), ''),
+        string_agg(int4send(coalesce(octet_length(u.attributes), 0)), ''), string_agg(convert_to(u.attributes, 'UTF8'), '')
     FROM (SELECT u.* FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id ORDER BY u.id) u
 $$;
 
@@ -273,9 +343,13 @@ BEGIN
             string_agg(int2send(coalesce(length(d.token), 0)::int2), ''), string_agg(d.token, ''),
             string_agg(int2send(coalesce(cardinality(d.labels), 0)::int2), ''),
             string_agg(array_send(d.labels), ''),
+            string_agg(int4send(d.install), ''), string_agg(int4send(d.profile_id), ''),
+            string_agg(int4send(d.first_seen), ''), string_agg(int4send(d.last_seen), ''),
+            string_agg(int2send(coalesce(octet_length(d.alias), 0)::int2), ''), string_agg(convert_to(d.alias, 'UTF8'), ''),
         min(d.app_id), max(d.app_id), array_agg(d.id), array_agg(d.revision)
         INTO images.ids, images.revisions, images.routes, images.users, images.flags, images.token_bytes, images.tokens,
-            images.label_counts, images.labels, low, high, ids, revisions
+            images.label_counts, images.labels, images.installs, images.profiles, images.first_seen, images.last_seen,
+            images.alias_bytes, images.aliases, low, high, ids, revisions
         FROM (SELECT d.* FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id) d;
     IF low = high THEN
         PERFORM note_change(1::smallint, low, ids, revisions);

@@ -45,7 +45,6 @@ DECLARE
 BEGIN
     PERFORM lock_apps(p_apps);
     SELECT u.ids, u.created INTO ids, created FROM users_of(p_now, p_apps, p_external) u;
-    -- The image is what the index sees: tags. E-mail and attributes change without a new revision.
     WITH given AS (
         SELECT n.id, n.mask, n.email, nullif(n.tags::int[], '{}') AS tags, n.attributes
         FROM unnest(ids, p_mask, p_email, p_tags, p_attributes) AS n (id, mask, email, tags, attributes)
@@ -55,7 +54,9 @@ BEGIN
             email = CASE WHEN g.mask & 1 <> 0 THEN g.email ELSE u.email END,
             tags = CASE WHEN g.mask & 2 <> 0 THEN g.tags ELSE u.tags END,
             attributes = CASE WHEN g.mask & 4 <> 0 THEN g.attributes ELSE u.attributes END,
-            revision = u.revision + CASE WHEN g.mask & 2 <> 0 AND g.tags IS DISTINCT FROM u.tags THEN 1 ELSE 0 END
+            revision = u.revision + CASE WHEN (g.mask & 1 <> 0 AND g.email IS DISTINCT FROM u.email)
+                OR (g.mask & 2 <> 0 AND g.tags IS DISTINCT FROM u.tags)
+                OR (g.mask & 4 <> 0 AND g.attributes IS DISTINCT FROM u.attributes) THEN 1 ELSE 0 END
         FROM given g JOIN users old ON old.id = g.id
         WHERE u.id = g.id
         RETURNING u.id, u.revision <> old.revision AS moved
@@ -67,15 +68,16 @@ END $$;
 
 -- Registers addresses. Installs, devices and claimed addresses are each given once, folded in order by the caller.
 --   u_*: the users that are named. i_*: installs; i_user is a row of u_* (null: nobody); bits of i_mask say which fields are
---   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 version, 64 push enabled, 128 in-app consent; 256: an
---   address comes along, and registered_at of its device says when the install was seen.
+--   set: 1 user, 2 platform, 4 tags, 8 locale, 16 time zone, 32 app version, 64 push enabled, 128 in-app consent, 512 OS
+--   version, 1024 country, 2048 alias; 256: an address comes along, and registered_at of its device says when the install was
+--   seen. i_profile is the profile of the fields that are set, and no others.
 --   d_*: devices; d_install is a row of i_*; d_route 0: no bundle was named; d_token null: no address was named, d_lost: it
 --   went to another device of this call. c_*: every address named, and the row of d_* that has it in the end (0: none).
 --   A column that says nothing may be empty: i_user, those of attributes, d_lost.
 CREATE FUNCTION register_devices(
     p_now timestamptz, u_app int[], u_external text[],
-    i_app int[], i_name text[], i_mask int[], i_user int[], i_platform text[], i_tags text[], i_locale text[],
-    i_zone text[], i_version text[], i_push boolean[], i_consent boolean[],
+    i_app int[], i_name text[], i_mask int[], i_user int[], i_tags text[], i_profile int[], i_alias text[],
+    i_push boolean[], i_consent boolean[],
     d_install int[], d_kind smallint[], d_environment smallint[], d_route int[], d_token bytea[], d_address uuid[],
     d_lost boolean[], c_address uuid[], c_device int[],
     OUT ids int[], OUT images device_columns, OUT users user_columns
@@ -91,6 +93,8 @@ DECLARE
     d_old int[];
     touched int[];
     revisions int[];
+    seen_first int;
+    v_now int := floor(extract(epoch FROM p_now));
     changed int[];
     fresh int[] := '{}';
     missing record;
@@ -106,12 +110,12 @@ BEGIN
         LEFT JOIN installs i ON i.app_id = n.app AND i.name = n.name;
     SELECT array_agg(CASE n.id WHEN 0 THEN nextval('installs_id_seq')::int ELSE n.id END ORDER BY n.row) INTO i_ids
         FROM unnest(i_old) WITH ORDINALITY AS n (id, row);
-    INSERT INTO installs (id, app_id, name, user_id, platform, tags, locale, time_zone, app_version, push_enabled,
-            in_app_consent, created_at, last_seen_at)
-        SELECT n.id, n.app, n.name, u_ids[n.usr], n.platform, nullif(n.tags::int[], '{}'), n.locale, n.zone,
-            n.version, coalesce(n.push, true), coalesce(n.consent, true), p_now, p_now
-        FROM unnest(i_ids, i_old, i_app, i_name, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
-            AS n (id, old, app, name, usr, platform, tags, locale, zone, version, push, consent)
+    INSERT INTO installs (id, app_id, name, user_id, tags, profile_id, alias, push_enabled, in_app_consent, created_at,
+            last_seen_at)
+        SELECT n.id, n.app, n.name, u_ids[n.usr], nullif(n.tags::int[], '{}'), coalesce(n.profile, 0), n.alias,
+            coalesce(n.push, true), coalesce(n.consent, true), p_now, p_now
+        FROM unnest(i_ids, i_old, i_app, i_name, i_user, i_tags, i_profile, i_alias, i_push, i_consent)
+            AS n (id, old, app, name, usr, tags, profile, alias, push, consent)
         WHERE n.old = 0;
 
     -- Lock what may change, in the order of ids, and remember its revisions.
@@ -122,8 +126,9 @@ BEGIN
     )
     SELECT coalesce(array_agg(near.id ORDER BY near.id), '{}') INTO touched FROM near;
     IF cardinality(touched) > 0 THEN
-        SELECT array_agg(d.revision ORDER BY d.id), array_agg(d.id ORDER BY d.id) INTO revisions, touched
-            FROM (SELECT d.id, d.revision FROM unnest(touched) AS n (id) JOIN devices d ON d.id = n.id
+        SELECT array_agg(d.revision ORDER BY d.id), array_agg(d.id ORDER BY d.id), min(d.last_seen)
+            INTO revisions, touched, seen_first
+            FROM (SELECT d.id, d.revision, d.last_seen FROM unnest(touched) AS n (id) JOIN devices d ON d.id = n.id
                   ORDER BY d.id FOR UPDATE OF d) d;
     END IF;
 
@@ -132,23 +137,21 @@ BEGIN
         WITH written AS (
             UPDATE installs i SET
                 user_id = CASE WHEN n.mask & 1 <> 0 THEN u_ids[n.usr] ELSE i.user_id END,
-                platform = CASE WHEN n.mask & 2 <> 0 THEN n.platform ELSE i.platform END,
                 tags = CASE WHEN n.mask & 4 <> 0 THEN nullif(n.tags::int[], '{}') ELSE i.tags END,
-                locale = CASE WHEN n.mask & 8 <> 0 THEN n.locale ELSE i.locale END,
-                time_zone = CASE WHEN n.mask & 16 <> 0 THEN n.zone ELSE i.time_zone END,
-                app_version = CASE WHEN n.mask & 32 <> 0 THEN n.version ELSE i.app_version END,
+                profile_id = CASE WHEN n.mask & 1594 <> 0 AND i.profile_id <> coalesce(n.profile, 0)
+                    THEN profile_with(i.app_id, i.profile_id, coalesce(n.profile, 0), n.mask) ELSE i.profile_id END,
+                alias = CASE WHEN n.mask & 2048 <> 0 THEN n.alias ELSE i.alias END,
                 push_enabled = CASE WHEN n.mask & 64 <> 0 THEN n.push ELSE i.push_enabled END,
                 in_app_consent = CASE WHEN n.mask & 128 <> 0 THEN n.consent ELSE i.in_app_consent END,
                 last_seen_at = p_now
-            FROM unnest(i_old, i_mask, i_user, i_platform, i_tags, i_locale, i_zone, i_version, i_push, i_consent)
-                AS n (id, mask, usr, platform, tags, locale, zone, version, push, consent)
+            FROM unnest(i_old, i_mask, i_user, i_tags, i_profile, i_alias, i_push, i_consent)
+                AS n (id, mask, usr, tags, profile, alias, push, consent)
             WHERE i.id = n.id AND (n.mask & 256 = 0
                 OR (n.mask & 1 <> 0 AND i.user_id IS DISTINCT FROM u_ids[n.usr])
-                OR (n.mask & 2 <> 0 AND i.platform IS DISTINCT FROM n.platform)
                 OR (n.mask & 4 <> 0 AND i.tags IS DISTINCT FROM nullif(n.tags::int[], '{}'))
-                OR (n.mask & 8 <> 0 AND i.locale IS DISTINCT FROM n.locale)
-                OR (n.mask & 16 <> 0 AND i.time_zone IS DISTINCT FROM n.zone)
-                OR (n.mask & 32 <> 0 AND i.app_version IS DISTINCT FROM n.version)
+                OR (n.mask & 1594 <> 0 AND i.profile_id <> coalesce(n.profile, 0)
+                    AND profile_with(i.app_id, i.profile_id, coalesce(n.profile, 0), n.mask) <> i.profile_id)
+                OR (n.mask & 2048 <> 0 AND i.alias IS DISTINCT FROM n.alias)
                 OR (n.mask & 64 <> 0 AND i.push_enabled <> n.push)
                 OR (n.mask & 128 <> 0 AND i.in_app_consent <> n.consent))
             RETURNING i.id
@@ -176,7 +179,8 @@ BEGIN
             flags = CASE WHEN n.lost THEN d.flags & ~5 WHEN n.token IS NULL THEN d.flags ELSE (d.flags & ~4) | 1 END,
             revision = d.revision + CASE WHEN coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id
                 OR d.flags & 4 <> 0 OR (n.lost AND d.token IS NOT NULL) OR coalesce(n.token <> d.token, n.token IS NOT NULL)
-                THEN 1 ELSE 0 END,
+                OR (n.token IS NOT NULL AND v_now - d.last_seen >= 3600) THEN 1 ELSE 0 END,
+            last_seen = CASE WHEN n.token IS NOT NULL AND v_now - d.last_seen >= 3600 THEN v_now ELSE d.last_seen END,
             registered_at = CASE WHEN n.token IS NULL THEN d.registered_at ELSE p_now END,
             retired_at = NULL, retired_reason = NULL, retired_by = NULL
         FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost)
@@ -184,11 +188,14 @@ BEGIN
         WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost
             OR (d.flags & 1 = 0 AND coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id));
         -- What is the install's shows in the images of all its devices.
-        UPDATE devices d SET user_id = i.user_id, labels = i.tags || i.channels,
+        UPDATE devices d SET user_id = i.user_id, labels = i.tags || i.channels, profile_id = i.profile_id, alias = i.alias,
+            last_seen = CASE WHEN v_now - d.last_seen >= 3600 THEN v_now ELSE d.last_seen END,
             flags = CASE WHEN i.push_enabled THEN d.flags | 2 ELSE d.flags & ~2 END, revision = d.revision + 1
-        FROM unnest(i_written) AS n (id) JOIN installs i ON i.id = n.id
+        FROM unnest(CASE WHEN v_now - seen_first >= 3600 THEN i_old ELSE i_written END) AS n (id)
+            JOIN installs i ON i.id = n.id
         WHERE d.install = n.id AND d.deleted_at IS NULL AND (d.user_id IS DISTINCT FROM i.user_id
-            OR d.labels IS DISTINCT FROM i.tags || i.channels OR (d.flags & 2 <> 0) <> i.push_enabled);
+            OR d.labels IS DISTINCT FROM i.tags || i.channels OR d.profile_id <> i.profile_id
+            OR d.alias IS DISTINCT FROM i.alias OR v_now - d.last_seen >= 3600 OR (d.flags & 2 <> 0) <> i.push_enabled);
     END IF;
 
     IF 0 = ANY (d_old) THEN
@@ -201,14 +208,16 @@ BEGIN
         SELECT array_agg(CASE n.id WHEN 0 THEN fresh[n.place] ELSE n.id END ORDER BY n.row) INTO ids
             FROM (SELECT n.id, n.row, row_number() OVER (PARTITION BY n.id = 0 ORDER BY i_app[n.install], n.row) AS place
                   FROM unnest(d_install, d_old) WITH ORDINALITY AS n (install, id, row)) n;
-        INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, labels, address, registered_at)
+        INSERT INTO devices (id, app_id, install, kind, route_id, user_id, flags, token, labels, profile_id, alias,
+                first_seen, last_seen, address, registered_at)
             SELECT n.id, i.app_id, i.id, n.kind,
                 CASE WHEN n.route <> 0 THEN n.route ELSE route_of(i.app_id, n.kind, n.environment, coalesce((
                     SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
                     WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
                 i.user_id,
                 CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
-                CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags || i.channels,
+                CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags || i.channels, i.profile_id, i.alias,
+                floor(extract(epoch FROM i.created_at)), v_now,
                 CASE WHEN n.lost IS NOT TRUE THEN n.address END, p_now
             FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost)
                 AS n (id, old, install, kind, environment, route, token, address, lost)
@@ -234,7 +243,7 @@ BEGIN
     PERFORM d.id FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id ORDER BY d.id FOR UPDATE OF d;
     WITH dead AS (
         UPDATE devices d SET flags = 8, revision = d.revision + 1, token = NULL, address = NULL, user_id = NULL, labels = NULL,
-            retired_at = NULL, retired_reason = NULL, retired_by = NULL, deleted_at = p_now
+            profile_id = 0, alias = NULL, retired_at = NULL, retired_reason = NULL, retired_by = NULL, deleted_at = p_now
         FROM unnest(p_ids) AS n (id)
         WHERE d.id = n.id AND d.app_id = p_app AND d.deleted_at IS NULL
         RETURNING d.id, d.install
@@ -295,4 +304,27 @@ BEGIN
     SELECT coalesce(array_agg(back.id), '{}') INTO revived FROM back;
     count := cardinality(revived);
     images := changed_devices(revived);
+END $$;
+
+-- Notes that the installs of these devices were seen, and shows it in images that are an hour behind.
+CREATE FUNCTION touch_devices(p_now timestamptz, p_app int, p_ids int[], OUT images device_columns) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    v_now int := floor(extract(epoch FROM p_now));
+    homes int[];
+    stale int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    SELECT array_agg(DISTINCT d.install) INTO homes FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id
+        WHERE d.app_id = p_app AND d.deleted_at IS NULL;
+    UPDATE installs i SET last_seen_at = p_now FROM unnest(homes) AS n (id) WHERE i.id = n.id AND i.last_seen_at < p_now;
+    PERFORM d.id FROM unnest(homes) AS n (id) JOIN devices d ON d.install = n.id
+        WHERE d.deleted_at IS NULL AND v_now - d.last_seen >= 3600 ORDER BY d.id FOR UPDATE OF d;
+    WITH seen AS (
+        UPDATE devices d SET last_seen = v_now, revision = d.revision + 1 FROM unnest(homes) AS n (id)
+        WHERE d.install = n.id AND d.deleted_at IS NULL AND v_now - d.last_seen >= 3600 RETURNING d.id
+    )
+    SELECT coalesce(array_agg(seen.id), '{}') INTO stale FROM seen;
+    images := changed_devices(stale);
 END $$;

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from pushd.config import StoreConfig
 from pushd.errors import InvalidRequestError, NotFoundError
-from pushd.model.device import Environment, Kind, Platform, Registration, Route
+from pushd.model.device import Environment, Kind, Platform, Profile, Registration, Route
 from pushd.model.rows import DeviceFlag
 from pushd.store.settlements import Retirement, Settlement
 from pushd.store.store import Store
@@ -38,6 +38,9 @@ async def test_a_new_device_has_everything_that_it_was_registered_with(store, ap
             locale="de",
             time_zone="Europe/Berlin",
             app_version="1.2",
+            os_version="17.4",
+            country="DE",
+            alias="kitchen",
             in_app_consent=False,
             environment=Environment.SANDBOX,
         ),
@@ -58,6 +61,7 @@ async def test_a_new_device_has_everything_that_it_was_registered_with(store, ap
     assert device.tags == ["News", "sport"]
     assert (device.install_id, device.user_id, device.platform) == ("install-1", "ann", Platform.IOS)
     assert (device.locale, device.time_zone, device.app_version) == ("de", "Europe/Berlin", "1.2")
+    assert (device.os_version, device.country, device.alias) == ("17.4", "DE", "kitchen")
     assert (device.push_enabled, device.in_app_consent, device.reachable) == (True, False, True)
     assert (device.token_hint, device.registered_at, device.last_seen_at) == (token(1)[-4:], NOW, NOW)
     assert token(1) not in repr(device)
@@ -368,7 +372,69 @@ async def test_re_registered_moved_retired_and_revived(store, app, node):
 
 async def test_touch_moves_last_seen_alone(store, app):
     await register(store, app, registration(1), now=1000.0)
-    await store.devices.touch(np.array([1], np.uint32))
+    await register(store, app, registration(1, kind=Kind.APNS_VOIP, token=token(9)), registration(2), now=1000.0)
+    rows = await store.devices.touch(app.id, np.array([1], np.uint32))
+    # Both addresses of the install were seen.
+    assert rows.ids.tolist() == [1, 2]
+    assert rows.revisions.tolist() == [2, 2]
+    assert (rows.last_seen > 1000).all()
+    assert rows.first_seen.tolist() == [1000, 1000]
     device = await store.devices.get(app.id, 1)
     assert device.last_seen_at > 1000.0
-    assert device.registered_at == 1000.0
+    assert (device.registered_at, device.first_seen_at) == (1000.0, 1000.0)
+    # Within the hour the image stays.
+    assert len(await store.devices.touch(app.id, np.array([2], np.uint32))) == 0
+
+
+async def test_an_image_says_to_the_hour_when_the_install_was_seen(store, app):
+    await register(store, app, registration(1), registration(1, kind=Kind.APNS_VOIP, token=token(9)))
+    assert len((await register(store, app, registration(1), now=NOW + 3_599)).rows) == 0
+    later = (await register(store, app, registration(1), now=NOW + 3_600)).rows
+    assert later.ids.tolist() == [1, 2]
+    assert later.last_seen.tolist() == [NOW + 3_600] * 2
+    assert later.first_seen.tolist() == [NOW] * 2
+    assert (await store.devices.get(app.id, 2)).first_seen_at == NOW
+
+
+async def test_profiles_are_numbered_and_shown_in_every_image_of_the_install(store, app, other):
+    fields = {
+        "platform": Platform.IOS,
+        "os_version": "17.4",
+        "app_version": "2.0",
+        "locale": "de-DE",
+        "country": "DE",
+        "time_zone": "Europe/Berlin",
+    }
+    rows = (await register(store, app, registration(1, **fields), registration(2, **fields), registration(3))).rows
+    one, two, nothing = rows.profile_ids.tolist()
+    assert (one, nothing) == (two, 0)
+    assert rows.profiles == {one: Profile(app.id, "ios", "17.4", "2.0", "de-DE", "DE", "Europe/Berlin")}
+    elsewhere = (await register(store, other, registration(1, **fields))).rows
+    assert elsewhere.profile_ids.tolist() != [one]
+    # Some of the fields: the others stay.
+    changed = (await register(store, app, registration(1, os_version="17.5", country=None))).rows
+    assert changed.profiles[changed.profile_ids.item(0)] == Profile(
+        app.id, "ios", "17.5", "2.0", "de-DE", "", "Europe/Berlin"
+    )
+    device = await store.devices.get(app.id, 1)
+    assert (device.os_version, device.country, device.platform) == ("17.5", None, Platform.IOS)
+    # Said again it is no change; taken back it is the profile from before.
+    assert len((await register(store, app, registration(1, os_version="17.5"))).rows) == 0
+    back = (await register(store, app, registration(1, os_version="17.4", country="DE"))).rows
+    assert back.profile_ids.tolist() == [one]
+    cleared = (await register(store, app, registration(1, **dict.fromkeys(fields)))).rows
+    assert cleared.profile_ids.tolist() == [0]
+    assert (await store.devices.get(app.id, 1)).locale is None
+
+
+async def test_installs_may_share_an_alias_and_have_one_at_a_time(store, app):
+    rows = (await register(store, app, registration(1, alias="küche"), registration(2, alias="küche"))).rows
+    assert rows.aliases == {0: "küche", 1: "küche"}
+    voip = (await register(store, app, registration(1, kind=Kind.APNS_VOIP, token=token(9)))).rows
+    assert voip.aliases == {0: "küche"}
+    assert voip.installs.tolist() == rows.installs.tolist()[:1]
+    moved = (await register(store, app, registration(1, alias="bad"))).rows
+    assert moved.ids.tolist() == [1, 3]
+    assert moved.aliases == {0: "bad", 1: "bad"}
+    assert (await register(store, app, registration(1, alias=None))).rows.aliases == {}
+    assert (await store.devices.get(app.id, 2)).alias == "küche"

@@ -18,9 +18,20 @@ async def test_everything_is_loaded_in_chunks(store, app, other, dsn):
     for each in (app, other):
         await store.devices.register_many(
             each.id,
-            [registration(n, user_id=f"u{n % 5}", tags=[f"t{k}" for k in range(n % 4)]) for n in range(3000)],
+            [
+                registration(
+                    n,
+                    user_id=f"u{n % 5}",
+                    tags=[f"t{k}" for k in range(n % 4)],
+                    app_version=f"1.{n % 7}",
+                    **({"alias": f"alias {n % 3}"} if n % 2 else {}),
+                )
+                for n in range(3000)
+            ],
             NOW,
         )
+        people = [UserChange(external_id=f"u{n}", email=f"{n}@x.org", attributes={"n": n}) for n in range(2)]
+        await store.users.put_many(each.id, people)
     await store.devices.delete_many(app.id, [5, 6], NOW)
     small = Store(StoreConfig(pool_size=2, load_rows_max=1000), dsn)
     await small.start()
@@ -36,8 +47,15 @@ async def test_everything_is_loaded_in_chunks(store, app, other, dsn):
     for rows in chunks:
         assert set(rows.routes) == set(rows.route_ids.tolist())
         assert set(rows.tags.names) == set(rows.tags.ids.tolist())
+        assert set(rows.profiles) == set(rows.profile_ids.tolist())
     sample = int(chunks[0].ids[7])
     assert image(chunks[0], sample) == image(await store.devices.images(np.array([sample], np.uint32)), sample)
+    found = {
+        name: (part.emails.get(at), part.attributes.get(at))
+        for part in users
+        for at, name in enumerate(part.external_ids)
+    }
+    assert found == {f"u{n}": (f"{n}@x.org", {"n": n}) if n < 2 else (None, None) for n in range(5)}
     names = sorted(name for rows in users for name in rows.external_ids)
     assert names == sorted(f"u{n % 5}" for n in range(10))
 

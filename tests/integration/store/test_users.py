@@ -22,11 +22,16 @@ async def test_users_are_created_changed_read_and_listed(store, app):
     )
     assert ids.tolist() == [1, 2]
     assert rows.external_ids == ["ann", "bob"]
+    assert (rows.emails, rows.attributes) == ({0: "ann@example.com"}, {0: {"age": 7}})
     assert [rows.tags.names[int(tag)] for tag in rows.tags.ids] == ["VIP"]
     ann = await store.users.get(app.id, "ann")
     assert (ann.id, ann.email, ann.tags, ann.attributes) == (1, "ann@example.com", ["VIP"], {"age": 7})
     ids, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", email=None, tags=["vip"])])
     assert ids.tolist() == [1]
+    assert rows.emails == {}
+    assert rows.attributes == {0: {"age": 7}}
+    again, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", email=None, tags=["vip"])])
+    assert again.tolist() == [1]
     assert len(rows) == 0
     ann = await store.users.get_number(app.id, 1)
     assert (ann.email, ann.tags, ann.attributes) == (None, ["VIP"], {"age": 7})

@@ -13,7 +13,11 @@ from pushd.store.columns import join_devices, split_by_width, unpack_devices, un
 
 ids = st.integers(1, 2**31 - 1)
 tokens = st.one_of(st.just(b""), st.binary(min_size=1, max_size=40).map(lambda token: token.replace(b"\0", b"x")))
-rows = st.lists(st.tuples(ids, ids, ids, ids, st.integers(0, 15), tokens, st.lists(ids, max_size=4)), max_size=20)
+aliases = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+rows = st.lists(
+    st.tuples(ids, ids, ids, ids, st.integers(0, 15), tokens, st.lists(ids, max_size=4), ids, ids, ids, ids, aliases),
+    max_size=20,
+)
 
 
 def int4s(values):
@@ -27,7 +31,7 @@ def array(values):
 
 
 def packed(given_rows):
-    columns = list(zip(*given_rows, strict=True)) or [()] * 7
+    columns = list(zip(*given_rows, strict=True)) or [()] * 12
     return {
         "ids": int4s(columns[0]),
         "revisions": int4s(columns[1]),
@@ -38,6 +42,12 @@ def packed(given_rows):
         "tokens": b"".join(columns[5]) or None,
         "label_counts": struct.pack(f">{len(columns[6])}h", *map(len, columns[6])) or None,
         "labels": b"".join(array(tags) for tags in columns[6] if tags) or None,
+        "installs": int4s(columns[7]),
+        "profiles": int4s(columns[8]),
+        "first_seen": int4s(columns[9]),
+        "last_seen": int4s(columns[10]),
+        "alias_bytes": struct.pack(f">{len(columns[11])}h", *(len(alias.encode()) for alias in columns[11])) or None,
+        "aliases": "".join(columns[11]).encode() or None,
     }
 
 
@@ -51,6 +61,11 @@ def readable(devices: DeviceRows):
             int(devices.flags[row]),
             bytes(devices.tokens[row]),
             devices.tags.ids[devices.tags.offsets[row] : devices.tags.offsets[row + 1]].tolist(),
+            int(devices.installs[row]),
+            int(devices.profile_ids[row]),
+            int(devices.first_seen[row]),
+            int(devices.last_seen[row]),
+            devices.aliases.get(row, ""),
         )
         for row in range(len(devices))
     ]
@@ -58,7 +73,7 @@ def readable(devices: DeviceRows):
 
 def without_padding(given_rows):
     """Tokens are text; NUL bytes at the end are padding."""
-    return [(*row[:5], row[5].rstrip(b"\0"), row[6]) for row in given_rows]
+    return [(*row[:5], row[5].rstrip(b"\0"), *row[6:]) for row in given_rows]
 
 
 @given(rows)
@@ -92,10 +107,15 @@ def test_users_are_unpacked():
             "external_ids": ["ann", "bob"],
             "label_counts": struct.pack(">2h", 2, 0),
             "labels": array([10, 11]),
+            "email_bytes": struct.pack(">2h", 0, 5),
+            "emails": b"B@b.c",
+            "attribute_bytes": int4s([10, 0]),
+            "attributes": b'{"age": 7}',
         }
     )
     assert users.ids.tolist() == [3, 4]
     assert users.deleted.tolist() == [False, True]
     assert users.external_ids == ["ann", "bob"]
+    assert (users.emails, users.attributes) == ({1: "B@b.c"}, {0: {"age": 7}})
     assert isinstance(users.tags, Postings)
     assert (users.tags.offsets.tolist(), users.tags.ids.tolist()) == ([0, 2, 2], [10, 11])
