@@ -37,6 +37,7 @@ REF = "#/components/schemas/{name}"
 TAGS = {
     "notifications": "Sends: what was asked, what became of it, and for whom.",
     "audience": "Who would be reached, without sending.",
+    "receipts": "What devices report of the notifications that reached them.",
     "devices": "Installs and their addresses.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
     "users": "The people behind installs.",
