@@ -14,7 +14,9 @@ from pushd.api import native, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.commands.context import Context
+from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
+from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
 from pushd.credentials.expiry import ExpiryWatch
@@ -152,11 +154,14 @@ class Daemon:
         await self._begin(self.keyring)
         await self._begin(ExpiryWatch(self.keyring, self.clock))
         self.definitions = Definitions(self.store, self.index)
+        places = PlaceKeeper(self.store, self.index, self.clock, self.config.places)
         async with self.store.snapshot() as snapshot:
             async for users in self.store.users.load(snapshot):
                 self.index.apply_users(users)
             async for devices in self.store.devices.load(snapshot):
                 self.index.apply_devices(devices)
+            await places.load(snapshot)
+        await places.settle()
         follower = self.store.follow(
             on_devices=self.index.apply_devices,
             on_users=self.index.apply_users,
@@ -164,11 +169,15 @@ class Daemon:
             on_apps=self._apps_changed,
             on_segments=self.definitions.segments_changed,
             on_channels=self.definitions.channels_changed,
+            on_geofences=places.geofences_changed,
+            on_locations=places.locations_changed,
             known_devices=self.index.knows,
+            known_locations=self.index.places.knows,
             snapshot=snapshot,
         )
         await self.definitions.load()
         await self._begin(follower)
+        await self._begin(places)
 
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
         """Reads apps anew that were changed, and forgets those that another node deleted."""
@@ -257,6 +266,7 @@ class Daemon:
             safari_log=SafariLog(self.config.safari),
         )
         await self._begin(_Commands(self.context))
+        await self._begin(Crossings(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)

@@ -77,18 +77,20 @@ async def listing(context: Context, caller: Caller, request: Request[None, Devic
 
 async def show(context: Context, caller: Caller, request: Request[None, OneDevice]) -> Device:
     """GET /devices/{device_id}."""
-    return await devices.get(context, caller.app, request.params.device_id, install_id=_install(caller, request.params))
+    install_id = install_of(caller, request.params)
+    return await devices.get(context, caller.app, request.params.device_id, install_id=install_id)
 
 
 async def change(context: Context, caller: Caller, request: Request[DeviceChange, OneDevice]) -> Device:
     """PATCH /devices/{device_id}."""
-    install_id = _install(caller, request.params)
+    install_id = install_of(caller, request.params)
     return await devices.change(context, caller.app, request.params.device_id, request.body, install_id=install_id)
 
 
 async def delete(context: Context, caller: Caller, request: Request[None, OneDevice]) -> None:
     """DELETE /devices/{device_id}."""
-    await devices.delete(context, caller.app, request.params.device_id, install_id=_install(caller, request.params))
+    install_id = install_of(caller, request.params)
+    await devices.delete(context, caller.app, request.params.device_id, install_id=install_id)
 
 
 async def history(context: Context, caller: Caller, request: Request[None, HistoryParams]) -> History:
@@ -97,7 +99,7 @@ async def history(context: Context, caller: Caller, request: Request[None, Histo
     return History(items=await progress.history(context, caller.app, params.device_id, limit=params.limit))
 
 
-def _install(caller: Caller, params: OneDevice) -> str | None:
+def install_of(caller: Caller, params: OneDevice) -> str | None:
     """The install that a device must be of; None where the key may touch them all."""
     if caller.role is Role.DEVICE and params.install_id is None:
         raise InvalidRequestError(faults=[Fault("install_id", "is required of a device key")])

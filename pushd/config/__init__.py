@@ -10,6 +10,7 @@ from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
 from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
+from pushd.config.places import PlacesConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
@@ -25,6 +26,7 @@ __all__ = [
     "FcmConfig",
     "HmsConfig",
     "HttpConfig",
+    "PlacesConfig",
     "SafariConfig",
     "SecretsConfig",
     "StoreConfig",
@@ -47,5 +49,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hms: HmsConfig = field(default_factory=HmsConfig)
     safari: SafariConfig = field(default_factory=SafariConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
+    places: PlacesConfig = field(default_factory=PlacesConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

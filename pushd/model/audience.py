@@ -112,6 +112,23 @@ class Opened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     within_days: Annotated[int, Meta(ge=1, le=366)]
 
 
+class InGeofences(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="geofence"):
+    """Devices that are in a geofence as of when this audience is resolved: in any, in one of `ids`, in one with a tag.
+
+    Geofences that are not enabled hold nobody.
+    """
+
+    any: Literal[True] | None = None
+    ids: Annotated[list[Annotated[int, Meta(ge=1, le=ID_MAX)]], Meta(max_length=1000)] = []
+    tags: Annotated[list[Tag], Meta(max_length=1000)] = []
+
+
+class Located(Struct, frozen=True, forbid_unknown_fields=True, tag="located"):
+    """Devices of which it is known where they are, or is not."""
+
+    is_: bool = msgspec.field(name="is")
+
+
 class And(Struct, frozen=True, forbid_unknown_fields=True, tag="and"):
     """Devices in every one of these audiences."""
 
@@ -142,6 +159,8 @@ Audience = (
     | TagsSegment
     | Outcome
     | Opened
+    | InGeofences
+    | Located
     | And
     | Or
     | Not

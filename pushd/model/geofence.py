@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from pushd.model.audience import Audience
@@ -31,12 +31,12 @@ class Trigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     min_interval_s: Annotated[int, Meta(ge=0, le=MIN_INTERVAL_MAX_S)] = 3600
     """An install that crosses again within this time is sent nothing; 0: every crossing counts."""
 
-    def send(self, audience: Audience) -> Send:
-        """The send to an audience."""
+    def send(self, audience: Audience, name: str | None = None) -> Send:
+        """The send to an audience; `name` where it has none of its own."""
         return Send(
             audience=audience,
             message=self.message,
-            name=self.name,
+            name=self.name or name,
             transactional=self.transactional,
             delivery=self.delivery,
             ttl_s=self.ttl_s,
@@ -65,6 +65,28 @@ class Geofence(Struct, frozen=True, kw_only=True):
     revision: int
 
 
+class NewGeofence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A geofence to be made."""
+
+    name: Text255
+    bounds: dict[str, Any]
+    enabled: bool = True
+    tags: FenceTags = []
+    on_enter: Trigger | None = None
+    on_exit: Trigger | None = None
+
+
+class GeofenceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What changes of a geofence: absent fields stay, `null` clears."""
+
+    name: Text255 | UnsetType = UNSET
+    bounds: dict[str, Any] | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    tags: FenceTags | UnsetType = UNSET
+    on_enter: Trigger | UnsetType | None = UNSET
+    on_exit: Trigger | UnsetType | None = UNSET
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FenceImage:
     """What the index knows of a fence; applied where its revision is newer."""
@@ -81,15 +103,24 @@ class FenceImage:
     exit_interval_s: int | None = None
 
 
+class LocationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a device says that it is."""
+
+    latitude: Annotated[float, Meta(ge=-90, le=90)]
+    longitude: Annotated[float, Meta(ge=-180, le=180)]
+    accuracy: Annotated[float, Meta(ge=0, le=1e7)] | None = None
+    """Metres."""
+    at: Annotated[float, Meta(ge=0, le=1e10)] | None = None
+    """UNIX seconds; absent: now."""
+
+
 class Location(Struct, frozen=True, kw_only=True):
     """Where an install was last."""
 
     latitude: float
     longitude: float
     accuracy: float | None
-    """Metres."""
     at: float
-    """UNIX seconds."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -107,3 +138,8 @@ class LocationRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, start: int, stop: int) -> LocationRows:
+        """Some of the rows."""
+        columns = {name: getattr(self, name)[start:stop] for name in self.__slots__}
+        return LocationRows(**columns)

@@ -56,6 +56,8 @@ class Aggregate(IntEnum):
     APPS = 5
     SEGMENTS = 6
     CHANNELS = 7
+    GEOFENCES = 8
+    LOCATIONS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,13 @@ class Listeners:
     """Ids of apps whose segments changed."""
     on_channels: Changed | None = None
     """Ids of apps whose channels changed."""
+    on_geofences: Changed | None = None
+    """Ids of geofences that were made, changed or deleted."""
+    on_locations: Changed | None = None
+    """Ids of devices whose location changed or was forgotten."""
     known_devices: Known | None = None
     """Saves fetching images that are known already, such as those of our own writes."""
+    known_locations: Known | None = None
 
 
 Images = Callable[[NDArray[np.uint32]], Awaitable[Any]]
@@ -220,11 +227,21 @@ class Follower(Service):
         devices = _unique(events, Aggregate.DEVICES, listeners.known_devices)
         for at in range(0, len(devices), IMAGES_MAX) if listeners.on_devices is not None else ():
             listeners.on_devices(await self._device_images(devices[at : at + IMAGES_MAX]))  # type: ignore[misc]  # not None
+        await self._apply_places(events)
         kinds = {event.aggregate for event in events}
         if Aggregate.KEYS in kinds and listeners.on_keys is not None:
             listeners.on_keys()
         if Aggregate.CREDENTIALS in kinds and listeners.on_credentials is not None:
             await listeners.on_credentials()
+
+    async def _apply_places(self, events: Sequence[Event]) -> None:
+        """Geofences, and then locations: after the devices that are there."""
+        for aggregate, told, known in (
+            (Aggregate.GEOFENCES, self._listeners.on_geofences, None),
+            (Aggregate.LOCATIONS, self._listeners.on_locations, self._listeners.known_locations),
+        ):
+            if told is not None and len(ids := _unique(events, aggregate, known)):
+                await told(ids.tolist())
 
     async def _listen(self) -> None:
         """Holds a connection that hears NOTIFY; without it the feed is polled."""

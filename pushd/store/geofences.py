@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import orjson
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
 from pushd.clock import Clock
-from pushd.model.geofence import FenceImage, Geofence, Trigger
+from pushd.model.geofence import FenceImage, Geofence, GeofenceChange, Trigger
 from pushd.store.database import Database
 from pushd.store.loading import Snapshot
 from pushd.store.times import moment, seconds, seconds_or_none
@@ -27,17 +27,6 @@ _IMAGE = "id, app_id, revision, enabled, bounds, tags, on_enter, on_exit"
 _IMAGES = f"SELECT {_IMAGE} FROM geofences WHERE id = ANY($1) ORDER BY id"  # noqa: S608  # a constant
 _LOAD = f"""SELECT {_IMAGE} FROM geofences g WHERE id > $1
     AND EXISTS (SELECT FROM apps a WHERE a.id = g.app_id AND a.deleted_at IS NULL) ORDER BY id LIMIT $2"""  # noqa: S608  # a constant
-
-
-class GeofenceChange(Struct, frozen=True, kw_only=True):
-    """What changes of a geofence: what is UNSET stays."""
-
-    name: str | UnsetType = UNSET
-    bounds: dict[str, Any] | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-    tags: list[str] | UnsetType = UNSET
-    on_enter: Trigger | UnsetType | None = UNSET
-    on_exit: Trigger | UnsetType | None = UNSET
 
 
 class GeofenceStore:

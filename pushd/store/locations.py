@@ -24,7 +24,7 @@ SLICE_ROWS = 64
 UNITS = 10_000_000
 """In a degree, as locations are stored."""
 
-_PUT = "SELECT * FROM put_locations($1, $2, $3, $4, $5, $6, $7)"
+_PUT = "SELECT * FROM put_locations($1, $2, $3, $4, $5, $6, $7, $8)"
 _RECORD = "SELECT * FROM record_crossings($1, $2, $3, $4, $5, $6)"
 _GET = """
 SELECT l.latitude, l.longitude, l.accuracy, l.at FROM devices d JOIN install_locations l ON l.install = d.install
@@ -53,6 +53,8 @@ class Report(NamedTuple):
     accuracy: float | None
     at: float
     """UNIX seconds."""
+    install_id: str | None = None
+    """The install that the device has to be of; None: any."""
 
 
 class Crossing(NamedTuple):
@@ -233,6 +235,7 @@ def _columns(items: Sequence[Report]) -> list[list[Any]]:
     return [
         [item.app_id for item in items],
         [item.device_id for item in items],
+        [item.install_id for item in items],
         [item.place[0] for item in items],
         [item.place[1] for item in items],
         [item.accuracy for item in items],

@@ -13,12 +13,15 @@ from pushd.store.apps import AppStore
 from pushd.store.changes import Changed, ChangeStore, Follower, Known, Listeners
 from pushd.store.channels import ChannelStore
 from pushd.store.credentials import CredentialStore
+from pushd.store.crossings import CrossingStore
 from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
+from pushd.store.geofences import GeofenceStore
 from pushd.store.idempotency import IdempotencyStore
 from pushd.store.keys import KeyStore
 from pushd.store.live_activity_channels import LiveActivityChannelStore
 from pushd.store.loading import Snapshot, snapshot
+from pushd.store.locations import LocationStore
 from pushd.store.migrations import migrate
 from pushd.store.names import Names
 from pushd.store.notifications import NotificationStore
@@ -47,6 +50,9 @@ class Store(Service):
         self.segments = SegmentStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
+        self.geofences = GeofenceStore(self.database, self.clock)
+        self.locations = LocationStore(self.database, self.clock)
+        self.crossings = CrossingStore(self.database, self.clock)
         self.live_activity_channels = LiveActivityChannelStore(self.database)
         self.notifications = NotificationStore(self.database)
         self.settlements = SettlementStore(self.database, names, self.clock)
@@ -59,6 +65,7 @@ class Store(Service):
             self.maintenance,
             self.users,
             self.devices,
+            self.locations,
             self.notifications,
             self.settlements,
             self.receipts,
@@ -96,7 +103,10 @@ class Store(Service):
         on_apps: Changed | None = None,
         on_segments: Changed | None = None,
         on_channels: Changed | None = None,
+        on_geofences: Changed | None = None,
+        on_locations: Changed | None = None,
         known_devices: Known | None = None,
+        known_locations: Known | None = None,
         snapshot: Snapshot | None = None,
     ) -> Follower:
         """A follower of the change feed, from a snapshot's position on, else from where this store was started.
@@ -111,7 +121,10 @@ class Store(Service):
             on_apps=on_apps,
             on_segments=on_segments,
             on_channels=on_channels,
+            on_geofences=on_geofences,
+            on_locations=on_locations,
             known_devices=known_devices,
+            known_locations=known_locations,
         )
         position = self._position if snapshot is None else snapshot.position
         return Follower(

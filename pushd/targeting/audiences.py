@@ -8,7 +8,7 @@ from functools import reduce
 from pushd.bitset import Devices
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model import audience as model
-from pushd.targeting import leaves_labels, leaves_names, leaves_past
+from pushd.targeting import leaves_labels, leaves_names, leaves_past, leaves_places
 from pushd.targeting.definitions import children
 from pushd.targeting.leaves_names import NAMING
 from pushd.targeting.scope import Leaf, Scope, Steps, union
@@ -32,7 +32,7 @@ def check(audience: model.Audience, pointer: str = "/audience") -> None:
         gathered += isinstance(node, leaves_past.GATHERED)
         if gathered > leaves_past.GATHERED_MAX:
             raise _fault(at, f"an audience may ask {leaves_past.GATHERED_MAX} times for installs and the past")
-        for place, detail in leaves_past.CHECKS.get(type(node), _sound)(node):
+        for place, detail in CHECKS.get(type(node), _sound)(node):
             raise _fault(at + place, detail)
         if isinstance(node, model.Tags | model.Channels) and not (node.any or node.all or node.exclude):
             raise _fault(at, f"names no {type(node).__name__.lower()}: one of any, all and exclude is needed")
@@ -99,6 +99,8 @@ def _excluded(scope: Scope, node: model.Not) -> Steps:
     return excluded
 
 
+CHECKS = {**leaves_past.CHECKS, **leaves_places.CHECKS}
+
 LEAVES: Mapping[type, Leaf] = {
     model.Broadcast: _broadcast,
     model.And: _and,
@@ -107,5 +109,6 @@ LEAVES: Mapping[type, Leaf] = {
     **leaves_names.LEAVES,
     **leaves_labels.LEAVES,
     **leaves_past.LEAVES,
+    **leaves_places.LEAVES,
 }
 """What each sort of node matches; the leaves live in twins."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from pushd.bitset import Bitset, Devices
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
-from pushd.model.audience import Audience, Broadcast, UserIds
+from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
 from pushd.model.device import Kind, Route
-from pushd.model.rows import DeviceRows, UserRows
-from pushd.targeting import audiences, device_images, evaluation, user_images
+from pushd.model.geofence import LocationRows
+from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
+from pushd.targeting import audiences, device_images, evaluation, leaves_places, user_images
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
+from pushd.targeting.places import Places
 from pushd.targeting.population import Population
+from pushd.targeting.presence import Presence, presence
 from pushd.targeting.resolution import Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
 from pushd.targeting.tenants import Tenant
@@ -45,6 +48,7 @@ class Index:
         self.version += 1
         device_images.apply_devices(self._population, rows)
         self._population.touch(rows.ids)
+        self._population.places.forget(rows.ids[rows.flags & DeviceFlag.DELETED != 0])
 
     def apply_users(self, rows: UserRows) -> None:
         """Takes in images of users, the newer ones."""
@@ -53,12 +57,38 @@ class Index:
         if self._population.watches:
             self._population.touch(self._population.owners.of_many(rows.ids)[1])
 
+    @property
+    def places(self) -> Places:
+        """Geofences and where devices are; what changes audiences goes through the index."""
+        return self._population.places
+
+    def apply_locations(self, rows: LocationRows) -> None:
+        """Takes in where devices are, what is newer."""
+        self.version += 1
+        self._population.places.apply(rows)
+
+    def forget_locations(self, ids: NDArray[np.uint32]) -> None:
+        """Forgets where devices are."""
+        self.version += 1
+        self._population.places.forget(ids)
+
+    def settle_places(self, *, sort: bool = False) -> Iterator[None]:
+        """Works out who is in the fences that came, in slices; `sort` where nobody waits meanwhile."""
+        for _ in self._population.places.settle(sort=sort):
+            yield
+            self.version += 1
+
+    def presence(self, app_id: int, geofence_id: int) -> Generator[None, None, Presence]:
+        """How many are in a geofence, in steps."""
+        return presence(self._population, app_id, geofence_id)
+
     def remove_app(self, app_id: int) -> None:
         """Forgets everything of an app for good: images of it that come later are ignored."""
         self.version += 1
         population = self._population
         population.removed.add(app_id)
         population.definitions.pop(app_id, None)
+        population.places.remove_app(app_id)
         for watch in population.watches:
             watch.remove_app(app_id)
         tenant = population.tenants.pop(app_id, None)
@@ -87,7 +117,11 @@ class Index:
 
     def check_names(self, app_id: int, audience: Audience, pointer: str = "/audience") -> None:
         """Returns when the app has every channel and segment that the audience names; else InvalidRequestError."""
-        if faults := list(unknown(audience, self._definitions(app_id), pointer)):
+        faults = list(unknown(audience, self._definitions(app_id), pointer))
+        for node, at, _ in audiences.walk(audience, pointer):
+            if isinstance(node, InGeofences):
+                faults += leaves_places.unknown(self.places.app(app_id), node, at)
+        if faults:
             raise InvalidRequestError("The audience names what the app does not have", faults=faults)
 
     def expand(self, app_id: int, audience: Audience) -> Audience:

@@ -67,6 +67,8 @@ class Places:
         self._columns = (self._latitudes, self._longitudes, self._revisions, self._installs)
         self._apps: dict[int, AppPlaces] = {}
         self._removed: set[int] = set()
+        self.arrived: Callable[[], None] = lambda: None
+        """Called when a fence has come that `settle` has to work out."""
         self._reach(1)
 
     def app(self, app_id: int) -> AppPlaces | None:
@@ -151,6 +153,7 @@ class Places:
             return
         fence = app.coming[image.id] = Fence(image)
         app.grid.add(fence)
+        self.arrived()
 
     def remove(self, fence_id: int) -> None:
         """Forgets a fence for good."""

@@ -16,6 +16,7 @@ from pushd.targeting.definitions import Definitions
 from pushd.targeting.devices import DeviceTable, UserTable
 from pushd.targeting.identities import Identities
 from pushd.targeting.owners import Owners
+from pushd.targeting.places import Places
 from pushd.targeting.postings import Carried
 from pushd.targeting.tenants import Tenant
 
@@ -37,8 +38,8 @@ class Population:
     """Everything that images change and audiences read; `device_images` and `user_images` keep it true."""
 
     __slots__ = (
-        *("_members", "carried", "definitions", "devices", "identities", "owners", "removed"),
-        *("routes", "tag_numbers", "tenants", "users", "watches"),
+        *("_members", "carried", "definitions", "devices", "identities", "owners", "places"),
+        *("removed", "routes", "tag_numbers", "tenants", "users", "watches"),
     )
 
     def __init__(self) -> None:
@@ -55,6 +56,8 @@ class Population:
         self.definitions: dict[int, Definitions] = {}
         self.removed: set[int] = set()
         """Apps that are gone; app ids are never reused, and images of theirs that come late are ignored."""
+        self.places = Places(self.touch)
+        """Where devices are, and geofences."""
         self.watches: list[Watching] = []
         """Evaluations that stand still: they are told of every device that changes."""
         self._members: dict[int, tuple[object, frozenset[str]]] = {}

@@ -141,10 +141,10 @@ BEGIN
 END $$;
 
 -- Writes where installs are, each named by one of its devices; of several reports of one install the latest counts, and
--- none that is older than what is known. n: the rows of the reports, once for each; kept: whether it is what is known now.
+-- none that is older than what is known. A device has to be of the install that is named with it (null: of any). n: the rows of the reports, once for each; kept: whether it is what is known now.
 -- Of the kept: the install, its devices, its new revision, and where it was before (null: unknown).
 CREATE FUNCTION put_locations(
-    p_now timestamptz, p_app int[], p_device int[], p_latitude int[], p_longitude int[], p_accuracy real[],
+    p_now timestamptz, p_app int[], p_device int[], p_name text[], p_latitude int[], p_longitude int[], p_accuracy real[],
     p_at timestamptz[]
 ) RETURNS TABLE (
     n int, kept boolean, install int, revision int, devices int[], old_latitude int, old_longitude int
@@ -162,8 +162,9 @@ DECLARE
     won int[];
 BEGIN
     SELECT array_agg(coalesce(d.install, 0) ORDER BY r.row) INTO r_home
-        FROM unnest(p_app, p_device) WITH ORDINALITY AS r (app, device, row)
-        LEFT JOIN devices d ON d.id = r.device AND d.app_id = r.app AND d.deleted_at IS NULL;
+        FROM unnest(p_app, p_device, p_name) WITH ORDINALITY AS r (app, device, name, row)
+        LEFT JOIN devices d ON d.id = r.device AND d.app_id = r.app AND d.deleted_at IS NULL
+            AND (r.name IS NULL OR r.name = (SELECT i.name FROM installs i WHERE i.id = d.install));
     -- Whoever deletes an install meanwhile waits for us, or we see that it is gone.
     SELECT coalesce(array_agg(i.id), '{}') INTO homes FROM (
         SELECT i.id FROM (SELECT DISTINCT h FROM unnest(r_home) h WHERE h <> 0 ORDER BY h) s
