@@ -28,8 +28,7 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the production environment; 0 picks one.")] = 2197,
     sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox; 0 picks one.")] = 2198,
-    management_port: Annotated[int, typer.Option(help="Port of channel management; 0 picks one.")] = 0,
-    sandbox_management_port: Annotated[int, typer.Option(help="Port of the sandbox's; 0 picks one.")] = 0,
+    management_port: Annotated[int, typer.Option(help="Of channels; the sandbox's is one below; 0 picks both.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port that answers questions and takes faults.")] = 2199,
     others_port: Annotated[
         int, typer.Option(help="First of the other vendors' seven ports; 0 picks free ones.")
@@ -45,15 +44,8 @@ def simulate(
     json: Annotated[bool, typer.Option("--json", help="Print ports and files as one JSON object.")] = False,
 ) -> None:
     """Run a local APNs, FCM, push service, HMS and SMTP relay, as strict as the vendors', with scripted faults."""
-    try:
-        behaviour = msgspec.convert(
-            {"latency_ms": latency_ms, "streams_max": streams, "throttle_on_rejection": throttle}, Behaviour
-        )
-        faults = [msgspec.json.decode(text, type=Fault) for text in fault or []]
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(str(error)) from error
-    except msgspec.DecodeError as error:
-        raise typer.BadParameter(f"--fault is not JSON: {error}") from error
+    behaviour = _behaviour(latency_ms=latency_ms, streams_max=streams, throttle_on_rejection=throttle)
+    faults = _faults(fault or [])
 
     async def run() -> None:
         simulator = Simulator(
@@ -62,7 +54,7 @@ def simulate(
             port=port,
             sandbox_port=sandbox_port,
             management_port=management_port,
-            sandbox_management_port=sandbox_management_port,
+            sandbox_management_port=max(management_port - 1, 0),
             control_port=control_port,
             names=name or (),
             seed=seed,
@@ -76,6 +68,22 @@ def simulate(
         await _serve(simulator, with_parent=with_parent, json=json)
 
     uvloop.run(run())
+
+
+def _behaviour(**settings: object) -> Behaviour:
+    try:
+        return msgspec.convert(settings, Behaviour)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _faults(texts: list[str]) -> list[Fault]:
+    try:
+        return [msgspec.json.decode(text, type=Fault) for text in texts]
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise typer.BadParameter(f"--fault is not JSON: {error}") from error
 
 
 async def _serve(simulator: Simulator, *, with_parent: bool, json: bool) -> None:
