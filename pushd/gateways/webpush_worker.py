@@ -7,6 +7,7 @@ While nothing waits, it makes key pairs ahead. It holds no secret of ours: publi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -72,7 +73,8 @@ def main() -> None:
     """The process: its parent ends it, not the terminal; it leaves the cores to whoever needs them more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(int(sys.argv[2]))
-    work(0, 1, KeyPairs(int(sys.argv[1])))
+    with contextlib.suppress(BrokenPipeError):  # its parent was killed
+        work(0, 1, KeyPairs(int(sys.argv[1])))
 
 
 if __name__ == "__main__":

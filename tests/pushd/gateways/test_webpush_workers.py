@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from protocols import aes128gcm, jwt
 from pushd.config.webpush import WebPushConfig
 from pushd.gateways.webpush_seal import KEY_CHARS, KeyPairs, seal
+from pushd.gateways.webpush_worker import job
 from pushd.gateways.webpush_workers import Encryptor
 
 PAIRS = [aes128gcm.new_pair() for _ in range(16)]
@@ -124,6 +127,15 @@ async def test_x26_a_worker_that_is_killed_is_replaced_and_its_rows_are_done_aga
             await asyncio.sleep(0.02)
         (successor,) = children()
         assert successor != pid
+
+
+def test_x26_a_worker_whose_daemon_was_killed_ends_without_a_word():
+    """Nobody reads its answer any more: that is the end of its input, too, and no failure."""
+    command = (sys.executable, "-m", "pushd.gateways.webpush_worker", "10", "0")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        worker.stdout.close()
+        _, said = worker.communicate(job(1, keys(4), b"text", 0), timeout=20)
+    assert (worker.returncode, said) == (0, b"")
 
 
 @pytest.mark.asyncio
