@@ -33,6 +33,9 @@ ORDER BY d.id
 _GET = _SELECT.format(
     devices="(SELECT * FROM devices WHERE id = $2 AND app_id = $1 AND deleted_at IS NULL)",
 )
+_GET_MANY = _SELECT.format(
+    devices="(SELECT * FROM devices WHERE id = ANY($2) AND app_id = $1 AND deleted_at IS NULL)",
+)
 # An app's ids lie in its blocks: they order the listing without an index of their own.
 _LIST = _SELECT.format(
     devices="""(
@@ -105,6 +108,10 @@ class DeviceStore(Service):
         """The device; None when the app has no such one."""
         found = await self._devices(_GET, app_id, device_id)
         return found[0] if found else None
+
+    async def get_many(self, app_id: int, ids: Sequence[int]) -> Sequence[Device]:
+        """Those of these devices that the app has, ascending by id."""
+        return await self._devices(_GET_MANY, app_id, ids)
 
     async def list(
         self, app_id: int, after: int, limit: int, *, install_id: str | None = None, user_id: str | None = None

@@ -29,6 +29,7 @@ _PUT = "SELECT r.user_ids, (r.images).* FROM put_users($1, $2, $3, $4, $5, $6, $
 _SELECT = "SELECT id, external_id, email, tags, attributes, created_at FROM users"
 _GET = f"{_SELECT} WHERE app_id = $1 AND external_id = $2 AND deleted_at IS NULL"  # a constant
 _GET_NUMBER = f"{_SELECT} WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"  # a constant
+_GET_MANY = f"{_SELECT} WHERE app_id = $1 AND id = ANY($2) AND deleted_at IS NULL ORDER BY id"  # a constant
 _LIST = f"""{_SELECT} WHERE id IN (
     SELECT u.id FROM id_blocks b CROSS JOIN LATERAL (
         SELECT id FROM users WHERE id >= b.start AND id < b.next AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3
@@ -105,6 +106,10 @@ class UserStore(Service):
         """The user of a numeric id; None when the app has no such one."""
         found = await self._users(_GET_NUMBER, app_id, user_id)
         return found[0] if found else None
+
+    async def get_many(self, app_id: int, ids: Sequence[int]) -> Sequence[User]:
+        """Those of these users, by numeric id, that the app has, ascending."""
+        return await self._users(_GET_MANY, app_id, ids)
 
     async def list(self, app_id: int, after: int, limit: int) -> Sequence[User]:
         """Users with numeric ids above `after`, ascending."""

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.bitset import Bitset, Devices
+from pushd.bitset import Bitset, Devices, Users
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
@@ -221,6 +221,13 @@ class Index:
             return [(routes[route_id], Devices(ids)) for route_id, ids in sorted(by_route.items())]
         pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
         return [(routes[route_id], piece) for route_id, piece in pieces if piece]
+
+    def owners(self, app_id: int, devices: Devices) -> Users:
+        """The users whose devices these are; those that the app does not have are left out."""
+        ids = (devices & self._tenant(app_id).known).column()
+        users = Users.of(self._population.devices.users.data[ids])
+        users.discard(0)
+        return users
 
     def columns(self, ids: NDArray[np.uint32]) -> Addresses:
         """The addresses of these devices, row by row."""
