@@ -1,6 +1,8 @@
 """Live Activities over HTTP: started, updated and ended on one device, and for all subscribers of a channel at once."""
 
 import asyncio
+import json
+import sys
 
 import pytest
 
@@ -214,3 +216,34 @@ async def test_a_channel_takes_updates_and_ends_only(world):
     assert (refused.status, refused.pointers) == (400, ["/message/live_activity"])
     view = await tenant.sent({"type": "broadcast"}, {"title": "Hello"})
     assert view["counts"]["targeted"] == 0  # an alert is not for channels
+
+
+async def test_the_command_line_makes_shows_and_deletes_channels(world, tmp_path):
+    tenant = await world.tenant()
+    key_file = tmp_path / "key"
+    key_file.write_text(world.admin_key)
+    key_file.chmod(0o600)
+
+    async def run(*words):
+        where = (
+            "--app",
+            str(tenant.app_id),
+            "--key-file",
+            str(key_file),
+            "--url",
+            world.base.removesuffix("/pushd/v1"),
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pushd", "live-activity-channel", *words, *where),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, errors.decode()
+        return json.loads(output) if output else None
+
+    made = await run("create", BUNDLE, "--stores", "--json")
+    assert (await run("list", "--bundle", BUNDLE, "--json")) == [made]
+    assert (await run("inspect", str(made["id"]), "--json"))["at_apple"] is True
+    await run("delete", str(made["id"]))
+    assert (await tenant.server.ok("GET", PATH))["items"] == []

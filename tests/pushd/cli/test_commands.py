@@ -25,7 +25,21 @@ def pushd(*arguments, **environ):
 
 def test_help_names_every_command():
     text = pushd("--help").stdout
-    names = ["up", "serve", "demo", "simulate", "send", "device", "app", "key", "gateway", "audience", "config"]
+    names = [
+        "up",
+        "serve",
+        "demo",
+        "simulate",
+        "send",
+        "device",
+        "app",
+        "key",
+        "gateway",
+        "audience",
+        "geofence",
+        "config",
+        "live-activity-channel",
+    ]
     assert all(f" {name} " in text for name in [*names, "migrate", "doctor"]), text
 
 

@@ -37,11 +37,12 @@ def rows(
     route_id=None,
     bundle=BUNDLE,
     environment=Environment.PRODUCTION,
+    kind=Kind.APNS,
 ):
     """Images of devices with made-up tokens."""
     ids = np.asarray(ids, np.uint32)
     count = len(ids)
-    route = Route(app_id, Kind.APNS, environment, bundle)
+    route = Route(app_id, kind, environment, bundle)
     number = route_id or app_id
     return DeviceRows(
         ids=ids,

@@ -3,13 +3,17 @@
 import asyncio
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
 from pushd.config import FanoutConfig
 from pushd.fanout.breaker import RetireBreaker
 from pushd.fanout.retry import Backoff, Budget
-from pushd.model.notification import Delivery
+from pushd.model.audience import Broadcast
+from pushd.model.device import Kind
+from pushd.model.message import LiveActivity, Message, PushType
+from pushd.model.notification import Delivery, Send
 from pushd.outcome import (
     ACCEPTED,
     CANCELLED,
@@ -282,6 +286,29 @@ async def test_x23_when_every_token_looks_dead_none_is_retired(bench):
     await one.done(1)
     assert one.store.codes(1) == {GONE.code: 2_000}, "they are still counted"
     assert not one.store.retired
+
+
+@pytest.mark.asyncio
+async def test_g04_channels_and_devices_are_judged_apart(bench):
+    one = await bench(batch_rows_max=500)
+    one.index.apply_devices(rows(range(1, 101)))
+    one.index.apply_devices(rows(range(201, 231), kind=Kind.APNS_CHANNEL, route_id=7))
+
+    def channels_are_gone(batch):
+        channels = batch.route.kind is Kind.APNS_CHANNEL
+        batch.outcomes[:] = np.where((batch.ids == 1) | channels, GONE.code, ACCEPTED.code)
+
+    one.gateway.script = channels_are_gone
+    update = Message(push_type=PushType.CHANNEL, live_activity=LiveActivity(event="update", content_state={}))
+    broadcast = notification(1)
+    one.release(msgspec.structs.replace(broadcast, send=Send(audience=Broadcast(), message=update)), range(201, 231))
+    await one.done(1)
+    assert one.store.codes(1) == {GONE.code: 30}
+    assert not one.store.retired, "thirty channels and none alive: that is a wrong bundle or environment"
+    one.release(notification(2), range(1, 101))
+    await one.done(2)
+    (retirement,) = one.store.retired
+    assert retirement.ids.tolist() == [1], "what is said of channels keeps no dead device"
 
 
 def test_g04_the_breaker_opens_on_share_or_without_proof_and_closes_again():
