@@ -1,10 +1,12 @@
 """Safari's website pushes through the daemon: a visitor subscribes by a push package, is pushed to, and leaves."""
 
+import asyncio
 import base64
 import io
 import json
 import secrets
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -234,6 +236,40 @@ async def test_s05_a_site_is_put_shown_changed_and_ended(world):
         assert (await server(method, f"/safari/sites/{SITE}")).status == 404
     no_icons = await server("PUT", f"/safari/sites/{SITE}", json=body(icons=None))
     assert (no_icons.status, no_icons.pointers) == (400, ["/icons"])
+
+
+async def test_s05_the_command_line_makes_a_site(world, tmp_path):
+    tenant = await world.tenant(credential=False)
+    files = {"site.p12": world.simulator.identity.p12((SITE,), "apple"), "password": b"apple\n"}
+    key = await tenant.admin.ok("POST", "/keys", {"role": "server"})
+    files |= {"key": key["secret"].encode(), "chain.pem": world.simulator.ca_file.read_bytes()}
+    files |= {name: png(side) for name, side in ICONS.items()}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    async def pushd(*arguments):
+        command = [sys.executable, "-m", "pushd", *arguments, "--url", world.base.removesuffix("/pushd/v1")]
+        command += ["--key-file", str(tmp_path / "key")]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    upload = ("gateway", "safari", tmp_path / "site.p12", "--password-file", tmp_path / "password", "--json")
+    credential = json.loads(await pushd(*map(str, upload), "--url-format", FORMAT))
+    assert credential["summary"]["url_format"] == FORMAT
+    site = ("safari", "put", SITE, "--website-name", "Orchard", "--domain", "https://example.com", "--json")
+    service = ("--web-service-url", "https://push.example.com/pushd/safari/1")
+    made = json.loads(await pushd(*site, *service, "--icons", str(tmp_path), "--chain", str(tmp_path / "chain.pem")))
+    assert (made["url_format"], made["icons"]["icon_16x16"]) == (FORMAT, len(png(16)))
+    assert json.loads(await pushd("safari", "list", "--json")) == [made]
+
+
+async def test_s05_a_deleted_app_has_no_sites(world):
+    site = await with_site(world)
+    await world.admin.ok("DELETE", f"/apps/{site.tenant.app_id}")
+    assert (await site.ask("POST", f"/v2/pushPackages/{SITE}", json={}))[0] == 404
+    assert (await site.ask("POST", "/v2/log", json={"logs": ["x"]}))[0] == 404
+    assert await world.daemon.store.safari_sites.list(site.tenant.app_id) == []
 
 
 async def test_s05_what_safari_would_refuse_is_refused_here(world):
