@@ -121,13 +121,13 @@ async def _keep(
         environment=wanted.environment,
         stores=stores,
         reachable=device.reachable,
-        at_apple=True,
         created_at=context.clock.now(),
     )
     kept = await context.store.live_activity_channels.put(app_id, channel, idempotency)
     if kept.id != channel.id:
         await devices.delete(context, app_id, channel.id)
-    return kept
+        return kept
+    return msgspec.structs.replace(kept, at_apple=True)
 
 
 async def _undo(management: ChannelManagement, place: Place, channel_id: str) -> None:

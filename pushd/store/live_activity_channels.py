@@ -54,7 +54,7 @@ class LiveActivityChannelStore:
         )
         if kept is None and idempotency is not None and (first := await self.find(app_id, *idempotency)) is not None:
             return first
-        return channel
+        return await self.get(app_id, channel.id) or channel  # as it will be read: times have microseconds there
 
     async def get(self, app_id: int, device_id: int) -> LiveActivityChannel | None:
         """The channel that a device stands for; None when the app has no such one."""
