@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,6 @@ from protocols.apns_reasons import (
     parse_error,
 )
 from protocols.errors import LocalProtocolError
-from protocols.http2 import Field, HeaderPlan, Indexing, Variable
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -47,7 +45,6 @@ __all__ = [
     "check_collapse_id",
     "check_token",
     "collapse_header",
-    "header_plan",
     "invalid_since",
     "is_known",
     "lookup",
@@ -169,28 +166,6 @@ def collapse_header(collapse_id: str) -> str:
     if collapse_id.isascii() and collapse_id.isprintable() and " " not in collapse_id:
         return collapse_id
     return base64.urlsafe_b64encode(hashlib.sha256(collapse_id.encode()).digest()).rstrip(b"=").decode()
-
-
-def header_plan(
-    authority: bytes, authorization: bytes, constants: Iterable[tuple[str, str]], *, collapses: bool
-) -> HeaderPlan:
-    """The plan of device pushes on one connection, indexed as Apple asks (A-42), no header twice (A-37).
-
-    `constants` are apns-topic, apns-push-type and apns-priority, the same for all rows. What varies, in this order:
-    device token, apns-id (36 octets), apns-expiration (UNIX seconds, or 0), apns-collapse-id if the push `collapses`.
-    """
-    varying = (b"apns-id", b"apns-expiration", b"apns-collapse-id")
-    return HeaderPlan(
-        (
-            Field(b":method", b"POST"),
-            Field(b":scheme", b"https"),
-            Variable(b":path", Indexing.WITHOUT, PATH_PREFIX),
-            Field(b":authority", authority),
-            Field(b"authorization", authorization, Indexing.WITHOUT),
-            *(Field(name.encode(), value.encode()) for name, value in constants),
-            *(Variable(name, Indexing.WITHOUT) for name in varying[: 2 + collapses]),
-        )
-    )
 
 
 def apns_id(notification_id: int, device_id: int) -> str:

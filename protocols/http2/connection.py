@@ -110,31 +110,6 @@ class Connection:
         """Whether the peer acknowledged ours."""
         return self._control.settings_acknowledged
 
-    @property
-    def peer_header_table_size(self) -> int:
-        """The peer's HEADER_TABLE_SIZE; we use at most 4,096 octets."""
-        return self._peer.header_table_size
-
-    @property
-    def peer_max_concurrent_streams(self) -> int | None:
-        """The peer's MAX_CONCURRENT_STREAMS, None for no limit."""
-        return self._peer.max_concurrent_streams
-
-    @property
-    def peer_initial_window_size(self) -> int:
-        """The peer's INITIAL_WINDOW_SIZE."""
-        return self._peer.initial_window_size
-
-    @property
-    def peer_max_frame_size(self) -> int:
-        """The peer's MAX_FRAME_SIZE."""
-        return self._peer.max_frame_size
-
-    @property
-    def peer_max_header_list_size(self) -> int | None:
-        """The peer's MAX_HEADER_LIST_SIZE, None for no limit."""
-        return self._peer.max_header_list_size
-
     # -- requests out
 
     def initiate(self) -> None:

@@ -45,7 +45,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta, Struct
 
 from pushd.errors import PushdError
@@ -151,10 +150,3 @@ class Operation:
     def path_params(self) -> tuple[str, ...]:
         """Names of the parameters in the path, in order."""
         return tuple(re.findall(r"\{(\w+)\}", self.path))
-
-    @property
-    def query_params(self) -> tuple[str, ...]:
-        """Names of the parameters in the query, in order."""
-        if self.params is None:
-            return ()
-        return tuple(one.encode_name for one in msgspec.structs.fields(self.params) if one.name not in self.path_params)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from pushd.cli.client import ask
@@ -28,7 +29,7 @@ def apns(
     topic: Annotated[list[str] | None, typer.Option(help="Bundle id of a topic-specific key; may repeat.")] = None,
     environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -46,8 +47,7 @@ def apns(
         "private_key": private_key,
         "topics": topic or [],
     }
-    body = {"secret": secret, "environment": environment, "name": name}
-    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    method, path, body = _upload(secret, environment, name, replace)
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 
@@ -57,7 +57,7 @@ def apns_certificate(
     password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
     environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -65,8 +65,7 @@ def apns_certificate(
 ) -> None:
     """Upload an APNs certificate; its topics are read from it."""
     secret = {"type": "apns_certificate", **_certificate(p12, password_file)}
-    body = {"secret": secret, "environment": environment, "name": name}
-    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    method, path, body = _upload(secret, environment, name, replace)
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 
@@ -78,7 +77,7 @@ def safari(
         str | None, typer.Option(help="The site's urlFormatString; absent: it stays as it is.")
     ] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -88,9 +87,17 @@ def safari(
     secret = {"type": "safari_certificate", **_certificate(p12, password_file)}
     if url_format is not None:
         secret["url_format"] = url_format
-    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
-    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
     show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+def _upload(
+    secret: dict[str, Any], environment: Environment, name: str, replace: int | None
+) -> tuple[str, str, dict[str, Any]]:
+    """Method, path and body of a new credential, or of one in another's place, which keeps its name and environment."""
+    if replace is not None:
+        return "PUT", f"/credentials/{replace}", {"secret": secret}
+    return "POST", "/credentials", {"secret": secret, "environment": environment, "name": name}
 
 
 def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
@@ -104,13 +111,59 @@ def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
 
 
 @commands.command()
+def fcm(
+    service_account: Annotated[Path, typer.Argument(help="The service account's key file, as Google hands it out.")],
+    package: Annotated[list[str] | None, typer.Option(help="Package that its project serves; may repeat.")] = None,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Upload a Google service account that may send with FCM; no address in its file is ever connected to."""
+    try:
+        secret = msgspec.json.decode(service_account.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        raise ConfigError(f"{service_account}: cannot be read as a service account's key file") from None
+    method, path, body = _upload(secret | {"packages": package or []}, Environment.PRODUCTION, name, replace)
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+@commands.command()
+def webpush(
+    subject: Annotated[str, typer.Argument(help="A contact for push services: a mailto: or https: URI.")],
+    private_key_file: Annotated[
+        Path | None, typer.Option(help="File with a VAPID private key, PEM or base64url; absent: one is made.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    replace: Annotated[
+        int | None, typer.Option(help="Id of the credential to rotate; its older keys go on serving.")
+    ] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Make or upload VAPID keys of Web Push; pages subscribe with the public key that is shown."""
+    secret = {"type": "vapid", "subject": subject}
+    if private_key_file is not None:
+        try:
+            secret["private_key"] = private_key_file.read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"{private_key_file}: cannot be read") from None
+    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
+    show(ask(url, key_file, app, method, path, body), as_json=json)
+
+
+@commands.command()
 def hms(
     client_id: Annotated[str, typer.Argument(help="The app's id in AppGallery Connect.")],
     secret_file: Annotated[Path, typer.Option(help="File with the app's secret.")],
     project_id: Annotated[str, typer.Option(help="Send by project (Huawei's v2) with this id.")] = "",
     package: Annotated[list[str] | None, typer.Option(help="Package that this app is; may repeat.")] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -128,8 +181,7 @@ def hms(
         "project_id": project_id,
         "packages": package or [],
     }
-    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
-    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 
@@ -141,7 +193,7 @@ def email(
     unsubscribe_url: Annotated[str, typer.Option(help="One-click unsubscribe URL; {device} is the device's id.")] = "",
     unsubscribe_mail: Annotated[str, typer.Option(help="Address that takes wishes to unsubscribe.")] = "",
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace.")] = None,
+    replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -156,8 +208,7 @@ def email(
         "unsubscribe_url": unsubscribe_url,
         "unsubscribe_mail": unsubscribe_mail,
     }
-    body = {"secret": secret, "environment": Environment.PRODUCTION, "name": name}
-    method, path = ("POST", "/credentials") if replace is None else ("PUT", f"/credentials/{replace}")
+    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
     show(ask(url, key_file, app, method, path, body), as_json=json)
 
 

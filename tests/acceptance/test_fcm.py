@@ -13,7 +13,7 @@ from pushd.config.fcm import FcmConfig
 from pushd.simulator.faults import Answer, Fault
 from pushd.simulator.fcm import LocalFcm
 
-from .world import running
+from .world import pushd, running
 
 pytestmark = pytest.mark.asyncio
 
@@ -54,6 +54,18 @@ async def register(tenant, count, first=1):
     ]
     *_, summary = await tenant.server.lines("/devices/bulk", rows)
     assert summary["accepted"] == count
+
+
+async def test_a_key_file_is_uploaded_from_the_command_line(tmp_path):
+    async with fcm_world() as (local, tenant, credential):
+        file = tmp_path / "key.json"
+        file.write_bytes(orjson.dumps(local.key_file))
+        options = ("--package", "com.example.a", "--package", "com.example.b", "--replace", str(credential["id"]))
+        made = await pushd(tenant.server, "gateway", "fcm", str(file), *options)
+        assert made["summary"]["packages"] == "com.example.a, com.example.b"
+        assert local.key_file["private_key"] not in str(made)
+        proof = await pushd(tenant.server, "gateway", "test", str(made["id"]))
+        assert proof["accepted"] is True
 
 
 async def test_f01_f02_f16_what_is_taken_and_what_is_refused_at_the_door():

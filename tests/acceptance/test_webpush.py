@@ -14,7 +14,7 @@ from pushd.simulator.faults import Answer, Fault
 from pushd.simulator.webpush import PushService
 from tests.contract.webpush_far import config_for
 
-from .world import running
+from .world import pushd, running
 
 pytestmark = pytest.mark.asyncio
 SUBJECT = "mailto:push@example.com"
@@ -82,6 +82,17 @@ async def test_w25_subscriptions_are_made_pushed_to_rotated_and_retired():
         assert (view["counts"]["accepted"], view["counts"]["failed"]) == (4, 1)
         (behind,) = await tenant.behind(view["id"], outcome="unregistered")
         assert behind["reason"] == "errno_106"
+
+
+async def test_w25_keys_are_made_and_rotated_from_the_command_line():
+    async with web_world() as (service, tenant, credential):
+        made = await pushd(tenant.server, "gateway", "webpush", SUBJECT, "--replace", str(credential["id"]))
+        assert (made["id"], made["name"]) == (credential["id"], "web")
+        assert made["summary"]["previous_public_keys"] == credential["summary"]["public_key"]
+        old, new = (subscribe(service, each, name) for each, name in ((credential, "old"), (made, "new")))
+        for each in (old, new):
+            await register(tenant, each)
+        assert (await tenant.sent())["counts"]["accepted"] == 2
 
 
 async def test_a_bulk_send_is_encrypted_by_workers_and_read_by_every_browser():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -48,7 +49,7 @@ class Client:
     """Requests with one key."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, key: str | None, app_id: int | None = None) -> None:
-        self._session, self.base = session, base
+        self._session, self.base, self.key = session, base, key
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         if app_id is not None:
             self._headers["Pushd-App"] = str(app_id)
@@ -143,6 +144,22 @@ class Tenant:
     def fault(self, action: Any, **where: Any) -> int:
         """Scripts the gateway; the fault's id."""
         return self.simulator.faults.add(Fault(action=action, **where))
+
+
+async def pushd(client: Client, *arguments: str) -> Any:
+    """What a command of the command line prints, with the client's key and app, against its daemon."""
+    with tempfile.TemporaryDirectory() as folder:
+        key = Path(folder) / "key"
+        key.write_text(client.key or "")
+        options = ["--url", client.base.removesuffix("/pushd/v1"), "--key-file", str(key), "--json"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pushd", *arguments, *options),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0, err
+    return orjson.loads(out)
 
 
 class World:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from protocols import apns
 from protocols.errors import LocalProtocolError
-from protocols.http2 import Field, Indexing, Variable
 
 DOCUMENTED = {
     "alert": ("com.example.app", 4096),
@@ -176,28 +175,3 @@ def test_a36_ids_that_do_not_fit_are_our_bug(notification_id, device_id):
 def test_a36_ids_of_others_do_not_read(text):
     with pytest.raises(ValueError):
         apns.apns_id_parts(text)
-
-
-CONSTANTS = (("apns-topic", "com.example.app"), ("apns-push-type", "alert"), ("apns-priority", "10"))
-
-
-@pytest.mark.parametrize("collapses", [False, True])
-def test_a42_what_enters_the_table_and_what_never_does(collapses):
-    plan = apns.header_plan(b"api.push.apple.com", b"bearer x.y.z", CONSTANTS, collapses=collapses)
-    literal = {field.name for field in plan.fields if field.indexing is not Indexing.INCREMENTAL}
-    varying = [b":path", b"apns-id", b"apns-expiration", *([b"apns-collapse-id"] if collapses else [])]
-    assert literal == {*varying, b"authorization"}
-    assert [variable.name for variable in plan.variables] == varying
-    assert plan.variables[0] == Variable(b":path", Indexing.WITHOUT, b"/3/device/")
-    assert Field(b"apns-topic", b"com.example.app") in plan.fields
-    assert hash(plan) == hash(apns.header_plan(b"api.push.apple.com", b"bearer x.y.z", CONSTANTS, collapses=collapses))
-
-
-def test_a37_no_header_twice():
-    with pytest.raises(LocalProtocolError, match="A-37"):
-        apns.header_plan(b"h", b"bearer x", (*CONSTANTS, ("apns-topic", "again")), collapses=False)
-
-
-def test_t14_a_topic_cannot_smuggle_a_header():
-    with pytest.raises(LocalProtocolError):
-        apns.header_plan(b"h", b"bearer x", (("apns-topic", "a\r\nb: c"),), collapses=False)
