@@ -39,6 +39,7 @@ TAGS = {
     "audience": "Who would be reached, without sending.",
     "receipts": "What devices report of the notifications that reached them.",
     "devices": "Installs and their addresses.",
+    "geofences": "Circles and areas, who is in them, and what is sent to who enters or leaves.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
     "users": "The people behind installs.",
     "credentials": "What gateways know an app by. Secrets are encrypted in the store and never come back.",

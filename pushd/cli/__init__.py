@@ -15,6 +15,7 @@ from pushd.cli import (
     device,
     doctor,
     gateway,
+    geofence,
     key,
     live_activity_channel,
     migrate,
@@ -44,7 +45,7 @@ program.command()(simulate.simulate)
 program.command()(send.send)
 program.command()(migrate.migrate)
 program.command()(doctor.doctor)
-for noun in (device, live_activity_channel, app, key, gateway, safari, audience, config):
+for noun in (device, live_activity_channel, app, key, gateway, safari, audience, geofence, config):
     program.add_typer(noun.commands)
 
 

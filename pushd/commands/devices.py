@@ -26,6 +26,10 @@ from pushd.model.device import (
     TimeZone,
     Version,
 )
+from pushd.model.rows import DeviceFlag, DeviceRows
+
+PLACED_ROWS = 128
+"""New devices whose places are taken in at once: some 10 ms where they are in fences."""
 
 
 class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -126,8 +130,20 @@ async def _register(
         context.index.apply_users(done.users)
         await asyncio.sleep(0)  # thousands of either take some 10 ms
     context.index.apply_devices(done.rows)
+    await settle_in(context, app_id, done.rows)
     ids: list[int] = done.ids.tolist()
     return ids
+
+
+async def settle_in(context: Context, app_id: int, rows: DeviceRows) -> None:
+    """Nothing, once devices that are new on installs whose place is known are there too."""
+    app = context.index.places.app(app_id)
+    if app is None or not app.located:
+        return
+    fresh = rows.ids[(rows.revisions == 1) & (rows.flags & DeviceFlag.DELETED == 0)]
+    for at in range(0, len(fresh), PLACED_ROWS):
+        found = await context.store.locations.images(fresh[at : at + PLACED_ROWS])
+        context.index.apply_locations(found)
 
 
 async def _delete(context: Context, app_id: int, device_id: int) -> None:

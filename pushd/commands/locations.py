@@ -8,7 +8,6 @@ from pushd.commands import devices
 from pushd.commands.context import Context
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.geofence import Location, LocationReport
-from pushd.model.rows import DeviceFlag, DeviceRows
 from pushd.store.locations import Report
 from pushd.targeting.geometry import place
 
@@ -51,16 +50,6 @@ async def forget(context: Context, app_id: int, device_id: int, *, install_id: s
     """Nothing, once it is forgotten where the device's install was. NotFoundError: there is no such device."""
     await devices.get(context, app_id, device_id, install_id=install_id)
     await context.whole(_forget(context, app_id, device_id))
-
-
-async def settle_in(context: Context, app_id: int, rows: DeviceRows) -> None:
-    """Nothing, once devices that are new on installs whose place is known are there too."""
-    app = context.index.places.app(app_id)
-    if app is None or not app.located:
-        return
-    fresh = rows.ids[(rows.revisions == 1) & (rows.flags & DeviceFlag.DELETED == 0)]
-    if len(fresh):
-        context.index.apply_locations(await context.store.locations.images(fresh))
 
 
 async def _report(context: Context, wanted: Report) -> Kept:

@@ -225,6 +225,9 @@ BEGIN
             WHERE n.old = 0;
     END IF;
 
+    IF cardinality(fresh) > 0 THEN
+        PERFORM note_located(i_app, fresh);
+    END IF;
     SELECT coalesce(array_agg(d.id), '{}') || fresh INTO changed
         FROM unnest(touched, revisions) AS n (id, revision) JOIN devices d ON d.id = n.id AND d.revision <> n.revision;
     images := changed_devices(changed);
