@@ -4,14 +4,16 @@ import asyncio
 import base64
 import io
 import json
+import re
 import secrets
 import subprocess
-import sys
 import zipfile
 
 import pytest
+from typer.testing import CliRunner
 
 from protocols.safari_package import ICONS
+from pushd.cli import program
 from pushd.model.safari import icon_field
 from pushd.simulator.faults import Answer
 from tests.protocols.test_safari_package import png
@@ -248,20 +250,22 @@ async def test_s05_the_command_line_makes_a_site(world, tmp_path):
         (tmp_path / name).write_bytes(data)
 
     async def pushd(*arguments):
-        command = [sys.executable, "-m", "pushd", *arguments, "--url", world.base.removesuffix("/pushd/v1")]
-        command += ["--key-file", str(tmp_path / "key")]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        options = ("--json", "--url", world.base.removesuffix("/pushd/v1"), "--key-file", str(tmp_path / "key"))
+        done = await asyncio.to_thread(CliRunner().invoke, program, [*arguments, *options])
+        assert done.exit_code == 0, (done.output, done.exception)
+        # The daemon is in this process, and its log goes where the command prints.
+        return json.loads("\n".join(line for line in done.stdout.splitlines() if not re.match(r"20\d\d-", line)))
 
-    upload = ("gateway", "safari", tmp_path / "site.p12", "--password-file", tmp_path / "password", "--json")
-    credential = json.loads(await pushd(*map(str, upload), "--url-format", FORMAT))
+    upload = ("gateway", "safari", tmp_path / "site.p12", "--password-file", tmp_path / "password")
+    credential = await pushd(*map(str, upload), "--url-format", FORMAT)
     assert credential["summary"]["url_format"] == FORMAT
-    site = ("safari", "put", SITE, "--website-name", "Orchard", "--domain", "https://example.com", "--json")
+    site = ("safari", "put", SITE, "--website-name", "Orchard", "--domain", "https://example.com")
     service = ("--web-service-url", "https://push.example.com/pushd/safari/1")
-    made = json.loads(await pushd(*site, *service, "--icons", str(tmp_path), "--chain", str(tmp_path / "chain.pem")))
+    made = await pushd(*site, *service, "--icons", str(tmp_path), "--chain", str(tmp_path / "chain.pem"))
     assert (made["url_format"], made["icons"]["icon_16x16"]) == (FORMAT, len(png(16)))
-    assert json.loads(await pushd("safari", "list", "--json")) == [made]
+    assert await pushd("safari", "list") == [made]
+    assert await pushd("safari", "show", SITE) == made
+    assert await pushd("safari", "log") == []
 
 
 async def test_s05_a_deleted_app_has_no_sites(world):
