@@ -14,7 +14,7 @@ from pushd.commands.context import Context
 from pushd.commands.text import NUL, check_text
 from pushd.content.check import validate
 from pushd.content.kinds import kinds
-from pushd.content.life import expires_at
+from pushd.content.life import tried_until
 from pushd.content.plain import is_plain
 from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
 from pushd.model.app import App
@@ -134,7 +134,7 @@ def plan_of(app: App, wanted: Send, found: Resolution) -> Plan:
 def accept_of(context: Context, plan: Plan, key: Idempotency | None, answer: bytes) -> Accept:
     """The plan as the store takes it, released now."""
     now = context.clock.now()
-    end = expires_at(plan.send, now)
+    end = tried_until(plan.send, now)
     # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
     wanted = plan.send if end or plan.send.ttl_s is not None else msgspec.structs.replace(plan.send, ttl_s=0)
     return Accept(

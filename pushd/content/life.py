@@ -5,7 +5,10 @@ from __future__ import annotations
 from pushd.model.message import TTL_MAX_S, PushType
 from pushd.model.notification import Send
 
-_NOW_OR_NEVER = frozenset({PushType.PUSHTOTALK, PushType.CHANNEL})
+BROADCAST_PATIENCE_S = 300
+"""A push to a channel that Apple may not store is tried for so long; devices drop updates older than their own."""
+
+_NOT_STORED = frozenset({PushType.PUSHTOTALK, PushType.CHANNEL})
 
 
 def expires_at(send: Send, released_at: float) -> int:
@@ -17,8 +20,19 @@ def expires_at(send: Send, released_at: float) -> int:
     """
     ttl_s = send.ttl_s
     if ttl_s is None:
-        ttl_s = 0 if send.message.push_type in _NOW_OR_NEVER else TTL_MAX_S
+        ttl_s = 0 if send.message.push_type in _NOT_STORED else TTL_MAX_S
     return int(released_at) + ttl_s if ttl_s else 0
+
+
+def tried_until(send: Send, released_at: float) -> int:
+    """UNIX seconds after which we try no more; 0: after one attempt. Else it is what gateways are told.
+
+    What is said to a channel is not stored by Apple, which is no reason to say it once only: an outage of a minute
+    would leave every subscriber with an old score.
+    """
+    if send.ttl_s is None and send.message.push_type is PushType.CHANNEL:
+        return int(released_at) + BROADCAST_PATIENCE_S
+    return expires_at(send, released_at)
 
 
 def collapse_id(send: Send, notification_id: int) -> str | None:

@@ -91,6 +91,18 @@ async def test_a34_only_a_channel_that_stores_takes_messages_that_last(world):
     assert (failed["device_id"], failed["reason"]) == (fleeting["id"], "BadExpirationDate")
 
 
+async def test_a_broadcast_that_apple_could_not_take_is_sent_again_and_still_not_stored(world):
+    tenant = await world.tenant()
+    channel = await make(tenant)
+    away = Answer(reason="Service Unavailable", retry_after="0")
+    tenant.fault(away, tokens=[channel["channel_id"]], topic=BUNDLE, count=2)
+    assert (await tenant.sent(on(channel), update()))["counts"]["accepted"] == 1
+    pushes = broadcasts(world.simulator, channel)
+    assert [push.status for push in pushes] == [503, 503, 200]
+    assert {dict(push.headers)["apns-expiration"] for push in pushes} == {"0"}
+    assert len({push.apns_id for push in pushes}) == 1
+
+
 async def test_a_creation_that_is_repeated_with_its_key_makes_one_channel(world):
     tenant = await world.tenant()
     before = len(world.simulator.channels.ids(Environment.PRODUCTION, BUNDLE))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import apns, apns_channels
+from pushd.content import life
 from pushd.content.apns import render
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
@@ -309,3 +310,27 @@ def test_a40_rendering_never_exceeds_the_limit(message, notification_id):
     assert len(made.payload) <= payload_limit(message.push_type)
     assert isinstance(orjson.loads(made.payload), dict)
     assert all(value.isascii() and value.isprintable() for _, value in made.headers)
+
+
+@pytest.mark.parametrize(("ttl_s", "told", "tried"), [(None, 0, 300), (0, 0, None), (60, 60, 60)])
+def test_a34_a_broadcast_is_not_stored_unless_asked_and_is_tried_for_a_while(ttl_s, told, tried):
+    update = PLAINEST[PushType.CHANNEL]
+    assert rendered(update, ttl_s=ttl_s).expires_at == (1_700_000_000 + told if told else 0)
+    assert life.tried_until(send(update, ttl_s=ttl_s), NOW) == (1_700_000_000 + tried if tried else 0)
+
+
+def test_a38_a_broadcast_is_a_live_activitys_push_on_the_wire():
+    assert dict(rendered(PLAINEST[PushType.CHANNEL]).headers) == {
+        "apns-push-type": "liveactivity",
+        "apns-priority": "10" if PLAINEST[PushType.CHANNEL].priority == "high" else "5",
+    }
+
+
+def test_a_start_says_how_the_activity_is_updated():
+    def start(**fields):
+        activity = LiveActivity(event="start", content_state={}, attributes_type="A", attributes={}, **fields)
+        return aps(Message(push_type=PushType.LIVEACTIVITY, title="T", body="B", live_activity=activity))
+
+    assert start(input_channel="AAAA")["input-push-channel"] == "AAAA"
+    assert start(input_token=True)["input-push-token"] == 1
+    assert not {"input-push-channel", "input-push-token"} & start(input_token=False).keys()

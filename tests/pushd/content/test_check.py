@@ -132,3 +132,36 @@ def test_what_passes_renders_under_any_id_at_any_time(message):
 def test_messages_survive_the_store():
     for message in PLAINEST.values():
         assert msgspec.json.decode(msgspec.json.encode(message), type=Message) == message
+
+
+@pytest.mark.parametrize(
+    ("activity", "fields", "expected"),
+    [
+        ({"event": "update", "content_state": {}}, {}, []),
+        ({"event": "end", "content_state": {}, "dismissal_date": 5}, {}, []),
+        (FULL_START, {}, ["/message/live_activity/event"]),
+        ({"event": "update", "content_state": {}}, {"collapse_id": "c"}, ["/collapse_id"]),
+        (
+            {"event": "update", "content_state": {}, "input_channel": "AAAA"},
+            {},
+            ["/message/live_activity/input_channel"],
+        ),
+    ],
+)
+def test_what_a_channel_takes(activity, fields, expected):
+    message = Message(push_type=PushType.CHANNEL, title="T", body="B", live_activity=LiveActivity(**activity))
+    assert pointers(message, **fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"input_channel": "AAAA"}, []),
+        ({"input_token": True}, []),
+        ({"input_channel": "AAAA", "input_token": False}, []),
+        ({"input_channel": "AAAA", "input_token": True}, ["/message/live_activity/input_token"]),
+        ({"input_channel": "no id"}, ["/message/live_activity/input_channel"]),
+    ],
+)
+def test_how_a_new_activity_is_updated(fields, expected):
+    assert pointers(live(**FULL_START, **fields)) == expected
