@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
 
 import orjson
 import typer
 
-from pushd.cli.client import ask
+from pushd.cli.client import Client, ask, read_key
 from pushd.cli.output import show
 from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.errors import UnavailableError
 
-commands = typer.Typer(name="audience", help="Count an audience without sending.", no_args_is_help=True)
+COLUMNS = ("id", "install_id", "kind", "platform", "user_id", "locale", "app_version", "last_seen_at")
+
+commands = typer.Typer(
+    name="audience", help="Count, sample and export an audience without sending.", no_args_is_help=True
+)
 
 Broadcast = Annotated[bool, typer.Option("--broadcast", help="Everyone.")]
 Users = Annotated[list[str] | None, typer.Option("--user", help="External id of a user; may repeat.")]
@@ -19,6 +28,7 @@ Devices = Annotated[list[int] | None, typer.Option("--device", help="Id of a dev
 TagsAny = Annotated[list[str] | None, typer.Option("--tag", help="With any of these tags; may repeat.")]
 TagsAll = Annotated[list[str] | None, typer.Option("--tag-all", help="With all of these tags; may repeat.")]
 TagsNone = Annotated[list[str] | None, typer.Option("--exclude", help="With none of these tags; may repeat.")]
+ForType = Annotated[str, typer.Option("--push-type", help="Of the message that it would be: alert, voip …")]
 Expression = Annotated[str | None, typer.Option("--audience", help="The whole expression, as JSON.")]
 
 
@@ -58,11 +68,77 @@ def count(
     tag_all: TagsAll = None,
     exclude: TagsNone = None,
     audience: Expression = None,
+    push_type: ForType = "alert",
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
     json: AsJson = False,
 ) -> None:
     """Count the devices that a message would reach, and those it would not, by reason."""
-    body = {"audience": expression(broadcast, user, device, tag, tag_all, exclude, audience)}
+    whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
+    body = {"audience": whom, "push_type": push_type}
     show(ask(url, key_file, app, "POST", "/audience/count", body), as_json=json)
+
+
+@commands.command()
+def sample(
+    broadcast: Broadcast = False,
+    user: Users = None,
+    device: Devices = None,
+    tag: TagsAny = None,
+    tag_all: TagsAll = None,
+    exclude: TagsNone = None,
+    audience: Expression = None,
+    push_type: ForType = "alert",
+    size: Annotated[int, typer.Option(help="How many devices.", min=1, max=100)] = 10,
+    seed: Annotated[int | None, typer.Option(help="Draws the same devices again.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Show some of the devices that a message would reach, drawn by chance."""
+    whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
+    body: dict[str, Any] = {"audience": whom, "push_type": push_type, "size": size}
+    if seed is not None:
+        body["seed"] = seed
+    answer = ask(url, key_file, app, "POST", "/audience/sample", body)
+    show(answer if json else answer["items"], as_json=json, columns=COLUMNS)
+
+
+@commands.command()
+def export(
+    broadcast: Broadcast = False,
+    user: Users = None,
+    device: Devices = None,
+    tag: TagsAny = None,
+    tag_all: TagsAll = None,
+    exclude: TagsNone = None,
+    audience: Expression = None,
+    push_type: ForType = "alert",
+    users: Annotated[bool, typer.Option("--users", help="The users of the devices in place of the devices.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", help="A file in place of the standard output.")] = None,
+    app: AppId = None,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """Write the devices that a message would reach, or their users, as lines of JSON (NDJSON)."""
+    whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
+    body = {"audience": whom, "push_type": push_type, "members": "users" if users else "devices"}
+    with ExitStack() as stack:
+        file: BinaryIO = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+        asyncio.run(_export(Client(url, read_key(key_file), app), body, file))
+
+
+async def _export(client: Client, body: Any, file: BinaryIO) -> None:
+    """Writes each member as a line, without what the answer wraps around it; UnavailableError when it is cut off."""
+    async with client:
+        async for line in client.lines("/audience/export", body):
+            kind = line.get("type")
+            if kind == "summary":
+                file.flush()
+                return
+            if kind not in ("device", "user"):
+                raise UnavailableError(f"The export ended early: {line.get('detail', 'no explanation')}")
+            file.write(orjson.dumps(line[kind], option=orjson.OPT_APPEND_NEWLINE))
+    raise UnavailableError("The export was cut off")

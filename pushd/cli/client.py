@@ -78,6 +78,18 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
 
+    async def lines(self, path: str, body: Any) -> AsyncIterator[Any]:
+        """Posts JSON and yields the lines of the answer as they come."""
+        assert self._session is not None
+        try:
+            async with self._session.post(self._base + path, json=body) as got:
+                if got.status >= 400:
+                    _answer(got.status, await got.read())
+                async for line in got.content:
+                    yield orjson.loads(line)
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
+
 
 def ask(
     url: str, key_file: Path | None, app_id: int | None, method: str, path: str, body: Any = None, **query: Any
