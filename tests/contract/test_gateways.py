@@ -1,6 +1,8 @@
 """One suite over every gateway: what the fan-out relies on, whatever the vendor. A gateway joins with a `Far`."""
 
 import asyncio
+import time
+from email.utils import formatdate
 
 import msgspec
 import pytest
@@ -91,6 +93,13 @@ async def test_throttled(far, retry_after, seconds):
     assert far.outcomes(batch) == [Outcome.THROTTLED, Outcome.ACCEPTED]
     seconds = far.unthrottled_s if seconds is None or not far.tells_when else seconds
     assert batch.retry_after == ({} if seconds is None else {0: seconds})
+
+
+async def test_throttled_until_a_date(far):
+    far.throttle(1, formatdate(time.time() + 30, usegmt=True))
+    batch = await far.send(2)
+    assert far.outcomes(batch) == [Outcome.THROTTLED, Outcome.ACCEPTED]
+    assert batch.retry_after == ({0: pytest.approx(29, abs=2)} if far.tells_when else {})
 
 
 async def test_outage(far):

@@ -15,7 +15,7 @@ from pushd.config import FanoutConfig
 from pushd.fanout.engine import Fanout
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
-from pushd.model.device import Environment, GatewayName, Kind, Route
+from pushd.model.device import Environment, Kind, Route
 from pushd.model.message import Message
 from pushd.model.notification import Notification, Send
 from pushd.model.rows import DeviceFlag, DeviceRows, Postings, UserRows
@@ -104,7 +104,7 @@ class Bench:
             self.config,
             index=self.index,
             keyring=self.keyring,
-            gateways={GatewayName.APNS: self.gateway},
+            gateways={self.gateway.name: self.gateway},
             settlements=self.store,
             node_id=1,
             clock=clock or SystemClock(),
