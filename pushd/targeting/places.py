@@ -80,7 +80,7 @@ class Places:
         if not len(rows):
             return
         self._reach(int(rows.ids.max()) + 1)
-        if all(not self._app(app_id).grid for app_id in np.unique(rows.app_ids).tolist()):
+        if not any(self._apps[each].grid for each in np.unique(rows.app_ids).tolist() if each in self._apps):
             self._take_many(rows)
             return
         changed: list[int] = []
