@@ -63,6 +63,21 @@ def test_good_registrations_pass(fields):
     assert pointers(Registration(install_id="i", **fields)) == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"install_id": "channel:Ab+/", "token": "Ab+/", "bundle": "b"}, []),
+        ({"install_id": "phone", "token": "Ab+/", "bundle": "b"}, ["/install_id"]),
+        ({"install_id": "channel:no id", "token": "no id", "bundle": "b"}, ["/token"]),
+        ({"install_id": "channel:Ab+/", "token": "Ab+/"}, ["/bundle"]),
+    ],
+)
+def test_a38_a_channel_is_the_only_device_of_its_install(fields, expected):
+    registration = Registration(kind=Kind.APNS_CHANNEL, **fields)
+    assert pointers(registration) == expected
+    assert check([registration], RULES)[0][0].token == fields["token"], "base64 has both cases"
+
+
 def test_bad_rows_do_not_touch_their_neighbours():
     rows = [Registration(install_id=str(n), bundle="b", token=GOOD if n % 2 else "no") for n in range(6)]
     checked, bad = check(rows, RULES)

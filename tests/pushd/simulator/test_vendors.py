@@ -46,6 +46,8 @@ async def test_the_manifest_tells_a_daemon_where_everything_is(simulator, tmp_pa
     manifest = json.loads((tmp_path / "simulator.json").read_text())
     config = load(None, manifest["environ"] | {"HOME": str(tmp_path)}).config
     assert (config.apns.production_port, config.apns.sandbox_port) == (simulator.port, simulator.sandbox_port)
+    assert config.apns.production_management_port == simulator.management_port == manifest["management_port"]
+    assert config.apns.sandbox_management_port == simulator.sandbox_management_port
     others = manifest["others"]
     assert (config.fcm.port, config.fcm.oauth_port) == (others["fcm"]["port"], others["fcm"]["oauth_port"])
     assert config.hms.port == others["hms"]["port"]
