@@ -57,8 +57,17 @@ class Others(Protocol):
 class ControlServer:
     """Serves the record and the faults of one simulator."""
 
-    def __init__(self, record: Record, faults: FaultBook, clock: Clock, others: Others | None = None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        faults: FaultBook,
+        clock: Clock,
+        others: Others | None = None,
+        *,
+        calls: Mapping[str, int] | None = None,
+    ) -> None:
         self._record = record
+        self._calls = {} if calls is None else calls
         self._faults = faults
         self._clock = clock
         self._others = others
@@ -123,6 +132,7 @@ class ControlServer:
                 "open_connections": sum(link.closed_ms is None for link in record.connections),
                 "violations": dict(record.violation_kinds),
                 "faults": len(self._faults.listed()),
+                "channel_management": dict(self._calls),
             }
         )
 

@@ -79,7 +79,7 @@ class Simulator(Service):
         self._servers: list[asyncio.Server] = []
         self.others = others(self.identity, self.clock) if others else None
         """Further vendors that start and stop with it."""
-        self._control = ControlServer(self.record, self.faults, self.clock, self.others)
+        self._control = ControlServer(self.record, self.faults, self.clock, self.others, calls=self.channels.calls)
 
     @property
     def ca_file(self) -> Path:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import uuid
 
+import aiohttp
 import orjson
 import pytest
 
@@ -174,7 +175,11 @@ async def test_a38_there_are_so_many_channels_and_no_more(simulator):
     async with Managing(simulator) as client:
         assert (await manage(client, "POST", payload=CREATE)).status == 201
         assert (await manage(client, "POST", payload=CREATE)).reason == "CannotCreateChannelConfig"
-    assert simulator.channels.calls == {"POST 201": 1, "POST CannotCreateChannelConfig": 1}
+    calls = {"POST 201": 1, "POST CannotCreateChannelConfig": 1}
+    assert simulator.channels.calls == calls
+    base = f"http://127.0.0.1:{simulator.control_port}"
+    async with aiohttp.ClientSession(base) as session, session.get("/summary") as answer:
+        assert (await answer.json())["channel_management"] == calls
 
 
 async def test_management_is_scripted_by_its_path(simulator, connect):
