@@ -86,12 +86,11 @@ async def test_w25_subscriptions_are_made_pushed_to_rotated_and_retired():
 
 async def test_w25_keys_are_made_and_rotated_from_the_command_line():
     async with web_world() as (service, tenant, credential):
+        await register(tenant, subscribe(service, credential, "old"))
         made = await pushd(tenant.server, "gateway", "webpush", SUBJECT, "--replace", str(credential["id"]))
         assert (made["id"], made["name"]) == (credential["id"], "web")
         assert made["summary"]["previous_public_keys"] == credential["summary"]["public_key"]
-        old, new = (subscribe(service, each, name) for each, name in ((credential, "old"), (made, "new")))
-        for each in (old, new):
-            await register(tenant, each)
+        await register(tenant, subscribe(service, made, "new"))
         assert (await tenant.sent())["counts"]["accepted"] == 2
 
 
