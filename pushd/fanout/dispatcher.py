@@ -18,7 +18,7 @@ from pushd.fanout.harvest import Harvester
 from pushd.fanout.lanes import Outlet, OutletKey, Share
 from pushd.fanout.planner import Flight, Planner, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Pacing
+from pushd.fanout.retry import LAST_MOMENT, Pacing
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName
@@ -28,6 +28,8 @@ from pushd.store.settlements import SettlementStore
 
 HARVEST_S = 0.05
 """How often batches in flight are looked at, so that a straggler does not hold the credit of its neighbours."""
+HARVEST_AFTER_S = 0.25
+"""How long a batch is left alone before: most are home by then, and each look costs as much as a whole batch."""
 STRAGGLER_ROWS = 16
 """Smaller batches are looked at when they land: thousands of single sends may fly, and hold little credit each."""
 SWEEP_S = 1.0
@@ -203,7 +205,7 @@ class Dispatcher(Service):
             if delay is None:
                 self.end(rest, EXPIRED.code)
             else:
-                self._later.put(now + delay, key, rest)
+                self._later.put(now + delay, key, rest, latest=now + LAST_MOMENT * left_s)
 
     def _fill(self, lane: Lane, now: float) -> None:
         """Launches a batch of every app in turn, until nobody may launch any more."""
@@ -227,9 +229,10 @@ class Dispatcher(Service):
         route, credential, lane = outlet.key
         most = self._config.batch_rows_max
         rows = min(most, self.lanes.allowance(outlet, now))
-        if rows > 0:
-            rows = min(rows, self._gateways[route.kind.gateway].room(route, credential, lane))
-        if lane is Lane.BULK and rows < most // 4 and outlet.in_flight and outlet.waves[0].left > rows:
+        room = self._gateways[route.kind.gateway].room(route, credential, lane) if rows > 0 else 0
+        few = rows < most // 4 or room < most // 2
+        rows = min(rows, room)
+        if lane is Lane.BULK and few and outlet.in_flight and outlet.waves[0].left > rows:
             return 0
         return rows
 
@@ -238,6 +241,7 @@ class Dispatcher(Service):
         self.lanes.turn(outlet)
         self._recorder.settle(settled, None)
         if flight is not None:
+            flight.launched_at = now
             flight.secret = self._keyring.secret(outlet.key.credential_id)
             for campaign, start, end in flight.spans():
                 campaign.in_flight += end - start
@@ -317,8 +321,9 @@ class Dispatcher(Service):
     async def _watch_flights(self) -> None:
         while True:
             await asyncio.sleep(HARVEST_S)
+            before = self._clock.monotonic() - HARVEST_AFTER_S
             for flight in list(self._flights):
-                if len(flight.batch) >= STRAGGLER_ROWS:
+                if len(flight.batch) >= STRAGGLER_ROWS and flight.launched_at <= before:
                     self._harvester.harvest(flight)
 
     async def _sweep(self) -> None:

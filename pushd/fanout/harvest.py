@@ -16,7 +16,7 @@ from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.lanes import Outlet
 from pushd.fanout.planner import Flight, Settled
 from pushd.fanout.recorder import Recorder
-from pushd.fanout.retry import Pacing
+from pushd.fanout.retry import LAST_MOMENT, Pacing
 from pushd.gateway import Gateway
 from pushd.model.device import GatewayName, Kind
 from pushd.outcome import CANCELLED, EXPIRED, RETRYABLE, Outcome
@@ -156,14 +156,16 @@ class Harvester:
         if asked_s and reasons.speaks_for_pool(code) and not batch.alone.issuperset(rows.tolist()):
             until = self._clock.monotonic() + min(asked_s, self._config.pool_retry_after_max_s)
             self._lanes.rest(key.pool, until)
-        delay = self._backoff.delay(batch.attempt, asked_s, campaign.left_s(self._clock.now()))
+        left_s = campaign.left_s(self._clock.now())
+        delay = self._backoff.delay(batch.attempt, asked_s, left_s)
         if delay is None:
             self._settle(flight, campaign, code, rows)
             return
         self._free(flight, campaign, rows)
         attempt = batch.attempt + (reasons.outcome(code) is not Outcome.UNPROCESSED)
         wave = Wave(campaign=campaign, route=batch.route, ids=batch.ids[rows], attempt=attempt)
-        self._later.put(self._clock.monotonic() + delay, key, wave)
+        now = self._clock.monotonic()
+        self._later.put(now + delay, key, wave, latest=now + LAST_MOMENT * left_s)
 
     def _free(self, flight: Flight, campaign: Campaign, rows: Rows) -> None:
         """Gives back the credit of rows that wait again."""

@@ -33,6 +33,8 @@ class Flight:
     """One for every row span, in the order of the rows."""
     starts: NDArray[np.int64]
     """First row of each campaign's span."""
+    launched_at: float = 0.0
+    """Monotonic time."""
     secret: object = None
     """What the credential was when it was launched; only its identity counts."""
     sending: asyncio.Task[object] | None = None

@@ -9,12 +9,17 @@ import random
 from collections import deque
 from typing import NamedTuple
 
+import numpy as np
+
 from pushd.config import FanoutConfig
-from pushd.fanout.campaign import Wave
+from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.lanes import Lanes, OutletKey, PoolKey
 
 LAST_MOMENT = 0.9
 """Of what is left of a message's life: a retry later than that could be late on the wire."""
+
+TICK_S = 0.05
+"""Retries fall due in such ticks, so that rows that failed one by one go out again together."""
 
 STEPS = 60
 """A sliding window moves in so many steps: what it keeps does not grow with the rate of what it counts."""
@@ -125,15 +130,27 @@ class Backoff:
 
 
 class Later:
-    """Waves that wait for their time, the next due first."""
+    """Waves that wait for their time, the next due first. What is alike and falls due in one tick is one wave."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows_max: int) -> None:
+        self._rows_max = rows_max
+        """Waves of so many rows are left as they are: a batch takes no more of them."""
         self._heap: list[tuple[float, int, OutletKey, Wave]] = []
         self._order = itertools.count()
+        self._open: dict[tuple[float, OutletKey, Campaign, int], Wave] = {}
+        """Waves that may still grow, by when they are due, where, of what and for which attempt."""
 
-    def put(self, due: float, key: OutletKey, wave: Wave) -> None:
-        """Keeps a wave until the monotonic time `due`."""
-        wave.campaign.waves.add(wave)
+    def put(self, due: float, key: OutletKey, wave: Wave, latest: float = math.inf) -> None:
+        """Keeps a wave until the monotonic time `due`, or up to a tick longer where that is not after `latest`."""
+        campaign, tick = wave.campaign, math.ceil(due / TICK_S) * TICK_S
+        due = tick if tick <= latest else due
+        alike = (due, key, campaign, wave.attempt)
+        known = self._open.get(alike)
+        if known is not None and known in campaign.waves and len(known.ids) + wave.left <= self._rows_max:
+            known.ids = np.concatenate((known.ids, wave.take(wave.left)))
+            return
+        self._open[alike] = wave
+        campaign.waves.add(wave)
         heapq.heappush(self._heap, (due, next(self._order), key, wave))
 
     def next_due(self) -> float | None:
@@ -144,7 +161,10 @@ class Later:
         """The waves whose time has come; those that were withdrawn meanwhile are gone."""
         out: list[tuple[OutletKey, Wave]] = []
         while self._heap and self._heap[0][0] <= now:
-            _, _, key, wave = heapq.heappop(self._heap)
+            due, _, key, wave = heapq.heappop(self._heap)
+            alike = (due, key, wave.campaign, wave.attempt)
+            if self._open.get(alike) is wave:
+                del self._open[alike]
             if wave in wave.campaign.waves:
                 out.append((key, wave))
         return out
@@ -161,4 +181,4 @@ class Pacing(NamedTuple):
     @classmethod
     def of(cls, config: FanoutConfig, source: random.Random) -> Pacing:
         """The pacing of one fan-out; `source` is for jitter."""
-        return cls(Lanes(config), Later(), Backoff(config, source), Budgets(config))
+        return cls(Lanes(config), Later(config.batch_rows_max), Backoff(config, source), Budgets(config))

@@ -37,7 +37,7 @@ COMPRESSION_ERROR = 9
 STREAMS_ASSUMED = 500
 """Streams per link that credit counts on before the peer has said how many; never opened on this assumption."""
 
-ROOM_MIN = 1_000
+ROOM_MIN = 3_000
 """Rows that may wait even where few streams are allowed, so that the planner works in batches."""
 
 PROBE_ROWS = 32

@@ -1,18 +1,31 @@
 """The rules of retry one by one, under a clock that is set forward by hand: life, Retry-After, budget."""
 
 import asyncio
+import math
 import random
 
+import numpy as np
 import pytest
 
 from pushd.batch import Lane
 from pushd.config import FanoutConfig
-from pushd.fanout.lanes import PoolKey
-from pushd.fanout.retry import Backoff, Budget, Budgets
-from pushd.model.device import Environment, GatewayName
+from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.lanes import OutletKey, PoolKey
+from pushd.fanout.retry import TICK_S, Backoff, Budget, Budgets, Later
+from pushd.model.app import Settings
+from pushd.model.device import Environment, GatewayName, Kind, Route
 from pushd.outcome import ACCEPTED, COMMON_REASONS, EXPIRED, NOT_WRITTEN, Outcome, Reason, Reasons
 from tests.pushd.fanout.conftest import Clock, notification, rows
 from tests.pushd.fanout.doubles import DOWN, SLOW_DOWN, accept_all
+
+KEY = OutletKey(Route(1, Kind.APNS, Environment.PRODUCTION, "com.example.app"), 1, Lane.BULK)
+
+
+@pytest.fixture
+def campaign():
+    """One that has nothing yet."""
+    known = {"notification": notification(1), "settings": Settings(), "kinds": frozenset({Kind.APNS})}
+    return Campaign(**known, lane=Lane.BULK, targeted=100, inline=False)
 
 
 def set_forward(one, seconds):
@@ -324,3 +337,37 @@ async def test_t39_unprocessed_rows_rest_twice_as_long_each_time_and_use_up_noth
     one.gateway.script = accept_all
     await one.done(1)
     assert {batch.attempt for batch in one.gateway.batches} == {1}
+
+
+# -- rows that fail one by one
+
+
+def later_of(campaign, *puts, rows_max=100):
+    """What falls due of waves of one row each, put for these times."""
+    later = Later(rows_max)
+    for number, (due, latest) in enumerate(puts):
+        wave = Wave(campaign=campaign, route=KEY.route, ids=np.array([number], np.uint32), attempt=2)
+        later.put(due, KEY, wave, latest=latest)
+    return later
+
+
+def test_what_falls_due_in_one_tick_goes_out_again_as_one_wave(campaign):
+    later = later_of(campaign, *((10.0 + at * TICK_S / 20, math.inf) for at in range(1, 15)))
+    assert later.next_due() == pytest.approx(10.0 + TICK_S), "never before its time"
+    assert later.due(10.0) == []
+    ((key, wave),) = later.due(10.0 + TICK_S + 1e-6)
+    assert (key, wave.attempt, wave.ids.tolist()) == (KEY, 2, list(range(14)))
+    assert campaign.waiting == 14
+
+
+def test_a_wave_that_fills_a_batch_or_was_withdrawn_grows_no_more(campaign):
+    later = later_of(campaign, *((10.01, math.inf) for _ in range(5)), rows_max=2)
+    assert sorted(len(wave.ids) for _, wave in later.due(11)) == [1, 2, 2]
+    later = later_of(campaign, (10.01, math.inf))
+    campaign.waves.clear()
+    later.put(10.01, KEY, Wave(campaign=campaign, route=KEY.route, ids=np.array([9], np.uint32), attempt=2))
+    assert [wave.ids.tolist() for _, wave in later.due(11)] == [[9]]
+
+
+def test_g05_a_tick_never_takes_a_retry_past_the_message_s_life(campaign):
+    assert later_of(campaign, (10.01, 10.02)).next_due() == 10.01
