@@ -148,3 +148,17 @@ async def test_w42_a_subscription_that_points_inside_is_refused():
             assert endpoint not in str(answer.body)
         await asyncio.sleep(0)
         assert not service.pushes
+
+
+async def test_g07_a_refused_key_holds_its_messages_until_it_is_resumed():
+    async with web_world() as (service, tenant, credential):
+        await register(tenant, subscribe(service, credential, "browser"))
+        proof = await tenant.server.ok("POST", f"/credentials/{credential['id']}/test", {})
+        assert proof["accepted"] is not False
+        fault = service.faults.add(Fault(action=Answer(status=401)))
+        sent = await tenant.send(ttl_s=600)
+        view = await tenant.until(sent["id"], lambda view: view["counts"]["pending"] == 1)
+        assert view["counts"]["failed"] == 0
+        service.faults.remove(fault)
+        await tenant.server.ok("POST", f"/credentials/{credential['id']}/resume", {})
+        assert (await tenant.finished(sent["id"]))["counts"]["accepted"] == 1
