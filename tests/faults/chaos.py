@@ -148,7 +148,7 @@ class Proxy:
     async def _write(self, sink, data, pair):
         """Writes in the pieces and at the pace of the weather as it is now."""
         at = 0
-        while at < len(data) and not pair.half_open:
+        while at < len(data) and not pair.half_open and not sink.is_closing():
             weather = self.weather
             size = self._dice.randint(1, weather.slice_max) if weather.slice_max else len(data)
             if weather.bytes_per_s:

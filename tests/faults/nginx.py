@@ -102,6 +102,10 @@ class Nginx(FarSide):
                     writer.close()
                     return
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     async def stop(self):
         await put_away(self._process)
 

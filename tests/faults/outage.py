@@ -160,11 +160,11 @@ def main():
     """Runs it from the command line."""
     parser = arguments("outage", __doc__)
     parser.add_argument("--faults", type=int, default=50)
-    parser.add_argument("--only", choices=TROUBLES, default=None)
+    parser.add_argument("--only", choices=TROUBLES, action="append", help="nothing else; may be given several times")
     parser.add_argument("--away-s", type=float, default=5.0, help="how long PostgreSQL is away each time")
     parser.add_argument("--devices", type=int, default=50_000)
     given = parser.parse_args()
-    names = [given.only] if given.only else list(TROUBLES)
+    names = given.only or list(TROUBLES)
     names = (names * (given.faults // len(names) + 1))[: given.faults]
     return tell(
         "outage",

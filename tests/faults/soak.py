@@ -7,6 +7,7 @@ from time import monotonic, perf_counter
 import numpy as np
 import psutil
 
+from tests.faults.children import family
 from tests.faults.history import judge
 from tests.faults.kill import check
 from tests.faults.report import arguments, tell
@@ -17,6 +18,9 @@ SHARE = 0.7
 PEAK_BROADCASTS = 4
 SINGLES_PER_S = 40
 SAMPLE_S = 1.0
+BEFORE_ROWS = 1_000
+STILL_S = 1.5
+"""Shorter than any deadline."""
 WARM_UP = 0.25
 """Share of the run after which buffers, caches and arenas have the size that they need."""
 LAG_BOUNDS_PERCENT = 99
@@ -32,6 +36,7 @@ async def soak(minutes, devices, seed):
     begun = perf_counter()
     async with world(devices, seed=seed, fast=True, settings=QUIET) as here:
         peak = await peak_rate(here)
+        await brim(here)
         before = await here.metrics()
         async with here.under_way(producers=2, pause_s=2 / SINGLES_PER_S):
             samples = await asyncio.gather(
@@ -71,6 +76,24 @@ async def peak_rate(here):
         await here.broadcast()
         await here.done()
     return PEAK_BROADCASTS * len(here.tokens) / (monotonic() - begun)
+
+
+async def brim(here):
+    """Has as much under way as may be, once: with PostgreSQL, and then the gateway, standing still in a fan-out.
+
+    Resident memory is what was needed most so far. A machine that stalls in the run must not be taken for a leak.
+    """
+    ours = family(here.daemon.pid)[1:]
+    for processes in (ours, family(here.gateway.pid)):
+        before = await here.gateway.total()
+        await here.broadcast()
+        await here.pushed(BEFORE_ROWS, before)
+        for process in processes:
+            process.suspend()
+        await asyncio.sleep(STILL_S)
+        for process in processes:
+            process.resume()
+        await here.done()
 
 
 async def steady(here, rate, seconds):
