@@ -26,3 +26,4 @@ class SafariConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     log_lines_kept: Annotated[int, Meta(ge=1)] = 50
     """Newest lines of one app that can be asked for."""
     log_apps_kept: Annotated[int, Meta(ge=1)] = 200
+    """Apps whose lines can be asked for, those that were heard of last."""
