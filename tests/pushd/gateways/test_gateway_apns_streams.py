@@ -111,7 +111,8 @@ async def test_other_resets_are_lost(world):
 
 
 async def test_x06_a63_goaway_twice_then_close(world):
-    async with world(Behaviour(latency_ms=30), bulk_links=1) as w:
+    patient = {"response_timeout_s": 5.0, "ping_after_s": 5.0}
+    async with world(Behaviour(latency_ms=30), bulk_links=1, **patient) as w:
         await w.send(1)
         w.fault(Goaway(last="before", warn_ms=50, close_after_ms=100), tokens=[token(400)])
         batch = await w.send(1_000, 2)

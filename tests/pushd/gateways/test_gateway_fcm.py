@@ -137,7 +137,7 @@ async def test_f17_a_credential_is_proven_without_sending(fcm_world):
 async def test_f32_the_quota_of_a_project_holds_and_its_room_says_so(fcm_world):
     async with fcm_world(config={"messages_per_minute": 6_000}) as w:
         assert w.reasons(await w.send(90)) == {"accepted": 90}
-        assert w.gateway.room(None, 1, Lane.BULK) <= 5
+        assert w.gateway.room(None, 1, Lane.BULK) <= 45  # a second brings 90
         assert w.gateway.room(None, 2, Lane.BULK) > 5  # not seen yet: the same project, found out at its first batch
         batch = await w.send(90, 500)
         assert set(w.reasons(batch)) <= {"accepted", "paced_by_quota"}

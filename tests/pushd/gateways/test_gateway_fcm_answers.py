@@ -55,7 +55,7 @@ async def test_x11_html_trailers_and_103(fcm_world):
 
 
 async def test_x13_x23_thousands_of_dead_tokens_on_one_connection(fcm_world):
-    async with fcm_world(bulk_links=1, response_timeout_s=10) as w:
+    async with fcm_world(bulk_links=1, response_timeout_s=10, ping_after_s=10, queue_timeout_s=10) as w:
         w.fault(Answer(reason="UNREGISTERED"))
         assert w.reasons(await w.send(1_500)) == {"UNREGISTERED": 1_500}
         assert w.record.connections_total == 1
@@ -328,7 +328,7 @@ async def test_several_server_errors_in_a_row_replace_the_link(fcm_world):
 
 
 async def test_server_errors_between_acceptances_leave_the_link_alone(fcm_world):
-    async with fcm_world(bulk_links=1, server_errors_max=5) as w:
+    async with fcm_world(bulk_links=1, server_errors_max=5, response_timeout_s=5.0, ping_after_s=5.0) as w:
         await w.send(1)
         w.fault(Answer(reason="INTERNAL"), tokens=[token(number) for number in range(2, 1_002, 4)])
         assert w.reasons(await w.send(1_000, 2)) == {"accepted": 750, "INTERNAL": 250}
