@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import numpy as np
 import pytest
 
 from pushd.bitset import Devices
 from pushd.config import StoreConfig
+from pushd.errors import UnavailableError
 from pushd.model.receipt import OPENING, Event, Receipt
 from pushd.store.partitions import Maintenance
 from pushd.store.past import EventCount
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.asyncio
 
 FAR = Devices(range(3_000_000, 3_000_100))
 """Devices that nobody has: they make a send a large one, in two parts."""
+
+CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE '%take_receipts%' AND pid <> pg_backend_pid()
+"""
 
 
 def receipt(install: int, notification_id: int, event: Event = Event.OPENED, number: int = 0, **fields) -> Receipt:
@@ -280,3 +287,40 @@ async def test_event_keys_differ():
     keys = event_keys([f"event-{number}" for number in range(10_000)])
     assert len(np.unique(keys)) == 10_000
     assert event_keys(["event-1"]) == event_keys(["event-1"])
+
+
+async def test_batches_that_are_said_again_until_they_are_answered_count_once(store, dsn, app, node):
+    installs = range(1, 201)
+    ids = await registered(store, app, installs)
+    sent = await sent_to(store, app, node, Devices(ids.values()) | FAR)
+    refused = 0
+
+    async def insist(batch):
+        nonlocal refused
+        while True:
+            try:
+                return await store.receipts.take(app.id, batch)
+            except UnavailableError:
+                refused += 1
+                await asyncio.sleep(0.02)
+
+    async def cut():
+        connection = await asyncpg.connect(dsn)
+        try:
+            for _ in range(15):
+                await connection.execute(CUT)
+                await asyncio.sleep(0.02)
+        finally:
+            await connection.close()
+
+    cutting = asyncio.create_task(cut())
+    told = []
+    for at in range(0, 200, 20):
+        batches = [[receipt(each, sent.id) for each in installs[first : first + 4]] for first in range(at, at + 20, 4)]
+        told += await asyncio.gather(*map(insist, batches))
+        await asyncio.sleep(0.02)
+    await cutting
+    assert refused
+    assert all((each.taken + each.repeated, each.unknown) == (4, 0) for each in told)
+    assert await store.past.counts(sent) == {Event.OPENED: EventCount(total=200, installs=200, users=0)}
+    assert await store.past.reported(sent, OPENING) == Devices(ids.values())
