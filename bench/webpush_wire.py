@@ -50,7 +50,7 @@ http {{
 def run(quick: bool) -> dict[str, Any]:
     """Pushes per second and what they cost; quick: about 25 s."""
     measure.need("nginx")
-    pushes, rounds = (20_000, 3) if quick else (100_000, 5)
+    pushes, rounds = (12_000, 3) if quick else (100_000, 5)
     with tempfile.TemporaryDirectory() as name:
         home, port = Path(name), measure.free_port()
         home.chmod(0o711)  # nginx gives up root
