@@ -49,7 +49,9 @@ TOKEN_HEX_MIN, TOKEN_HEX_MAX = 64, 512
 VERDICTS_KEPT = 4_096
 
 DEVICE_PATH = b"/3/device/"
-VARIABLE = frozenset((b":path", b"authorization", b"apns-id"))
+CHANNEL_FIELDS = frozenset((b"apns-channel-id", b"apns-request-id"))
+"""Of broadcasts, which have rules of their own for them."""
+VARIABLE = CHANNEL_FIELDS | {b":path", b"authorization", b"apns-id"}
 REQUEST_FLAGS = HeaderValidationFlags(
     is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
 )
@@ -144,7 +146,7 @@ class Rules:
             elif name == b"apns-id":
                 request.repeated |= request.apns_id is not None
                 request.apns_id = field[1]
-            else:
+            elif name not in CHANNEL_FIELDS:
                 shape.append(field)
                 continue
             shape.append(name)
