@@ -23,6 +23,8 @@ class Named(Struct, frozen=True, omit_defaults=True):
     devices: list[int] = []
     users: list[str] = []
     user_numbers: list[int] = []
+    emails: list[str] = []
+    aliases: list[str] = []
     installs: list[str] = []
 
 
@@ -41,8 +43,10 @@ class Count(Struct, frozen=True, kw_only=True):
     """What a send to this audience would reach."""
 
     devices: int
+    platforms: dict[str, int]
+    """By platform; `unknown`: the app does not say. What has no devices is left out, here and below."""
     kinds: dict[str, int]
-    """By kind of address; kinds without devices are left out."""
+    """By kind of address."""
     environments: dict[str, int]
     skipped: dict[str, int]
     """Devices of the audience that would not be sent to, by reason."""
@@ -71,8 +75,12 @@ async def count(context: Context, app_id: int, audience: Audience, push_type: Pu
     for route, devices in context.index.routes(app_id, found.devices):
         by_kind[route.kind.value] = by_kind.get(route.kind.value, 0) + len(devices)
         by_environment[route.environment.value] = by_environment.get(route.environment.value, 0) + len(devices)
+    platforms = context.index.platforms(app_id, found.devices)
+    if unknown := len(found.devices) - sum(platforms.values()):
+        platforms["unknown"] = unknown
     return Count(
         devices=len(found.devices),
+        platforms=platforms,
         kinds=by_kind,
         environments=by_environment,
         skipped=found.skipped,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from pushd.commands.context import Context
 from pushd.commands.text import check_text, text_faults
-from pushd.errors import Fault, NotFoundError
+from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.model.attributes import check as check_attributes
 from pushd.model.user import User, UserChange
 
 
 async def put(context: Context, app_id: int, change: UserChange) -> User:
     """The user after the change; created when new."""
     check_text(change)
+    if faults := _faults(change, text=False):
+        raise InvalidRequestError("The user is not valid", faults=faults)
     await context.whole(_put(context, app_id, [change]))
     return await get(context, app_id, change.external_id)
 
@@ -24,11 +29,18 @@ async def put_many(
 
     Calls of one app are written one after the other, in the order in which they were begun.
     """
-    bad: dict[int, list[Fault]] = {}
-    if text_faults(changes):
-        bad = {row: faults for row, change in enumerate(changes) if (faults := text_faults(change))}
+    foul = bool(text_faults(changes))
+    bad = {row: faults for row, change in enumerate(changes) if (faults := _faults(change, text=foul))}
     good = [change for row, change in enumerate(changes) if row not in bad] if bad else list(changes)
     return (await context.whole(_put(context, app_id, good, in_turn=True)) if good else []), bad
+
+
+def _faults(change: UserChange, *, text: bool) -> list[Fault]:
+    """The faults of a change; of its texts only where they are to be looked at."""
+    faults = list(text_faults(change)) if text else []
+    if change.attributes is not UNSET and not faults:
+        faults += check_attributes(change.attributes)
+    return faults
 
 
 async def get(context: Context, app_id: int, external_id: str) -> User:

@@ -7,8 +7,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from pushd.model.device import ID_MAX, DeviceId, Tag, Text255
-from pushd.model.user import UserId
+from pushd.model.device import (
+    ID_MAX,
+    Country,
+    DeviceId,
+    Environment,
+    Kind,
+    Locale,
+    Platform,
+    Tag,
+    Text255,
+    TimeZone,
+)
+from pushd.model.user import Email, UserId
 
 TARGETS_MAX = 100_000
 """Ids that one leaf may name; larger audiences are tags, and bulk requests are many sends."""
@@ -34,6 +45,18 @@ class UserNumbers(Struct, frozen=True, forbid_unknown_fields=True, tag="user_num
     """The devices of these users, by numeric id."""
 
     ids: Annotated[list[UserId], Meta(min_length=1, max_length=TARGETS_MAX)]
+
+
+class UserEmails(Struct, frozen=True, forbid_unknown_fields=True, tag="user_emails"):
+    """The devices of the users with these e-mail addresses, in any case of their letters; users may share one."""
+
+    emails: Annotated[list[Email], Meta(min_length=1, max_length=TARGETS_MAX)]
+
+
+class Aliases(Struct, frozen=True, forbid_unknown_fields=True, tag="aliases"):
+    """The devices of the installs with these aliases, exactly as they are spelt; installs may share one."""
+
+    names: Annotated[list[Text255], Meta(min_length=1, max_length=TARGETS_MAX)]
 
 
 class Tags(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="tags"):
@@ -129,6 +152,121 @@ class Located(Struct, frozen=True, forbid_unknown_fields=True, tag="located"):
     is_: bool = msgspec.field(name="is")
 
 
+class Platforms(Struct, frozen=True, forbid_unknown_fields=True, tag="platform"):
+    """Devices by what their install runs on."""
+
+    any: Annotated[list[Platform], Meta(min_length=1, max_length=100)]
+
+
+class Environments(Struct, frozen=True, forbid_unknown_fields=True, tag="environment"):
+    """Devices by the environment of their gateway that their address lives in."""
+
+    is_: Environment = msgspec.field(name="is")
+
+
+class Kinds(Struct, frozen=True, forbid_unknown_fields=True, tag="kind"):
+    """Devices by what sort of address they are."""
+
+    any: Annotated[list[Kind], Meta(min_length=1, max_length=100)]
+
+
+class PreferredKind(Struct, frozen=True, forbid_unknown_fields=True, tag="preferred_kind"):
+    """Of the devices of an audience, for each user the reachable ones of the first of these kinds that he has there.
+
+    A device that belongs to nobody is taken together with the others of its install.
+    """
+
+    of: Audience
+    kinds: Annotated[list[Kind], Meta(min_length=1, max_length=32)]
+
+
+VersionText = Annotated[str, Meta(max_length=64, pattern=r"^[vV]?[0-9]")]
+
+
+class AppVersion(Struct, frozen=True, forbid_unknown_fields=True, tag="app_version"):
+    """Devices by the version of the app, compared part by part as numbers; pre-releases are below their release."""
+
+    op: Literal["eq", "ne", "lt", "lte", "gt", "gte"]
+    value: VersionText
+
+
+class OsVersion(Struct, frozen=True, forbid_unknown_fields=True, tag="os_version"):
+    """Devices by the version of the operating system, compared as versions of the app are."""
+
+    op: Literal["eq", "ne", "lt", "lte", "gt", "gte"]
+    value: VersionText
+
+
+class Locales(Struct, frozen=True, forbid_unknown_fields=True, tag="locale"):
+    """Devices by their whole locale, in any case, `_` being as good as `-`: pt-BR, pt_br."""
+
+    any: Annotated[list[Locale], Meta(min_length=1, max_length=1000)]
+
+
+class Languages(Struct, frozen=True, forbid_unknown_fields=True, tag="language"):
+    """Devices by the beginning of their locale: pt is pt, pt-PT and pt-BR."""
+
+    any: Annotated[list[Locale], Meta(min_length=1, max_length=1000)]
+
+
+class Countries(Struct, frozen=True, forbid_unknown_fields=True, tag="country"):
+    """Devices by the country that they were registered with, two letters in any case."""
+
+    any: Annotated[list[Country], Meta(min_length=1, max_length=1000)]
+
+
+class TimeZones(Struct, frozen=True, forbid_unknown_fields=True, tag="time_zone"):
+    """Devices by the name of their time zone."""
+
+    any: Annotated[list[TimeZone], Meta(min_length=1, max_length=1000)]
+
+
+Seconds = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+
+
+class Seen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="seen"):
+    """Devices by when their install was first, or (to the hour) last, seen; all bounds that are given hold."""
+
+    which: Literal["first", "last"]
+    since: Seconds | None = None
+    """UNIX seconds, included."""
+    before: Seconds | None = None
+    """UNIX seconds, not included."""
+    within_days: Days | None = None
+    """In the last so many times 24 hours."""
+    older_than_days: Days | None = None
+    """Before the last so many times 24 hours."""
+
+
+class UserKnown(Struct, frozen=True, forbid_unknown_fields=True, tag="user_known"):
+    """Devices that belong to a user, or to nobody."""
+
+    is_: bool = msgspec.field(name="is")
+
+
+class PushEnabled(Struct, frozen=True, forbid_unknown_fields=True, tag="push_enabled"):
+    """Devices whose install takes pushes, or was told not to."""
+
+    is_: bool = msgspec.field(name="is")
+
+
+Scalar = str | int | float | bool
+
+
+class Attribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="attribute"):
+    """Devices by an attribute of their user. A value of another type never matches, not even `ne`.
+
+    Texts compare by code point; where `value` is a time of RFC 3339, times compare as such. `contains` is a member of a
+    list, or a part of a text. Objects, and members of lists that are not texts, exist and match nothing else.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    op: Literal["exists", "eq", "ne", "lt", "lte", "gt", "gte", "in", "contains", "starts_with"]
+    value: Scalar | Annotated[list[Scalar], Meta(min_length=1, max_length=1000)] | None = None
+    """None of `exists`; a list of `in`."""
+
+
 class And(Struct, frozen=True, forbid_unknown_fields=True, tag="and"):
     """Devices in every one of these audiences."""
 
@@ -152,6 +290,8 @@ Audience = (
     | DeviceIds
     | UserIds
     | UserNumbers
+    | UserEmails
+    | Aliases
     | Tags
     | Channels
     | Segment
@@ -161,6 +301,20 @@ Audience = (
     | Opened
     | InGeofences
     | Located
+    | Platforms
+    | Environments
+    | Kinds
+    | PreferredKind
+    | AppVersion
+    | OsVersion
+    | Locales
+    | Languages
+    | Countries
+    | TimeZones
+    | Seen
+    | UserKnown
+    | PushEnabled
+    | Attribute
     | And
     | Or
     | Not

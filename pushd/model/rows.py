@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushd.model.device import Profile, Route
+
+Sight = Literal["first", "last"]
+"""Which time an install was seen."""
 
 
 class DeviceFlag(IntFlag):
@@ -72,6 +75,10 @@ class DeviceRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def sights(self, sight: Sight) -> NDArray[np.uint32]:
+        """When each install was first, or last, seen."""
+        return self.first_seen if sight == "first" else self.last_seen
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

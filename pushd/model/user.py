@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from pushd.model.device import ID_MAX, Tag, Text255
 
+Email = Annotated[str, Meta(min_length=1, max_length=254)]
 UserId = Annotated[int, Meta(ge=1, le=ID_MAX)]
 
 

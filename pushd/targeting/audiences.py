@@ -8,10 +8,17 @@ from functools import reduce
 from pushd.bitset import Devices
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model import audience as model
-from pushd.targeting import leaves_labels, leaves_names, leaves_past, leaves_places
+from pushd.targeting import (
+    leaves_attributes,
+    leaves_facets,
+    leaves_labels,
+    leaves_names,
+    leaves_past,
+    leaves_places,
+)
 from pushd.targeting.definitions import children
 from pushd.targeting.leaves_names import NAMING
-from pushd.targeting.scope import Leaf, Scope, Steps, union
+from pushd.targeting.scope import Check, Leaf, Scope, Steps, union
 
 DEPTH_MAX = 16
 LEAVES_MAX = 1_000
@@ -41,6 +48,11 @@ def check(audience: model.Audience, pointer: str = "/audience") -> None:
 def names_people(audience: model.Audience) -> bool:
     """Whether the audience names people somewhere."""
     return any(isinstance(node, NAMING) for node, _, _ in walk(audience, ""))
+
+
+def prefers_kinds(audience: model.Audience) -> bool:
+    """Whether a device's part in the audience hangs on the others of its user."""
+    return any(isinstance(node, model.PreferredKind) for node, _, _ in walk(audience, ""))
 
 
 def walk(audience: model.Audience, pointer: str) -> Iterator[tuple[model.Audience, str, int]]:
@@ -99,7 +111,12 @@ def _excluded(scope: Scope, node: model.Not) -> Steps:
     return excluded
 
 
-CHECKS = {**leaves_past.CHECKS, **leaves_places.CHECKS}
+CHECKS: Mapping[type, Check] = {
+    **leaves_facets.CHECKS,
+    **leaves_attributes.CHECKS,
+    **leaves_past.CHECKS,
+    **leaves_places.CHECKS,
+}
 
 LEAVES: Mapping[type, Leaf] = {
     model.Broadcast: _broadcast,
@@ -108,6 +125,8 @@ LEAVES: Mapping[type, Leaf] = {
     model.Not: _not,
     **leaves_names.LEAVES,
     **leaves_labels.LEAVES,
+    **leaves_facets.LEAVES,
+    **leaves_attributes.LEAVES,
     **leaves_past.LEAVES,
     **leaves_places.LEAVES,
 }

@@ -76,7 +76,7 @@ def children(node: model.Audience) -> list[tuple[str, model.Audience]]:
     """The audiences that a node is made of, each with its place in it; none of a leaf."""
     if isinstance(node, model.And | model.Or):
         return [(f"/of/{number}", child) for number, child in enumerate(node.of)]
-    if isinstance(node, model.Not):
+    if isinstance(node, model.Not | model.PreferredKind):
         return [("/of", node.of)]
     return []
 
@@ -89,6 +89,8 @@ def rebuild(node: model.Audience, change: Callable[[model.Audience], model.Audie
         return model.Or(of=[change(child) for child in node.of])
     if isinstance(node, model.Not):
         return model.Not(of=change(node.of))
+    if isinstance(node, model.PreferredKind):
+        return model.PreferredKind(of=change(node.of), kinds=node.kinds)
     return node
 
 

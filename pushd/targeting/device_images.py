@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.model.rows import DeviceFlag, DeviceRows
+from pushd.bitset import Devices
+from pushd.model.rows import DeviceFlag, DeviceRows, Sight
+from pushd.targeting.columns import Column
 from pushd.targeting.devices import KNOWN, newest
-from pushd.targeting.population import Pairs, Population, difference, groups
-from pushd.targeting.postings import Side
-from pushd.targeting.tenants import Tenant
+from pushd.targeting.facets import DAY_S, FACETS, SIGHTS
+from pushd.targeting.population import Pairs, Population, difference
+from pushd.targeting.postings import Side, groups
+from pushd.targeting.tenants import Tenant, put
 
 FEW_ROWS = 12
 """Up to here one at a time is faster than columns."""
@@ -18,6 +21,7 @@ FEW_ROWS = 12
 def apply_devices(population: Population, rows: DeviceRows) -> None:
     """Takes in the images that are newer than what is known."""
     population.routes.update(rows.routes)
+    population.learn_profiles(rows.profiles)
     if len(rows) <= FEW_ROWS:
         for at in range(len(rows)):
             _apply_one(population, rows, at)
@@ -41,6 +45,7 @@ def _apply_one(population: Population, rows: DeviceRows, at: int) -> None:
     place = devices.token_places.cells[device]
     devices.token_places.cells[device] = devices.tokens.replace(place, rows.tokens.item(at) if alive else b"")
     _own_one(population, tenant, device, rows.user_ids.item(at) if alive else 0)
+    _describe_one(population, tenant, device, rows, at, alive)
     start, end = rows.tags.offsets.item(at), rows.tags.offsets.item(at + 1)
     if devices.tag_places.cells[device] or (alive and end > start):
         tag_ids = rows.tags.ids[start:end].tolist() if alive else []
@@ -66,6 +71,7 @@ def _own_one(population: Population, tenant: Tenant, device: int, user: int) -> 
         return
     population.devices.users.cells[device] = user
     population.reach_users(user + 1)
+    put(tenant.owned, device, user != 0)
     places = population.users.tag_places.cells
     if before:
         population.owners.unlink(before, device)
@@ -73,6 +79,53 @@ def _own_one(population: Population, tenant: Tenant, device: int, user: int) -> 
     if user:
         population.owners.link(user, device)
         tenant.tags.add("by_user", device, population.carried.get(places[user]))
+
+
+def _describe_one(population: Population, tenant: Tenant, device: int, rows: DeviceRows, at: int, alive: bool) -> None:
+    devices, facets = population.devices, tenant.facets
+    home = rows.installs.item(at) if alive else 0
+    if (before := devices.installs.cells[device]) != home:
+        _rehome_one(population, device, before, home)
+    profile = rows.profile_ids.item(at) if alive else 0
+    if (before := devices.profiles.cells[device]) != profile:
+        devices.profiles.cells[device] = profile
+        for facet in FACETS:
+            old, new = population.profiles.number(facet, before), population.profiles.number(facet, profile)
+            if old != new:
+                facets.move(facet, device, old, new)
+    for sight in SIGHTS:
+        column, given = devices.sights(sight), rows.sights(sight)
+        seen = given.item(at) if alive else 0
+        if (before := column.cells[device]) != seen:
+            column.cells[device] = seen
+            facets.see(sight, device, before, seen)
+    alias = rows.aliases.get(at, "") if alive else ""
+    if alias or devices.aliases.cells[device]:
+        _name_one(population, population.routes[rows.route_ids.item(at)].app_id, device, alias)
+
+
+def _name_one(population: Population, app_id: int, device: int, alias: str) -> None:
+    devices, aliases, texts = population.devices, population.aliases, population.texts
+    before = devices.aliases.cells[device]
+    if before and texts.text(before) == alias:
+        return
+    number = texts.take(app_id, alias) if alias else 0
+    if before:
+        aliases.unlink(before, device)
+        texts.drop_many(np.array([before], np.uint32))
+    if number:
+        population.reach_texts(aliases)
+        aliases.link(number, device)
+    devices.aliases.cells[device] = number
+
+
+def _rehome_one(population: Population, device: int, before: int, after: int) -> None:
+    if before:
+        population.homes.unlink(before, device)
+    if after:
+        population.homes.reach(after + 1, 0)
+        population.homes.link(after, device)
+    population.devices.installs.cells[device] = after
 
 
 def _tag_one(population: Population, tenant: Tenant, device: int, numbers: list[int]) -> None:
@@ -103,6 +156,7 @@ def _apply_many(population: Population, rows: DeviceRows) -> None:
     _place_many(population, ids, rows.route_ids[taken], flags, app_ids)
     _put_tokens(population, ids, np.flatnonzero(alive), rows.tokens[taken[alive]])
     _own_many(population, ids, np.where(alive, rows.user_ids[taken], 0).astype(np.uint32), app_ids)
+    _describe_many(population, rows, taken, alive, app_ids)
     positions, numbers = population.numbers_of_rows(rows.tags, taken[alive], app_ids[alive])
     _tag_many(population, ids, (np.flatnonzero(alive)[positions], numbers), app_ids)
 
@@ -157,9 +211,88 @@ def _own_many(
     had, has = before != 0, users != 0
     population.owners.unlink_many(before[had], ids[had])
     population.owners.link_many(users[has], ids[has])
+    for app_id, chosen in groups(app_ids):
+        owned = population.tenant(app_id).owned
+        owned.difference_update(Devices.of(ids[chosen][~has[chosen]]))
+        owned.update(Devices.of(ids[chosen][has[chosen]]))
     places = population.users.tag_places.data
     gone, come = difference(population.carried.get_many(places[before]), population.carried.get_many(places[users]))
     post(population, "by_user", ids, app_ids, gone, come)
+
+
+def _describe_many(
+    population: Population,
+    rows: DeviceRows,
+    taken: NDArray[np.intp],
+    alive: NDArray[np.bool_],
+    app_ids: NDArray[np.int32],
+) -> None:
+    devices, ids = population.devices, rows.ids[taken]
+    _rehome_many(population, ids, np.where(alive, rows.installs[taken], 0))
+    profiles = np.where(alive, rows.profile_ids[taken], 0).astype(np.int32)
+    before = devices.profiles.data[ids]
+    devices.profiles.data[ids] = profiles
+    moved = np.flatnonzero(before != profiles)
+    for app_id, chosen in groups(app_ids[moved]):
+        part, facets = moved[chosen], population.tenant(app_id).facets
+        for facet in FACETS:
+            old = population.profiles.numbers(facet, before[part])
+            new = population.profiles.numbers(facet, profiles[part])
+            changed = old != new
+            if changed.any():
+                facets.move_many(facet, ids[part][changed], old[changed], new[changed])
+    for sight in SIGHTS:
+        column, given = devices.sights(sight), rows.sights(sight)
+        _see_many(population, sight, column, ids, np.where(alive, given[taken], 0).astype(np.uint32), app_ids)
+    named = {row: rows.aliases[row] for row in taken[alive].tolist() if row in rows.aliases} if rows.aliases else {}
+    _name_many(population, ids, [named.get(row, "") for row in taken.tolist()] if named else [], app_ids)
+
+
+def _see_many(
+    population: Population,
+    sight: Sight,
+    column: Column,
+    ids: NDArray[np.uint32],
+    seen: NDArray[np.uint32],
+    app_ids: NDArray[np.int32],
+) -> None:
+    before = column.data[ids]
+    column.data[ids] = seen
+    moved = np.flatnonzero((before // DAY_S != seen // DAY_S) | ((before == 0) != (seen == 0)))
+    for app_id, chosen in groups(app_ids[moved]):
+        part = moved[chosen]
+        population.tenant(app_id).facets.see_many(sight, ids[part], before[part], seen[part])
+
+
+def _rehome_many(population: Population, ids: NDArray[np.uint32], after: NDArray[np.integer]) -> None:
+    installs, homes = population.devices.installs.data, population.homes
+    before = installs[ids]
+    changed = np.flatnonzero(before != after)
+    if not len(changed):
+        return
+    ids, before, after = ids[changed], before[changed].astype(np.uint32), after[changed].astype(np.uint32)
+    installs[ids] = after
+    homes.reach(int(after.max()) + 1, 0)
+    if before.any():
+        homes.unlink_many(before[before != 0], ids[before != 0])
+    homes.link_many(after[after != 0], ids[after != 0])
+
+
+def _name_many(population: Population, ids: NDArray[np.uint32], names: list[str], app_ids: NDArray[np.int32]) -> None:
+    column, aliases, texts = population.devices.aliases.data, population.aliases, population.texts
+    before = column[ids]
+    if not names and not before.any():
+        return
+    after = np.zeros(len(ids), np.uint32)
+    named = np.array([row for row, name in enumerate(names) if name], np.intp)
+    if len(named):
+        after[named] = texts.take_many(app_ids[named], [names[row] for row in named.tolist()])
+        population.reach_texts(aliases)
+    had, has = (before != after) & (before != 0), (before != after) & (after != 0)
+    aliases.unlink_many(before[had], ids[had])
+    aliases.link_many(after[has], ids[has])
+    column[ids] = after
+    texts.drop_many(before)
 
 
 def _tag_many(population: Population, ids: NDArray[np.uint32], after: Pairs, app_ids: NDArray[np.int32]) -> None:
@@ -194,6 +327,11 @@ def remove_devices(population: Population, ids: NDArray[np.uint32]) -> None:
     population.owners.unlink_many(users[owned], ids[owned])
     devices.tokens.free_many(devices.token_places.data[ids])
     population.carried.free_many(devices.tag_places.data[ids])
-    for column in (devices.users, devices.token_places, devices.tag_places):
+    _rehome_many(population, ids, np.zeros(len(ids), np.int32))
+    _name_many(population, ids, [], np.zeros(len(ids), np.int32))
+    for column in (
+        *(devices.users, devices.token_places, devices.tag_places),
+        *(devices.profiles, devices.first_seen, devices.last_seen),
+    ):
         column.data[ids] = 0
     devices.flags.data[ids] = int(DeviceFlag.DELETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pushd.model.rows import Sight
 from pushd.targeting.arena import Arena
 from pushd.targeting.columns import Column
 
@@ -15,7 +16,10 @@ KNOWN = 128
 class DeviceTable:
     """Columns by device id; tokens and lists of tags are places in arenas."""
 
-    __slots__ = ("flags", "revisions", "routes", "tag_places", "token_places", "tokens", "users")
+    __slots__ = (
+        *("aliases", "first_seen", "flags", "installs", "last_seen", "profiles"),
+        *("revisions", "routes", "tag_places", "token_places", "tokens", "users"),
+    )
 
     def __init__(self) -> None:
         self.revisions = Column(np.int32)
@@ -26,6 +30,12 @@ class DeviceTable:
         self.users = Column(np.uint32)
         self.token_places = Column(np.uint32)
         self.tag_places = Column(np.uint32)
+        self.installs = Column(np.int32)
+        self.profiles = Column(np.int32)
+        self.first_seen = Column(np.uint32)
+        self.last_seen = Column(np.uint32)
+        self.aliases = Column(np.uint32)
+        """Numbers of texts."""
         self.tokens = Arena()
 
     def reach(self, devices: int) -> None:
@@ -33,6 +43,10 @@ class DeviceTable:
         if devices > len(self.revisions.data):
             for column in self._columns():
                 column.reach(devices)
+
+    def sights(self, sight: Sight) -> Column:
+        """When each device was first, or last, seen."""
+        return self.first_seen if sight == "first" else self.last_seen
 
     def present(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Those of the ids that are within the columns; others were never seen."""
@@ -44,13 +58,16 @@ class DeviceTable:
         return sum(column.nbytes for column in self._columns())
 
     def _columns(self) -> tuple[Column, ...]:
-        return (self.revisions, self.flags, self.routes, self.users, self.token_places, self.tag_places)
+        return (
+            *(self.revisions, self.flags, self.routes, self.users, self.token_places, self.tag_places),
+            *(self.installs, self.profiles, self.first_seen, self.last_seen, self.aliases),
+        )
 
 
 class UserTable:
     """Columns by user id."""
 
-    __slots__ = ("apps", "revisions", "tag_places")
+    __slots__ = ("apps", "attribute_places", "emails", "revisions", "tag_places")
 
     def __init__(self) -> None:
         self.revisions = Column(np.int32)
@@ -58,16 +75,23 @@ class UserTable:
         self.apps = Column(np.int32)
         """0: not there."""
         self.tag_places = Column(np.uint32)
+        self.attribute_places = Column(np.uint32)
+        """Of the lists of the attributes that a user has."""
+        self.emails = Column(np.uint32)
+        """Numbers of texts."""
 
     def reach(self, users: int) -> None:
         """Makes room for user ids below this."""
-        for column in (self.revisions, self.apps, self.tag_places):
+        for column in self._columns():
             column.reach(users)
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the columns."""
-        return self.revisions.nbytes + self.apps.nbytes + self.tag_places.nbytes
+        return sum(column.nbytes for column in self._columns())
+
+    def _columns(self) -> tuple[Column, ...]:
+        return (self.revisions, self.apps, self.tag_places, self.attribute_places, self.emails)
 
 
 def newest(ids: NDArray[np.uint32], revisions: NDArray[np.int32], known: Column) -> NDArray[np.intp]:

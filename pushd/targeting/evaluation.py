@@ -26,9 +26,11 @@ FEW_CHANGED = 1_000
 class Watch:
     """Collects the devices whose part in an audience may have changed, from `begin` on."""
 
-    __slots__ = ("_app_id", "_devices", "_population", "gone")
+    __slots__ = ("_app_id", "_beside", "_devices", "_population", "gone")
 
-    def __init__(self, population: Population, app_id: int) -> None:
+    def __init__(self, population: Population, app_id: int, *, beside: bool) -> None:
+        self._beside = beside
+        """Whether a device counts for the others of its user and install."""
         self._population = population
         self._app_id = app_id
         self._devices = Devices()
@@ -43,6 +45,8 @@ class Watch:
     def touch(self, ids: NDArray[np.uint32]) -> None:
         """Notes devices of any app."""
         self._devices |= Devices.of(ids)
+        if self._beside:
+            self._devices |= self._population.siblings(ids)
 
     def remove_app(self, app_id: int) -> None:
         """Notes that an app went."""

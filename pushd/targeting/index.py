@@ -13,7 +13,7 @@ from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
 from pushd.model.device import Kind, Route
-from pushd.model.geofence import LocationRows
+from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
 from pushd.targeting import audiences, device_images, evaluation, leaves_places, user_images
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
@@ -46,6 +46,7 @@ class Index:
     def apply_devices(self, rows: DeviceRows) -> None:
         """Takes in images of devices, the newer ones."""
         self.version += 1
+        self._population.touch(rows.ids)  # with whom they are now, and then with whom they will be
         device_images.apply_devices(self._population, rows)
         self._population.touch(rows.ids)
         self._population.places.forget(rows.ids[rows.flags & DeviceFlag.DELETED != 0])
@@ -59,7 +60,7 @@ class Index:
 
     @property
     def places(self) -> Places:
-        """Geofences and where devices are; what changes audiences goes through the index."""
+        """Geofences and where devices are, to be asked; what changes them goes through the index."""
         return self._population.places
 
     def apply_locations(self, rows: LocationRows) -> None:
@@ -75,8 +76,19 @@ class Index:
     def settle_places(self, *, sort: bool = False) -> Iterator[None]:
         """Works out who is in the fences that came, in slices; `sort` where nobody waits meanwhile."""
         for _ in self._population.places.settle(sort=sort):
-            yield
             self.version += 1
+            yield
+        self.version += 1
+
+    def define_geofence(self, image: FenceImage) -> None:
+        """Takes a geofence in, or its new state, where its revision is newer."""
+        self.version += 1
+        self._population.places.define(image)
+
+    def remove_geofence(self, geofence_id: int) -> None:
+        """Forgets a geofence for good."""
+        self.version += 1
+        self._population.places.remove(geofence_id)
 
     def presence(self, app_id: int, geofence_id: int) -> Generator[None, None, Presence]:
         """How many are in a geofence, in steps."""
@@ -95,6 +107,7 @@ class Index:
         if tenant is not None:
             device_images.remove_devices(population, tenant.known.column())
             user_images.remove_users(population, tenant.users.column())
+            population.attributes.pop(app_id, None)
 
     def define_channels(self, app_id: int, labels: Mapping[str, int]) -> None:
         """Knows the channels of an app from now on: their labels by uuid."""
@@ -169,7 +182,7 @@ class Index:
             scope = self._scope(app_id, kinds, within=within, gathered=gathered)
             return scope, scope.steps(audience)
 
-        with evaluation.Watch(self._population, app_id) as watch:
+        with evaluation.Watch(self._population, app_id, beside=audiences.prefers_kinds(audience)) as watch:
             scope, matched = await evaluation.settle(watch, evaluate)
             return self._resolution(scope, Devices() if watch.gone else matched)
 
@@ -222,6 +235,12 @@ class Index:
         pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
         return [(routes[route_id], piece) for route_id, piece in pieces if piece]
 
+    def platforms(self, app_id: int, devices: Devices) -> dict[str, int]:
+        """How many of these devices run on each platform; none with 0. Of some devices it is not known."""
+        values = self._tenant(app_id).facets.values["platform"]
+        counts = {name: devices.intersection_cardinality(values.find(name)) for name in values.names[1:]}
+        return {name: count for name, count in sorted(counts.items()) if count}
+
     def owners(self, app_id: int, devices: Devices) -> Users:
         """The users whose devices these are; those that the app does not have are left out."""
         ids = (devices & self._tenant(app_id).known).column()
@@ -249,7 +268,8 @@ class Index:
         """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""
         population = self._population
         tenants = population.tenants.values()
-        bitmaps = [bitmap for tenant in tenants for bitmap in tenant.bitmaps()]
+        places = population.places
+        bitmaps = [bitmap for tenant in tenants for bitmap in tenant.bitmaps()] + [*places.bitmaps()]
         return {
             "apps": len(tenants),
             "devices": sum(len(tenant.known) for tenant in tenants),
@@ -257,13 +277,23 @@ class Index:
             "users": sum(len(tenant.users) for tenant in tenants),
             "tags": sum(len(tenant.tags.listed) for tenant in tenants),
             "routes": len(population.routes),
+            "profiles": len(population.profiles),
+            "attributes": sum(len(attributes.columns) for attributes in population.attributes.values()),
+            "texts": len(population.texts),
+            **places.stats(),
             "device_bytes": population.devices.nbytes + population.owners.following.nbytes,
+            "home_bytes": population.homes.nbytes,
+            "profile_bytes": population.profiles.nbytes,
+            "text_bytes": population.texts.nbytes,
+            "text_owner_bytes": population.aliases.nbytes + population.emails.nbytes,
+            "attribute_bytes": sum(attributes.nbytes for attributes in population.attributes.values()),
             "user_bytes": population.users.nbytes + population.owners.first.nbytes + population.owners.counts.nbytes,
             "identity_bytes": population.identities.nbytes,
             "tag_list_bytes": population.carried.nbytes,
             "bitmap_bytes": sum(_bitmap_bytes(bitmap) for bitmap in bitmaps),
             "token_bytes": population.devices.tokens.nbytes,
             "external_id_bytes": population.identities.text_nbytes,
+            "shared_text_bytes": population.texts.text_nbytes,
         }
 
     def _scope(

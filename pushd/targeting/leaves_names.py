@@ -1,4 +1,4 @@
-"""Leaves that name what they want: devices by id, the devices of users by external or numeric id."""
+"""Leaves that name what they want: devices by id or alias, those of users by external or numeric id or e-mail."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pushd.bitset import Devices
 from pushd.model import audience as model
 from pushd.targeting.scope import SLICE_IDS, Leaf, Scope, Steps, each_once
 
+SLICE_TEXTS = 1_024
+"""Names that are looked up one by one before others may get their turn."""
 FEW_USERS = 32
 """Up to here a loop over users is faster than columns."""
 
-NAMING = (model.UserIds, model.UserNumbers)
+NAMING = (model.UserIds, model.UserNumbers, model.UserEmails, model.Aliases)
 """Leaves that name people: at a retry, their devices are asked for again."""
 
 
@@ -99,12 +101,72 @@ def _some_users(scope: Scope, group: str, ids: Sequence[Any], users: Sequence[in
 def _many_users(scope: Scope, group: str, ids: Sequence[Any], users: NDArray[np.uint32]) -> Devices:
     """As `_some_users`, in columns."""
     positions, devices = scope.population.owners.of_many(users)
+    return _reported(scope, group, ids, users != 0, positions, devices)
+
+
+def _user_emails(scope: Scope, leaf: model.UserEmails) -> Steps:
+    population = scope.population
+    if scope.within is not None and len(scope.within) < len(leaf.emails):
+        names = population.members(leaf, [email.lower() for email in leaf.emails])
+        ids = (scope.within & scope.tenant.known).column()
+        numbers = population.users.emails.data[population.devices.users.data[ids]]
+        return Devices.of(ids[_among(scope, numbers, names)])
+    once: dict[str, str] = {}
+    for email in leaf.emails:
+        once.setdefault(email.lower(), email)
+    folded, given = list(once), list(once.values())
+    parts = []
+    for start in range(0, len(folded), SLICE_TEXTS):
+        yield
+        part = folded[start : start + SLICE_TEXTS]
+        numbers = np.array([population.texts.find(scope.app_id, email) for email in part], np.uint32)
+        rows, users = population.emails.of_many(numbers)
+        at, devices = population.owners.of_many(users)
+        known = np.zeros(len(part), np.bool_)
+        known[rows] = True
+        parts.append(_reported(scope, "emails", given[start : start + SLICE_TEXTS], known, rows[at], devices))
+    return parts[0] if len(parts) == 1 else Devices.union(*parts)
+
+
+def _aliases(scope: Scope, leaf: model.Aliases) -> Steps:
+    population = scope.population
+    if scope.within is not None and len(scope.within) < len(leaf.names):
+        names = population.members(leaf, leaf.names)
+        ids = (scope.within & scope.tenant.known).column()
+        return Devices.of(ids[_among(scope, population.devices.aliases.data[ids], names)])
+    given = list(dict.fromkeys(leaf.names))
+    parts = []
+    for start in range(0, len(given), SLICE_TEXTS):
+        yield
+        part = given[start : start + SLICE_TEXTS]
+        numbers = np.array([population.texts.find(scope.app_id, name) for name in part], np.uint32)
+        rows, devices = population.aliases.of_many(numbers)
+        known = np.zeros(len(part), np.bool_)
+        known[rows] = True
+        parts.append(_reported(scope, "aliases", part, known, rows, devices))
+    return parts[0] if len(parts) == 1 else Devices.union(*parts)
+
+
+def _among(scope: Scope, numbers: NDArray[np.uint32], names: frozenset[str]) -> NDArray[np.bool_]:
+    """Which of these texts are among the names."""
+    text = scope.population.texts.text
+    return np.fromiter((number != 0 and text(number) in names for number in numbers.tolist()), np.bool_, len(numbers))
+
+
+def _reported(
+    scope: Scope,
+    group: str,
+    names: Sequence[Any],
+    known: NDArray[np.bool_],
+    positions: NDArray[np.intp],
+    devices: NDArray[np.uint32],
+) -> Devices:
+    """The devices, once it is noted which names are unknown, and which have no device that can be reached."""
     matched = Devices.of(devices)
     if scope.reporting:
-        subscribed = np.zeros(len(users), np.bool_)
+        subscribed = np.zeros(len(names), np.bool_)
         subscribed[positions[np.isin(devices, scope.tenant.reach(matched, scope.kinds).column())]] = True
-        unknown = np.flatnonzero(users == 0).tolist()
-        scope.report(group, ids, unknown, np.flatnonzero(~subscribed & (users != 0)).tolist())
+        scope.report(group, names, np.flatnonzero(~known).tolist(), np.flatnonzero(known & ~subscribed).tolist())
     return matched
 
 
@@ -112,4 +174,6 @@ LEAVES: Mapping[type, Leaf] = {
     model.DeviceIds: _device_ids,
     model.UserIds: _user_ids,
     model.UserNumbers: _user_numbers,
+    model.UserEmails: _user_emails,
+    model.Aliases: _aliases,
 }

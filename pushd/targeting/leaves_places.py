@@ -1,4 +1,7 @@
-"""Leaves over places: devices in geofences, and devices of which it is known where they are."""
+"""Leaves over places: devices in geofences, and devices of which it is known where they are.
+
+A place is that of the moment in which a send is accepted: a retry does not ask again who has moved.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from pushd.targeting.scope import Leaf, Scope, Steps, union
 
 
 def _in_geofences(scope: Scope, leaf: model.InGeofences) -> Steps:
+    if scope.retrying:
+        return scope.assumed
     app = scope.population.places.app(scope.app_id)
     if app is None:
         return Devices()
@@ -29,6 +34,8 @@ def _members(app: AppPlaces, leaf: model.InGeofences) -> Iterator[Devices]:
 
 
 def _located(scope: Scope, leaf: model.Located) -> Devices:
+    if scope.retrying:
+        return scope.assumed
     app = scope.population.places.app(scope.app_id)
     located = Devices() if app is None else app.located
     return scope.everyone & located if leaf.is_ else scope.everyone - located

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.bitset import Devices
+from pushd.bitset import Devices, Users
 from pushd.targeting.columns import Column
 
 LIST_MAX = 64
@@ -16,16 +17,23 @@ CROWD = 255
 """The count of a user whose devices are a bitmap."""
 
 
-class Owners:
-    """Lists of devices by user: `first` by user, `following` by device, 0 ends a list. A device is in one list."""
+Members = TypeVar("Members", Devices, Users)
 
-    __slots__ = ("counts", "crowds", "first", "following")
 
-    def __init__(self) -> None:
+class Owners(Generic[Members]):
+    """Lists of devices by user: `first` by user, `following` by device, 0 ends a list. A device is in one list.
+
+    So are devices listed by install and by alias, and users by e-mail address: the words here are of the first.
+    """
+
+    __slots__ = ("_members", "counts", "crowds", "first", "following")
+
+    def __init__(self, members: type[Members]) -> None:
+        self._members: type[Members] = members
         self.first = Column(np.uint32)
         self.counts = Column(np.uint8)
         self.following = Column(np.uint32)
-        self.crowds: dict[int, Devices] = {}
+        self.crowds: dict[int, Members] = {}
 
     def reach(self, users: int, devices: int) -> None:
         """Makes room for user and device ids below these."""
@@ -51,7 +59,7 @@ class Owners:
         if count == CROWD:
             self.crowds[user].add(device)
         elif count == LIST_MAX:
-            self._crowd(user, Devices((device,)))
+            self._crowd(user, self._members((device,)))
         else:
             self.following.cells[device] = self.first.cells[user]
             self.first.cells[user] = device
@@ -112,7 +120,7 @@ class Owners:
         crowded = totals > LIST_MAX
         for group in np.flatnonzero(crowded).tolist():
             user, start = int(heads[group]), int(starts[group])
-            self._crowd(user, Devices.of(devices[start : start + int(sizes[group])]))
+            self._crowd(user, self._members.of(devices[start : start + int(sizes[group])]))
         if crowded.any():
             listed = np.repeat(~crowded, sizes)
             users, devices = users[listed], devices[listed]
@@ -130,7 +138,7 @@ class Owners:
         affected = np.unique(users)
         crowds = affected[self.counts.data[affected] == CROWD]
         if len(crowds):
-            leaving = Devices.of(devices)
+            leaving = self._members.of(devices)
             for user in crowds.tolist():
                 self.crowds[user] -= leaving
                 if not self.crowds[user]:
@@ -145,7 +153,7 @@ class Owners:
         stay = ~np.isin(held, devices)
         self.link_many(affected[positions[stay]], held[stay])
 
-    def _crowd(self, user: int, joining: Devices) -> None:
+    def _crowd(self, user: int, joining: Members) -> None:
         if self.counts.cells[user] == CROWD:
             self.crowds[user] |= joining
             return
@@ -154,7 +162,7 @@ class Owners:
             self.following.cells[device] = 0
         self.first.cells[user] = 0
         self.counts.cells[user] = CROWD
-        self.crowds[user] = joining | Devices(listed)
+        self.crowds[user] = joining | self._members(listed)
 
     @property
     def nbytes(self) -> int:

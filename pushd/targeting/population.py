@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.model.device import Route
+from pushd.bitset import Devices, Users
+from pushd.model.device import Profile, Route
 from pushd.model.rows import Postings
+from pushd.targeting.attributes import Attributes
 from pushd.targeting.columns import Column
 from pushd.targeting.definitions import Definitions
 from pushd.targeting.devices import DeviceTable, UserTable
+from pushd.targeting.facets import Profiles
 from pushd.targeting.identities import Identities
 from pushd.targeting.owners import Owners
 from pushd.targeting.places import Places
 from pushd.targeting.postings import Carried
 from pushd.targeting.tenants import Tenant
+from pushd.targeting.texts import Texts
 
 MEMBERS_MAX = 8
 """Leaves whose ids are kept as sets."""
@@ -38,14 +41,26 @@ class Population:
     """Everything that images change and audiences read; `device_images` and `user_images` keep it true."""
 
     __slots__ = (
-        *("_members", "carried", "definitions", "devices", "identities", "owners", "places"),
-        *("removed", "routes", "tag_numbers", "tenants", "users", "watches"),
+        *("_members", "aliases", "attributes", "carried", "definitions", "devices", "emails", "homes"),
+        *("identities", "owners", "places", "profiles", "removed", "routes", "tag_numbers", "tenants"),
+        *("texts", "users", "watches"),
     )
 
     def __init__(self) -> None:
         self.devices = DeviceTable()
         self.users = UserTable()
-        self.owners = Owners()
+        self.owners = Owners(Devices)
+        self.homes = Owners(Devices)
+        """By install."""
+        self.aliases = Owners(Devices)
+        """By the text's number."""
+        self.emails = Owners(Users)
+        """By the text's number."""
+        self.texts = Texts()
+        """Aliases, e-mail addresses in lower case, texts of attributes."""
+        self.profiles = Profiles()
+        self.attributes: dict[int, Attributes] = {}
+        """By app."""
         self.identities = Identities(self.users.apps)
         self.carried = Carried()
         """Tag lists of devices and users."""
@@ -77,6 +92,14 @@ class Population:
         for watch in self.watches:
             watch.touch(ids)
 
+    def siblings(self, ids: NDArray[np.uint32]) -> Devices:
+        """The devices of the users, and of the installs, that these devices belong to."""
+        ids = self.devices.present(ids)
+        users, homes = self.devices.users.data[ids], self.devices.installs.data[ids].astype(np.uint32)
+        theirs = self.owners.of_many(np.unique(users[users != 0]))[1]
+        beside = self.homes.of_many(np.unique(homes[homes != 0]))[1]
+        return Devices.of(np.concatenate((theirs, beside)))
+
     def members(self, leaf: object, ids: Sequence[str]) -> frozenset[str]:
         """The ids of a leaf as a set, kept for a while: a campaign's batches ask for the same one again and again."""
         held = self._members.get(id(leaf))
@@ -86,18 +109,35 @@ class Population:
             held = self._members[id(leaf)] = leaf, frozenset(ids)
         return held[1]
 
+    def learn_profiles(self, profiles: Mapping[int, Profile]) -> None:
+        """Knows these profiles from now on."""
+        self.profiles.learn(profiles, lambda app_id: self.tenant(app_id).facets)
+
+    def attributes_of(self, app_id: int) -> Attributes:
+        """The attributes of an app's users, made when the app is met."""
+        attributes = self.attributes.get(app_id)
+        if attributes is None:
+            attributes = self.attributes[app_id] = Attributes(app_id, self.texts, self.carried)
+        return attributes
+
+    def reach_texts(self, owners: Owners[Devices] | Owners[Users]) -> None:
+        """Makes room for the numbers of all texts."""
+        owners.reach(self.texts.room, 0)
+
     def reach_users(self, users: int) -> None:
         """Makes room for user ids below this."""
         if users > len(self.users.revisions.data):
             self.users.reach(users)
             self.identities.reach(users)
             self.owners.reach(users, 0)
+            self.emails.reach(0, users)
 
     def reach_devices(self, devices: int) -> None:
         """Makes room for device ids below this."""
         if devices > len(self.devices.revisions.data):
             self.devices.reach(devices)
-            self.owners.reach(0, devices)
+            for owners in (self.owners, self.homes, self.aliases):
+                owners.reach(0, devices)
 
     def numbers(self, tenant: Tenant, tag_ids: Iterable[int], names: dict[int, str]) -> list[int]:
         """The numbers, within their app, of these tags."""
@@ -129,20 +169,6 @@ class Population:
                 self.numbers(self.tenant(app_id), (tag_id,), tags.names)
             numbers = self.tag_numbers.data[tag_ids]
         return positions, numbers
-
-
-def groups(keys: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
-    """Each key with where it stands, ascending; a slice of everything when there is but one."""
-    if not len(keys):
-        return
-    if (keys == keys[0]).all():
-        yield int(keys[0]), slice(None)
-        return
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(keys)]
-    for start, end in pairwise(cuts):
-        yield int(ordered[start]), order[start:end]
 
 
 Pairs = tuple[NDArray[np.intp], NDArray[np.uint32]]

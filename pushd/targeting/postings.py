@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -68,16 +69,31 @@ class AppTags:
 
     def add_many(self, side: Side, devices: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> None:
         """Puts each device under the tag beside it."""
-        for number, chosen in _by_number(devices, numbers):
+        for number, chosen in by_number(devices, numbers):
             getattr(self.listed[number - 1], side).update(chosen)
 
     def discard_many(self, side: Side, devices: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> None:
         """Takes each device from under the tag beside it."""
-        for number, chosen in _by_number(devices, numbers):
+        for number, chosen in by_number(devices, numbers):
             getattr(self.listed[number - 1], side).difference_update(chosen)
 
 
-def _by_number(devices: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> Iterator[tuple[int, Devices]]:
+def groups(keys: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
+    """Each key with where it stands, ascending; a slice of everything when there is but one."""
+    if not len(keys):
+        return
+    if (keys == keys[0]).all():
+        yield int(keys[0]), slice(None)
+        return
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(keys)]
+    for start, end in pairwise(cuts):
+        yield int(ordered[start]), order[start:end]
+
+
+def by_number(devices: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> Iterator[tuple[int, Devices]]:
+    """Each number with the devices beside it, ascending."""
     if not len(numbers):
         return
     # A stable sort of 16-bit keys is a radix sort.

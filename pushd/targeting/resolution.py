@@ -15,7 +15,7 @@ LISTED_MAX = 1000
 
 
 def _no_ids() -> dict[str, list[int] | list[str]]:
-    return {"devices": [], "users": [], "user_numbers": [], "installs": []}
+    return {"devices": [], "users": [], "user_numbers": [], "emails": [], "aliases": [], "installs": []}
 
 
 @dataclass(slots=True, eq=False)

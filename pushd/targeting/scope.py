@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, TypeVar
 
-from pushd.bitset import Devices
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.bitset import Devices, Users
 from pushd.model.audience import Audience
 from pushd.model.device import Kind
 from pushd.targeting.population import Population
@@ -26,6 +29,9 @@ Steps = Generator[None, None, Devices]
 """An evaluation that stands still at each `yield`, so that others may get their turn; it returns the devices."""
 Leaf = Callable[["Scope", Any], Devices | Steps]
 """What a node of an audience matches: at once, or in steps of at most some milliseconds."""
+
+Check = Callable[[Any], Iterable[tuple[str, str]]]
+"""The faults of a leaf: where in it, and what."""
 
 
 class Scope:
@@ -100,6 +106,12 @@ class Scope:
             for lists, positions in ((found.unknown, unknown), (found.unsubscribed, unsubscribed)):
                 listed: list[Any] = lists[group]
                 listed.extend(ids[at] for at in islice(positions, LISTED_MAX - len(listed)))
+
+
+def pieces(ids: Devices | Users, rows: int = 1 << 17) -> Iterator[NDArray[np.uint32]]:
+    """The ids of a set in columns of some hundred thousand rows: a millisecond or two of work each."""
+    column = ids.column()
+    return (column[start : start + rows] for start in range(0, len(column), rows))
 
 
 def _answered(devices: Devices) -> Steps:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pushd.bitset import Bitset, Devices, Users
 from pushd.model.device import Kind
 from pushd.model.rows import DeviceFlag
+from pushd.targeting.facets import AppFacets
 from pushd.targeting.postings import AppTags
 
 Key = TypeVar("Key")
@@ -24,7 +25,10 @@ REACHABLE = int(DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED)
 class Tenant:
     """Sets of one app. Callers read them and never change them, nor hand them out uncopied."""
 
-    __slots__ = ("disabled", "kinds", "known", "reachable", "retired", "routes", "tags", "tokenless", "users")
+    __slots__ = (
+        *("disabled", "facets", "kinds", "known", "owned", "reachable"),
+        *("retired", "routes", "tags", "tokenless", "users"),
+    )
 
     def __init__(self) -> None:
         self.known = Devices()
@@ -36,6 +40,9 @@ class Tenant:
         """By route id; every known device is in one."""
         self.kinds: dict[Kind, Devices] = {}
         """By kind; every known device is in one."""
+        self.owned = Devices()
+        """Devices that belong to a user."""
+        self.facets = AppFacets()
         self.users = Users()
         self.tags = AppTags()
 
@@ -44,10 +51,10 @@ class Tenant:
         self.known.add(device)
         _group(self.routes, route_id).add(device)
         _group(self.kinds, kind).add(device)
-        _put(self.reachable, device, flags & STATES == REACHABLE)
-        _put(self.retired, device, flags & DeviceFlag.RETIRED != 0)
-        _put(self.disabled, device, flags & DeviceFlag.PUSH_ENABLED == 0)
-        _put(self.tokenless, device, flags & DeviceFlag.HAS_TOKEN == 0)
+        put(self.reachable, device, flags & STATES == REACHABLE)
+        put(self.retired, device, flags & DeviceFlag.RETIRED != 0)
+        put(self.disabled, device, flags & DeviceFlag.PUSH_ENABLED == 0)
+        put(self.tokenless, device, flags & DeviceFlag.HAS_TOKEN == 0)
 
     def dismiss(self, route_id: int, kind: Kind, device: int) -> None:
         """Lets a device of this route go."""
@@ -110,6 +117,8 @@ class Tenant:
     def bitmaps(self) -> Iterator[Bitset]:
         """Every set of the app."""
         yield self.users
+        yield self.owned
+        yield from self.facets.bitmaps()
         yield from (*self._states(), *self.routes.values(), *self.kinds.values())
         for tag in self.tags.listed:
             yield tag.own
@@ -132,7 +141,8 @@ def _group(groups: dict[Key, Devices], key: Key) -> Devices:
     return group
 
 
-def _put(bitmap: Devices, device: int, member: bool) -> None:
+def put(bitmap: Devices, device: int, member: bool) -> None:
+    """Puts a device into a set, or takes it out."""
     if member:
         bitmap.add(device)
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +12,8 @@ from pushd.bitset import Users
 from pushd.model.rows import UserRows
 from pushd.targeting.device_images import post
 from pushd.targeting.devices import newest
-from pushd.targeting.population import Pairs, Population, difference, groups
+from pushd.targeting.population import Pairs, Population, difference
+from pushd.targeting.postings import groups
 
 FEW_ROWS = 12
 """Up to here one at a time is faster than columns."""
@@ -40,7 +44,9 @@ def _apply_one(population: Population, rows: UserRows, at: int) -> None:
         population.identities.put(user, app_id, rows.external_ids[at])
         tag_ids = rows.tags.ids[rows.tags.offsets.item(at) : rows.tags.offsets.item(at + 1)].tolist()
         numbers = population.numbers(tenant, tag_ids, rows.tags.names)
+        _know_many(population, app_id, [user], [rows.emails.get(at, "")], [rows.attributes.get(at, {})])
     elif users.apps.cells[user]:
+        _know_many(population, app_id, [user], [""], [{}])
         users.apps.cells[user] = 0
         tenant.users.discard(user)
         population.identities.drop_many(rows.ids[at : at + 1])
@@ -67,6 +73,12 @@ def _apply_many(population: Population, rows: UserRows) -> None:
         tenant = population.tenant(app_id)
         tenant.users -= Users.of(ids[chosen][~alive[chosen]])
         tenant.users |= Users.of(ids[chosen][alive[chosen]])
+        given = [
+            row if there else -1 for row, there in zip(taken[chosen].tolist(), alive[chosen].tolist(), strict=True)
+        ]
+        emails = [rows.emails.get(row, "") for row in given]
+        attributes = [rows.attributes.get(row, {}) for row in given]
+        _know_many(population, app_id, ids[chosen].tolist(), emails, attributes)
     positions, numbers = population.numbers_of_rows(rows.tags, taken[alive], app_ids[alive])
     _tag_many(population, ids, (np.flatnonzero(alive)[positions], numbers), app_ids)
 
@@ -82,6 +94,47 @@ def _identify_many(population: Population, rows: UserRows, taken: NDArray[np.int
         population.identities.put_many(ids[new], app_ids[new], texts)
     for row in taken[alive & there].tolist():
         population.identities.put(rows.ids.item(row), rows.app_ids.item(row), rows.external_ids[row])
+
+
+def _know_many(
+    population: Population,
+    app_id: int,
+    users: list[int],
+    emails: list[str],
+    attributes: Sequence[Mapping[str, Any]],
+) -> None:
+    """Takes in what is known of users of one app, in place of what was known before."""
+    ids = np.array(users, np.uint32)
+    before = population.users.emails.data[ids]
+    if any(emails) or before.any():
+        _mail_many(population, app_id, ids, before, emails)
+    places = population.users.attribute_places.data
+    kept, had = population.attributes_of(app_id), places[ids]
+    if had.any():
+        old = np.flatnonzero(had)
+        kept.clear(ids[old].tolist(), [population.carried.get(place) for place in had[old].tolist()])
+        population.carried.free_many(had[old])
+    rows = [row for row, given in enumerate(attributes) if given]
+    places[ids] = 0
+    if rows:
+        numbers = kept.put([users[row] for row in rows], [attributes[row] for row in rows])
+        places[ids[rows]] = [population.carried.put(theirs) for theirs in numbers]
+
+
+def _mail_many(
+    population: Population, app_id: int, ids: NDArray[np.uint32], before: NDArray[np.uint32], emails: list[str]
+) -> None:
+    after = np.zeros(len(ids), np.uint32)
+    rows = [row for row, email in enumerate(emails) if email]
+    if rows:
+        folded = [emails[row].lower() for row in rows]
+        after[rows] = population.texts.take_many(np.full(len(rows), app_id, np.int32), folded)
+        population.reach_texts(population.emails)
+    had, has = (before != after) & (before != 0), (before != after) & (after != 0)
+    population.emails.unlink_many(before[had], ids[had])
+    population.emails.link_many(after[has], ids[has])
+    population.users.emails.data[ids] = after
+    population.texts.drop_many(before)
 
 
 def _tag_many(population: Population, ids: NDArray[np.uint32], after: Pairs, app_ids: NDArray[np.int32]) -> None:
@@ -110,6 +163,8 @@ def _spread(pairs: Pairs, counts: NDArray[np.intp]) -> Pairs:
 def remove_users(population: Population, ids: NDArray[np.uint32]) -> None:
     """Turns users of an app that is going into tombstones."""
     users = population.users
+    for app_id, chosen in groups(users.apps.data[ids]):
+        _know_many(population, app_id, ids[chosen].tolist(), [""] * len(ids[chosen]), [{}] * len(ids[chosen]))
     population.identities.drop_many(ids)
     population.carried.free_many(users.tag_places.data[ids])
     users.tag_places.data[ids] = 0

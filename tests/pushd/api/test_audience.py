@@ -26,6 +26,7 @@ async def test_a_count_says_whom_a_send_would_reach(call):
         200,
         {
             "devices": 1,
+            "platforms": {"unknown": 1},
             "kinds": {"apns": 1},
             "environments": {"production": 1},
             "skipped": {"other_kind": 1, "no_token": 1},

@@ -3,27 +3,31 @@ import pytest
 from pushd.commands import audience, devices
 from pushd.commands.devices import DeviceChange
 from pushd.errors import InvalidRequestError
-from pushd.model.audience import And, Broadcast, DeviceIds, Tags, UserIds, UserNumbers
-from pushd.model.device import Environment, Kind
+from pushd.model.audience import And, Broadcast, DeviceIds, Not, Tags, UserIds, UserNumbers
+from pushd.model.device import Environment, Kind, Platform
 from pushd.model.message import PushType
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_a_count_is_split_and_says_what_it_skips(world):
-    await world.register("a")
-    await world.register("b", environment=Environment.SANDBOX)
-    await world.register("c", kind=Kind.FCM, token="fcm-token")
+    await world.register("a", platform=Platform.IOS)
+    await world.register("b", platform=Platform.IOS, environment=Environment.SANDBOX)
+    await world.register("c", platform=Platform.ANDROID, kind=Kind.FCM, token="fcm-token")
+    await world.register("f")
     await world.register("d", token=None)
     await world.register("d", kind=Kind.APNS_VOIP)
     off = await world.register("e")
     await devices.change(world.context, world.app.id, off.id, DeviceChange(push_enabled=False))
     found = await audience.count(world.context, world.app.id, Broadcast(), PushType.ALERT)
-    assert found.devices == 3
-    assert found.kinds == {"apns": 2, "fcm": 1}
-    assert found.environments == {"production": 2, "sandbox": 1}
+    assert found.devices == 4
+    assert found.platforms == {"android": 1, "ios": 2, "unknown": 1}
+    assert found.kinds == {"apns": 3, "fcm": 1}
+    assert found.environments == {"production": 3, "sandbox": 1}
     assert found.skipped == {"no_token": 1, "other_kind": 1, "push_disabled": 1}
     assert found.errors is None
+    narrow = await audience.count(world.context, world.app.id, Not(Tags(any=["none"])), PushType.ALERT)
+    assert narrow.platforms == found.platforms
     silent = await audience.count(world.context, world.app.id, Broadcast(), PushType.VOIP)
     assert (silent.devices, silent.kinds) == (1, {"apns_voip": 1})
 

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 
 from pushd.model.audience import (
+    Aliases,
     And,
+    AppVersion,
+    Attribute,
     Audience,
+    Countries,
     DeviceIds,
+    Environments,
+    Kinds,
+    Languages,
+    Locales,
     Not,
     Or,
+    OsVersion,
+    Platforms,
+    PreferredKind,
+    PushEnabled,
+    Seen,
     Tags,
+    TimeZones,
+    UserEmails,
     UserIds,
+    UserKnown,
     UserNumbers,
 )
-from pushd.model.device import Environment, Kind, Route
+from pushd.model.device import Environment, Kind, Profile, Route
 from pushd.model.rows import DeviceFlag, DeviceRows, Postings, UserRows
 
 ROUTES = {
@@ -40,6 +58,11 @@ class DeviceImage:
     flags: int = LIVE
     token: bytes = b"t"
     tags: tuple[int, ...] = ()
+    install: int = 0
+    profile: int = 0
+    first_seen: int = 0
+    last_seen: int = 0
+    alias: str = ""
 
     @property
     def app(self):
@@ -54,6 +77,8 @@ class UserImage:
     external: str = "u"
     deleted: bool = False
     tags: tuple[int, ...] = ()
+    email: str = ""
+    attributes: tuple[tuple[str, object], ...] = ()
 
 
 def postings(lists, names):
@@ -63,6 +88,19 @@ def postings(lists, names):
         ids=np.array(flat, np.int32),
         names={tag: names[tag] for tag in set(flat)},
     )
+
+
+NOW = 1_800_000_000
+"""Some time on the 15th of January 2027."""
+DAY = 86_400
+PROFILES = {
+    1: Profile(1, "ios", "17.4", "1.9", "pt_BR", "BR", "America/Sao_Paulo"),
+    2: Profile(1, "ios", "17.4.1", "1.10", "pt-br", "PT", "Europe/Lisbon"),
+    3: Profile(1, "android", "14", "1.10-beta.2", "pt", "", ""),
+    4: Profile(1, "", "", "next", "de@euro", "de", "Europe/Berlin"),
+    5: Profile(2, "ios", "17.4", "2.0", "en-US", "US", "America/New_York"),
+    6: Profile(2, "web", "", "2", "", "us", "america/new_york"),
+}
 
 
 ALL_NAMES = {tag: name for names in TAG_NAMES.values() for tag, name in names.items()}
@@ -77,7 +115,13 @@ def device_rows(*images, routes=ROUTES, names=ALL_NAMES):
         flags=np.array([image.flags for image in images], np.uint8),
         tokens=np.array([image.token for image in images] or [b"x"], np.bytes_)[: len(images)],
         tags=postings([image.tags for image in images], names),
+        installs=np.array([image.install for image in images], np.int32),
+        profile_ids=np.array([image.profile for image in images], np.int32),
+        first_seen=np.array([image.first_seen for image in images], np.uint32),
+        last_seen=np.array([image.last_seen for image in images], np.uint32),
+        aliases={row: image.alias for row, image in enumerate(images) if image.alias},
         routes={image.route: routes[image.route] for image in images},
+        profiles={image.profile: PROFILES[image.profile] for image in images if image.profile},
     )
 
 
@@ -89,7 +133,110 @@ def user_rows(*images, names=ALL_NAMES):
         external_ids=[image.external for image in images],
         deleted=np.array([image.deleted for image in images], np.bool_),
         tags=postings([image.tags for image in images], names),
+        emails={row: image.email for row, image in enumerate(images) if image.email},
+        attributes={
+            row: {name: list(value) if isinstance(value, tuple) else value for name, value in image.attributes}
+            for row, image in enumerate(images)
+            if image.attributes
+        },
     )
+
+
+ORDER = ["next", "1.9", "1.10-beta.2", "1.10", "14", "17.4", "17.4.1"]
+"""Versions, ascending; the first is none."""
+COMPARE = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+
+
+def is_so(image, leaf):  # noqa: PLR0911  # a case for each leaf
+    """Whether a known device has what a leaf over devices asks for."""
+    profile = PROFILES.get(image.profile, Profile(image.app, "", "", "", "", "", ""))
+    locale = profile.locale.replace("_", "-").lower()
+    match leaf:
+        case Platforms(wanted):
+            return profile.platform in wanted
+        case Environments(wanted):
+            return ROUTES[image.route].environment is wanted
+        case Kinds(wanted):
+            return ROUTES[image.route].kind in wanted
+        case AppVersion(op, value):
+            return compares(profile.app_version, op, value)
+        case OsVersion(op, value):
+            return compares(profile.os_version, op, value)
+        case Locales(wanted):
+            return bool(locale) and locale in [each.replace("_", "-").lower() for each in wanted]
+        case Languages(wanted):
+            parts = locale.replace("@", "-").split("-")
+            heads = {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            return bool(locale) and any(each.replace("_", "-").lower() in heads for each in wanted)
+        case Countries(wanted):
+            return profile.country != "" and profile.country.lower() in [each.lower() for each in wanted]
+        case TimeZones(wanted):
+            return profile.time_zone != "" and profile.time_zone.lower() in [each.lower() for each in wanted]
+        case UserKnown(wanted):
+            return (image.user != 0) is wanted
+        case PushEnabled(wanted):
+            return bool(image.flags & DeviceFlag.PUSH_ENABLED) is wanted
+        case Seen():
+            return seen(image, leaf)
+    return True
+
+
+def compares(mine, op, wanted):
+    """Versions of these tests; 2.0 is 2."""
+    places = {"2.0": 4.5, "2": 4.5, **{version: place for place, version in enumerate(ORDER)}}
+    return places.get(mine, 0) > 0 and COMPARE[op](places[mine], places[wanted])
+
+
+def seen(image, leaf):
+    time = image.first_seen if leaf.which == "first" else image.last_seen
+    bounds = [
+        leaf.since is None or time >= leaf.since,
+        leaf.before is None or time < leaf.before,
+        leaf.within_days is None or time >= NOW - leaf.within_days * DAY,
+        leaf.older_than_days is None or time < NOW - leaf.older_than_days * DAY,
+    ]
+    return time > 0 and all(bounds)
+
+
+def has(user, leaf):  # noqa: PLR0911  # a case for each operator
+    """Whether a user has an attribute that compares."""
+    values = dict(user.attributes)
+    if leaf.name not in values or values[leaf.name] is None:
+        return False
+    mine = values[leaf.name]
+    if leaf.op == "exists":
+        return True
+    if leaf.op == "in":
+        return any(has(user, Attribute(name=leaf.name, op="eq", value=each)) for each in leaf.value)
+    if leaf.op == "contains":
+        return leaf.value in mine if isinstance(mine, str | tuple) else False
+    if leaf.op == "starts_with":
+        return isinstance(mine, str) and mine.startswith(leaf.value)
+    if type_of(mine) != type_of(leaf.value):
+        text = isinstance(mine, str) and type_of(leaf.value) == "text"
+        return text and leaf.op != "eq" and COMPARE[leaf.op](mine, leaf.value)
+    if type_of(mine) == "time":
+        return COMPARE[leaf.op](datetime.fromisoformat(mine), datetime.fromisoformat(leaf.value))
+    if type_of(mine) == "boolean":
+        return leaf.op in ("eq", "ne") and COMPARE[leaf.op](mine, leaf.value)
+    return type_of(mine) in ("number", "text") and COMPARE[leaf.op](mine, leaf.value)
+
+
+def type_of(value):
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "time" if value[:5] in ("2026-", "2027-") and "T" in value else "text"
+    return "other"
 
 
 class Naive:
@@ -151,9 +298,11 @@ class Naive:
                 return self.known(app) - self.match(app, of)
             case Tags():
                 return self.match_tags(app, audience)
+            case PreferredKind(of, kinds):
+                return self.preferred(self.match(app, of), kinds)
         return self.known(app) & self.match_ids(app, audience)
 
-    def match_ids(self, app, leaf):
+    def match_ids(self, app, leaf):  # noqa: PLR0911  # a case for each leaf
         match leaf:
             case DeviceIds(ids):
                 return set(ids)
@@ -161,7 +310,29 @@ class Naive:
                 return self.owned(app, set(ids) & set(self.known_users(app)))
             case UserIds(ids):
                 return self.owned(app, {key for key, u in self.known_users(app).items() if u.external in ids})
-        return set(self.devices)
+            case UserEmails(emails):
+                wanted = {email.lower() for email in emails}
+                return self.owned(app, {key for key, u in self.known_users(app).items() if u.email.lower() in wanted})
+            case Aliases(names):
+                return {key for key in self.known(app) if self.devices[key].alias in names}
+            case Attribute():
+                return self.owned(app, {key for key, u in self.known_users(app).items() if has(u, leaf)})
+        return {key for key in self.known(app) if is_so(self.devices[key], leaf)}
+
+    def preferred(self, matched, kinds):
+        owners = {}
+        for key in matched:
+            image = self.devices[key]
+            if image.flags & 7 == LIVE:
+                owner = ("user", image.user) if image.user else ("install", image.install or -key)
+                owners.setdefault(owner, []).append(key)
+        chosen = set()
+        for devices in owners.values():
+            for kind in kinds:
+                if mine := [key for key in devices if ROUTES[self.devices[key].route].kind is kind]:
+                    chosen.update(mine)
+                    break
+        return chosen
 
     def match_tags(self, app, leaf):
         found = self.known(app)
@@ -195,10 +366,16 @@ class Naive:
         """(group, id) of what is named outside `Not` and unknown, and of what is unsubscribed, in order."""
         unknown, unsubscribed = [], []
         for group, leaf in named_leaves(audience):
-            for name in dict.fromkeys(leaf.ids):
+            names = leaf.emails if group == "emails" else leaf.names if group == "aliases" else leaf.ids
+            once = {name.lower(): name for name in reversed(names)} if group == "emails" else dict.fromkeys(names)
+            for name in [name for name in dict.fromkeys(names) if group != "emails" or name in once.values()]:
                 single = type(leaf)([name])
                 if group == "devices":
                     exists = name in self.known(app)
+                elif group == "emails":
+                    exists = name.lower() in {user.email.lower() for user in self.known_users(app).values()}
+                elif group == "aliases":
+                    exists = name in {self.devices[key].alias for key in self.known(app)}
                 elif group == "users":
                     exists = name in {user.external for user in self.known_users(app).values()}
                 else:
@@ -218,6 +395,12 @@ def named_leaves(audience):
             yield "users", audience
         case UserNumbers():
             yield "user_numbers", audience
+        case UserEmails():
+            yield "emails", audience
+        case Aliases():
+            yield "aliases", audience
+        case PreferredKind(of):
+            yield from named_leaves(of)
         case And(of) | Or(of):
             # As the index does: what is excluded comes last, and is not reported.
             for child in of:

@@ -18,7 +18,7 @@ from pushd.targeting import Index, evaluation, scope
 from pushd.targeting.audiences import names_people
 
 from .naive import LIVE, DeviceImage, Naive, UserImage, device_rows, user_rows
-from .test_index import AUDIENCES, CHANGES, KINDS, feed, feed_naive
+from .test_index import AUDIENCES, CHANGES, KINDS, FixedClock, feed, feed_naive
 
 
 def paused(index, app, audience, kinds, between):
@@ -35,9 +35,9 @@ def paused(index, app, audience, kinds, between):
 
 
 @given(CHANGES, CHANGES, AUDIENCES, KINDS, st.sampled_from([0, 2, 1_000]), st.sampled_from([1, 7]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds, few, at_a_time):
-    index, naive = Index(), Naive()
+    index, naive = Index(FixedClock()), Naive()
     feed(index, changes, (1, 20))
     feed_naive(naive, changes)
     waiting = list(late)
@@ -59,9 +59,9 @@ def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds
 
 
 @given(CHANGES, AUDIENCES, KINDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_in_slices_all_is_as_at_once(changes, audience, kinds):
-    index = Index()
+    index = Index(FixedClock())
     feed(index, changes, (20,))
     whole = index.resolve(1, audience, kinds)
     with mock.patch.object(evaluation, "SLICE_S", -1), mock.patch.object(scope, "SLICE_IDS", 2):
@@ -72,9 +72,9 @@ def test_in_slices_all_is_as_at_once(changes, audience, kinds):
 
 
 @given(CHANGES, AUDIENCES, KINDS, st.sets(st.integers(1, 31)))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_asked_within_some_devices_an_audience_says_of_them_what_it_says_of_all(changes, audience, kinds, asked):
-    index = Index()
+    index = Index(FixedClock())
     feed(index, changes, (20,))
     with mock.patch.object(scope, "SLICE_IDS", 2):
         still = index.still(1, Devices(asked), audience, kinds)
@@ -85,7 +85,7 @@ def test_asked_within_some_devices_an_audience_says_of_them_what_it_says_of_all(
 
 
 def crowd(users):
-    index = Index()
+    index = Index(FixedClock())
     index.apply_users(user_rows(*(UserImage(key, external=f"person {key}") for key in range(1, users + 1))))
     index.apply_devices(device_rows(*(DeviceImage(key, user=key) for key in range(1, users + 1))))
     return index

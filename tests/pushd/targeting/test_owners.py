@@ -6,12 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pushd.bitset import Devices
 from pushd.targeting import owners as module
 from pushd.targeting.owners import CROWD, LIST_MAX, Owners
 
 
 def new():
-    owners = Owners()
+    owners = Owners(Devices)
     owners.reach(2_000, 2_000)
     return owners
 

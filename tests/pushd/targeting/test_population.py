@@ -3,7 +3,8 @@
 import numpy as np
 
 from pushd.model.rows import Postings
-from pushd.targeting.population import Population, difference, groups
+from pushd.targeting.population import Population, difference
+from pushd.targeting.postings import groups
 
 
 def test_groups_name_each_key_with_its_rows():
