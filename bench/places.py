@@ -52,7 +52,7 @@ def _measured(devices: int, make: Callable[[np.random.Generator, int], str]) -> 
         )
     load_s = time.process_time() - began
     for number in range(1, FENCES + 1):
-        index.places.define(_image(number, make(random, number)))
+        index.define_geofence(_image(number, make(random, number)))
     began = time.process_time()
     for _ in index.settle_places(sort=True):
         pass
@@ -92,7 +92,7 @@ def _edit(index: Index, bounds: str) -> tuple[float, float]:
     """Milliseconds of all work on one fence that moved, and of its longest slice."""
     slices = []
     began = time.process_time()
-    index.places.define(_image(1, bounds, revision=2))
+    index.define_geofence(_image(1, bounds, revision=2))
     for _ in index.settle_places():
         slices.append(time.process_time() - began - sum(slices))
     slices.append(time.process_time() - began - sum(slices))

@@ -29,6 +29,9 @@ for _collector in (ProcessCollector, PlatformCollector, GCCollector):
     _collector(registry=REGISTRY)
 
 ACCEPTED = Counter("pushd_accepted", "Notifications accepted: committed and answered with 202.", registry=REGISTRY)
+RECEIPTS = Counter(
+    "pushd_receipts", "Receipts of devices, by result: taken, repeated, unknown.", ("result",), registry=REGISTRY
+)
 DELIVERIES = Counter(
     "pushd_deliveries", "Rows settled, by gateway and final outcome.", ("provider", "outcome"), registry=REGISTRY
 )
@@ -42,6 +45,9 @@ OLDEST_PENDING = Gauge(
     "pushd_oldest_pending_seconds", "Age of the oldest notification with rows pending; 0: none.", registry=REGISTRY
 )
 BACKLOG = Gauge("pushd_backlog_devices", "Rows accepted and not settled.", registry=REGISTRY)
+CROSSINGS_WAITING = Gauge(
+    "pushd_crossings_waiting", "Crossings of geofences whose notifications are not accepted yet.", registry=REGISTRY
+)
 RETRIES = Counter(
     "pushd_retries", "Rows sent again, by the reason of the attempt before.", ("reason",), registry=REGISTRY
 )

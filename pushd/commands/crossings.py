@@ -23,6 +23,7 @@ from pushd.model.geofence import Trigger
 from pushd.service import Service
 from pushd.store.crossings import CrossingBatch
 from pushd.store.locations import Crossed, Crossing, Place
+from pushd.telemetry import CROSSINGS_WAITING
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,8 @@ class Crossings(Service):
         super().__init__()
         self._context = context
         self._config = context.config.places
+        # A key that is forgotten could not tell a batch from one that was sent.
+        self._life_s = min(self._config.crossing_life_s, context.config.store.idempotency_keep_s)
         self._waiting: Counter[int] = Counter()
         self._wake = asyncio.Event()
 
@@ -46,6 +49,7 @@ class Crossings(Service):
         store = self._context.store
         self._waiting.update(await store.crossings.waiting())
         store.locations.crossed = Crossed(self._cross, self._told, self._room)
+        CROSSINGS_WAITING.set_function(self._waiting_total)
         self._wake.set()
         self.spawn(self._run(), "crossings")
 
@@ -62,6 +66,9 @@ class Crossings(Service):
 
     def _room(self, app_id: int) -> int:
         return self._config.crossings_waiting_max - self._waiting[app_id]
+
+    def _waiting_total(self) -> float:
+        return float(sum(self._waiting.values()))
 
     def _told(self, app_id: int, count: int) -> None:
         self._waiting[app_id] += count
@@ -98,7 +105,7 @@ class Crossings(Service):
     async def _send(self, batch: CrossingBatch) -> bool:
         """Whether a batch is done with: accepted, or there is nothing that could be sent."""
         now = self._context.clock.now()
-        if not batch.devices or now - batch.at > self._config.crossing_life_s:
+        if not batch.devices or now - batch.at > self._life_s:
             return True
         try:
             trigger, name = await self._trigger(batch)

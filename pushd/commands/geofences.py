@@ -111,9 +111,9 @@ async def refresh(store: Store, index: Index, ids: Sequence[int]) -> None:
     """Nothing, once the index knows these geofences as they are now, or as gone."""
     images = await store.geofences.images(ids)
     for geofence_id in set(ids) - {image.id for image in images}:
-        index.places.remove(geofence_id)
+        index.remove_geofence(geofence_id)
     for image in images:
-        index.places.define(image)
+        index.define_geofence(image)
         await asyncio.sleep(0)
 
 
@@ -134,7 +134,7 @@ async def _change(context: Context, app_id: int, geofence_id: int, wanted: Geofe
 async def _delete(context: Context, app_id: int, geofence_id: int) -> bool:
     deleted = await context.store.geofences.delete(app_id, geofence_id)
     if deleted:
-        context.index.places.remove(geofence_id)
+        context.index.remove_geofence(geofence_id)
     return deleted
 
 

@@ -45,7 +45,7 @@ class PlaceKeeper(Service):
         async for rows in self._store.locations.load(snapshot):
             self._index.apply_locations(rows)
         async for image in self._store.geofences.load(snapshot):
-            self._index.places.define(image)
+            self._index.define_geofence(image)
 
     async def settle(self) -> None:
         """Nothing, once every fence that was loaded knows its members."""

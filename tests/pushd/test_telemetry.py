@@ -17,6 +17,7 @@ NAMES = {
     "pushd_delivery_latency_seconds",
     "pushd_oldest_pending_seconds",
     "pushd_backlog_devices",
+    "pushd_crossings_waiting",
     "pushd_retries",
     "pushd_breaker_state",
     "pushd_loop_lag_seconds",
