@@ -46,6 +46,7 @@ class Index:
     def apply_devices(self, rows: DeviceRows) -> None:
         """Takes in images of devices, the newer ones."""
         self.version += 1
+        self._population.touch(rows.ids)  # with whom they are now, and then with whom they will be
         device_images.apply_devices(self._population, rows)
         self._population.touch(rows.ids)
         self._population.places.forget(rows.ids[rows.flags & DeviceFlag.DELETED != 0])
@@ -106,6 +107,7 @@ class Index:
         if tenant is not None:
             device_images.remove_devices(population, tenant.known.column())
             user_images.remove_users(population, tenant.users.column())
+            population.attributes.pop(app_id, None)
 
     def define_channels(self, app_id: int, labels: Mapping[str, int]) -> None:
         """Knows the channels of an app from now on: their labels by uuid."""
@@ -180,7 +182,7 @@ class Index:
             scope = self._scope(app_id, kinds, within=within, gathered=gathered)
             return scope, scope.steps(audience)
 
-        with evaluation.Watch(self._population, app_id) as watch:
+        with evaluation.Watch(self._population, app_id, beside=audiences.prefers_kinds(audience)) as watch:
             scope, matched = await evaluation.settle(watch, evaluate)
             return self._resolution(scope, Devices() if watch.gone else matched)
 
@@ -233,6 +235,12 @@ class Index:
         pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
         return [(routes[route_id], piece) for route_id, piece in pieces if piece]
 
+    def platforms(self, app_id: int, devices: Devices) -> dict[str, int]:
+        """How many of these devices run on each platform; none with 0. Of some devices it is not known."""
+        values = self._tenant(app_id).facets.values["platform"]
+        counts = {name: devices.intersection_cardinality(values.find(name)) for name in values.names[1:]}
+        return {name: count for name, count in sorted(counts.items()) if count}
+
     def owners(self, app_id: int, devices: Devices) -> Users:
         """The users whose devices these are; those that the app does not have are left out."""
         ids = (devices & self._tenant(app_id).known).column()
@@ -269,14 +277,23 @@ class Index:
             "users": sum(len(tenant.users) for tenant in tenants),
             "tags": sum(len(tenant.tags.listed) for tenant in tenants),
             "routes": len(population.routes),
+            "profiles": len(population.profiles),
+            "attributes": sum(len(attributes.columns) for attributes in population.attributes.values()),
+            "texts": len(population.texts),
             **places.stats(),
             "device_bytes": population.devices.nbytes + population.owners.following.nbytes,
+            "home_bytes": population.homes.nbytes,
+            "profile_bytes": population.profiles.nbytes,
+            "text_bytes": population.texts.nbytes,
+            "text_owner_bytes": population.aliases.nbytes + population.emails.nbytes,
+            "attribute_bytes": sum(attributes.nbytes for attributes in population.attributes.values()),
             "user_bytes": population.users.nbytes + population.owners.first.nbytes + population.owners.counts.nbytes,
             "identity_bytes": population.identities.nbytes,
             "tag_list_bytes": population.carried.nbytes,
             "bitmap_bytes": sum(_bitmap_bytes(bitmap) for bitmap in bitmaps),
             "token_bytes": population.devices.tokens.nbytes,
             "external_id_bytes": population.identities.text_nbytes,
+            "shared_text_bytes": population.texts.text_nbytes,
         }
 
     def _scope(
