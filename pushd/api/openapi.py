@@ -42,6 +42,8 @@ TAGS = {
     "geofences": "Circles and areas, who is in them, and what is sent to who enters or leaves.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
     "users": "The people behind installs.",
+    "channels": "What installs and users subscribe to.",
+    "segments": "Audiences with a name, evaluated whenever they are used.",
     "credentials": "What gateways know an app by. Secrets are encrypted in the store and never come back.",
     "safari": "Websites whose visitors subscribe with Safari 15 and older.",
     "retirements": "Dead tokens that were retired, and their revival.",
