@@ -9,6 +9,7 @@ from msgspec import Struct
 from pushd.commands.context import Context
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.receipt import Event, Receipt
+from pushd.telemetry import RECEIPTS
 
 
 class ReceiptCounts(Struct, frozen=True, kw_only=True):
@@ -31,8 +32,10 @@ async def take(
     """
     if faults := _faults(receipts, install_id, own_only=own_only):
         raise InvalidRequestError("The receipts are not valid", faults=faults)
-    taken, repeated, unknown = await context.store.receipts.take(app_id, receipts, install_id)
-    return ReceiptCounts(taken=taken, repeated=repeated, unknown=unknown)
+    counts = await context.store.receipts.take(app_id, receipts, install_id)
+    for result, count in counts._asdict().items():
+        RECEIPTS.labels(result).inc(count)
+    return ReceiptCounts(**counts._asdict())
 
 
 def _faults(receipts: Sequence[Receipt], install_id: str | None, *, own_only: bool) -> list[Fault]:

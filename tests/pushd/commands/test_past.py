@@ -10,7 +10,7 @@ from pushd.bitset import Devices
 from pushd.commands import audience, notifications, past, receipts
 from pushd.config import Config, StoreConfig
 from pushd.errors import InvalidRequestError, UnavailableError, UnknownTargetsError
-from pushd.model.audience import And, Audience, Broadcast, DeviceIds, Not, Or, Tags, UserIds
+from pushd.model.audience import And, Audience, Broadcast, DeviceIds, Not, Or, Segment, Tags, UserIds
 from pushd.model.device import Kind
 from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
@@ -120,6 +120,21 @@ async def test_a_follow_up_reaches_the_rest_and_a_retry_of_it_asks_no_more(world
         index.still(world.app.id, devices, And([UserIds(["ada"]), Not(outcome(number, "opened"))]), ALERTS) == devices
     )
     assert index.still(world.app.id, devices, And([UserIds(["bob"]), outcome(number, "opened")]), ALERTS) == Devices()
+
+
+async def test_a_segment_may_ask_the_past(world):
+    ids = await registered(world, 3)
+    number = await sent(world, Broadcast())
+    await report(world, number, ("i0", "opened"))
+    index, app_id = world.context.index, world.app.id
+    stored = {"rest": outcome(number, "not_opened"), "gone": outcome(2_000_000_000, "opened")}
+    index.define_segments(app_id, stored)
+    rest = Devices(ids.values()) - Devices([ids["i0"]])
+    assert await resolved(world, Segment(id="rest")) == rest
+    assert await resolved(world, And([Not(Segment(id="rest")), outcome(number, "targeted")])) == Devices([ids["i0"]])
+    with pytest.raises(InvalidRequestError) as caught:
+        await resolved(world, Or([Segment(id="rest"), Segment(id="gone")]))
+    assert [fault.pointer for fault in caught.value.faults] == ["/audience"]
 
 
 async def test_opened_anything_lately(world):
