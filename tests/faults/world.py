@@ -22,6 +22,8 @@ from tests.faults.postgres import PostgreSQL
 ONCE_TAG = "once"
 """Every fourth device has it: the audience of what goes out at most once."""
 PATIENCE_S = 120.0
+REGISTER_S = 600.0
+"""For up to a million devices."""
 IN_FLIGHT_S = 0.05
 """What a dead daemon wrote last has arrived by then."""
 CHUNK = 2_000
@@ -122,11 +124,12 @@ class World:
                 rows = (self._registration(number) for number in range(start, min(devices, start + CHUNK)))
                 yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
-        headers = self._headers | {"Content-Type": "application/x-ndjson"}
-        async with (
-            asyncio.timeout(PATIENCE_S),
-            self.session.post(f"{self.daemon.url}/pushd/v1/devices/bulk", data=lines(), headers=headers) as answer,
-        ):
+        url, headers = (
+            f"{self.daemon.url}/pushd/v1/devices/bulk",
+            self._headers | {"Content-Type": "application/x-ndjson"},
+        )
+        limit = aiohttp.ClientTimeout(total=REGISTER_S)
+        async with self.session.post(url, data=lines(), headers=headers, timeout=limit) as answer:
             said = [orjson.loads(line) async for line in answer.content if line.strip()]
         assert said[-1]["type"] == "summary", f"{said[-1]}\n{self.daemon.tail()}"
         assert said[-1]["accepted"] == devices, said[-1]
