@@ -104,7 +104,6 @@ def _rows(ids: Any, latitudes: Any, longitudes: Any, revision: int) -> LocationR
     return LocationRows(
         ids=np.asarray(ids, np.uint32),
         app_ids=np.ones(count, np.int32),
-        installs=np.asarray(ids, np.uint32),
         revisions=np.full(count, revision, np.int32),
         latitudes=np.round(latitudes * 1e7).astype(np.int32),
         longitudes=np.round(longitudes * 1e7).astype(np.int32),

@@ -129,7 +129,6 @@ class LocationRows:
 
     ids: NDArray[np.uint32]
     app_ids: NDArray[np.int32]
-    installs: NDArray[np.uint32]
     revisions: NDArray[np.int32]
     """0: forgotten, whatever was known."""
     latitudes: NDArray[np.int32]

@@ -32,7 +32,7 @@ WHERE d.app_id = $1 AND d.id = $2 AND d.deleted_at IS NULL
 """
 _COLUMNS = """
 string_agg(int4send(d.id), '') AS ids, string_agg(int4send(l.app_id), '') AS apps,
-string_agg(int4send(d.install), '') AS installs, string_agg(int4send(l.revision), '') AS revisions,
+string_agg(int4send(l.revision), '') AS revisions,
 string_agg(int4send(l.latitude), '') AS latitudes, string_agg(int4send(l.longitude), '') AS longitudes
 """
 _IMAGES = f"""SELECT {_COLUMNS} FROM unnest($1::int[]) AS n (id)
@@ -251,7 +251,6 @@ def _reported(item: Report, row: Any) -> Reported | PushdError:
     rows = LocationRows(
         ids=np.array(devices, np.uint32),
         app_ids=np.full(count, item.app_id, np.int32),
-        installs=np.full(count, row["install"], np.uint32),
         revisions=np.full(count, row["revision"] or 0, np.int32),
         latitudes=np.full(count, item.place[0], np.int32),
         longitudes=np.full(count, item.place[1], np.int32),
@@ -259,17 +258,16 @@ def _reported(item: Report, row: Any) -> Reported | PushdError:
     return Reported(bool(row["kept"]), rows)
 
 
-_KEYS = ("ids", "apps", "installs", "revisions", "latitudes", "longitudes")
+_KEYS = ("ids", "apps", "revisions", "latitudes", "longitudes")
 
 
 def _unpack(packed: Any) -> LocationRows:
-    ids, apps, installs, revisions, latitudes, longitudes = (
+    ids, apps, revisions, latitudes, longitudes = (
         np.frombuffer(packed[key] or b"", ">i4").astype(np.int32) for key in _KEYS
     )
     return LocationRows(
         ids=ids.astype(np.uint32),
         app_ids=apps,
-        installs=installs.astype(np.uint32),
         revisions=revisions,
         latitudes=latitudes,
         longitudes=longitudes,
@@ -285,7 +283,6 @@ def _joined(rows: LocationRows, gone: NDArray[np.uint32]) -> LocationRows:
     return LocationRows(
         ids=np.concatenate([rows.ids, gone.astype(np.uint32)]),
         app_ids=longer(rows.app_ids),
-        installs=longer(rows.installs),
         revisions=longer(rows.revisions),
         latitudes=longer(rows.latitudes),
         longitudes=longer(rows.longitudes),

@@ -63,8 +63,7 @@ class Places:
         self._latitudes, self._longitudes = Column(np.int32), Column(np.int32)
         self._revisions = Column(np.int32)
         """0: not located."""
-        self._installs = Column(np.uint32)
-        self._columns = (self._latitudes, self._longitudes, self._revisions, self._installs)
+        self._columns = (self._latitudes, self._longitudes, self._revisions)
         self._apps: dict[int, AppPlaces] = {}
         self._removed: set[int] = set()
         self.arrived: Callable[[], None] = lambda: None
@@ -84,14 +83,14 @@ class Places:
             self._take_many(rows)
             return
         changed: list[int] = []
-        columns = (rows.ids, rows.app_ids, rows.installs, rows.revisions, rows.latitudes, rows.longitudes)
-        for device, app_id, install, revision, north, east in zip(*(each.tolist() for each in columns), strict=True):
+        columns = (rows.ids, rows.app_ids, rows.revisions, rows.latitudes, rows.longitudes)
+        for device, app_id, revision, north, east in zip(*(each.tolist() for each in columns), strict=True):
             if not revision:
                 self._forget_one(device, changed)
             elif revision > self._revisions.cells[device] and app_id not in self._removed:
                 if self._move(self._app(app_id), device, north, east):
                     changed.append(device)
-                self._put(device, install, revision, north, east)
+                self._put(device, revision, north, east)
         self._tell(changed)
 
     def forget(self, ids: NDArray[np.uint32]) -> None:
@@ -114,10 +113,6 @@ class Places:
         at = self._revisions.data[ids[within]]
         known[within] = (at >= revisions[within]) & (at != 0) & (revisions[within] != 0)
         return known
-
-    def installs(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """The installs of these located devices, row by row; 0: not located."""
-        return self._installs.data[ids]
 
     def remove_app(self, app_id: int) -> None:
         """Forgets everything of an app for good."""
@@ -220,9 +215,9 @@ class Places:
             for column in self._columns:
                 column.reach(devices)
 
-    def _put(self, device: int, install: int, revision: int, north: int, east: int) -> None:
+    def _put(self, device: int, revision: int, north: int, east: int) -> None:
+        self._revisions.cells[device] = revision
         self._latitudes.cells[device], self._longitudes.cells[device] = north, east
-        self._installs.cells[device], self._revisions.cells[device] = install, revision
 
     def _move(self, app: AppPlaces, device: int, north: int, east: int) -> bool:
         """Whether a device's sets changed as it came to a place."""
@@ -265,7 +260,7 @@ class Places:
             self._leave(app, device, [])
             app.located.discard(device)
             changed.append(device)
-        self._put(device, 0, 0, 0, 0)
+        self._put(device, 0, 0, 0)
 
     def _take_many(self, rows: LocationRows) -> None:
         """The same of apps without fences, as columns: a load begins with these."""
@@ -273,9 +268,7 @@ class Places:
         order = np.lexsort((rows.revisions[newer], rows.ids[newer]))
         taken = np.flatnonzero(newer)[order]
         ids = rows.ids[taken]
-        for column, values in zip(
-            self._columns, (rows.latitudes, rows.longitudes, rows.revisions, rows.installs), strict=True
-        ):
+        for column, values in zip(self._columns, (rows.latitudes, rows.longitudes, rows.revisions), strict=True):
             column.data[ids] = values[taken]
         for app_id in np.unique(rows.app_ids[taken]).tolist():
             self._app(app_id).located |= Devices.of(ids[rows.app_ids[taken] == app_id])

@@ -36,6 +36,6 @@ def presence(population: Population, app_id: int, geofence_id: int) -> Generator
         part = ids[start : start + SLICE_ROWS]
         owners = population.devices.users.data[part]
         users.update(Users.of(owners[owners != 0]))
-        installs.update(Bitset.of(population.places.installs(part[owners == 0]).astype(np.uint32)))
+        installs.update(Bitset.of(population.devices.installs.data[part[owners == 0]].astype(np.uint32)))
     installs.discard(0)
     return Presence(len(ids), len(users) + len(installs))

@@ -20,12 +20,11 @@ APP, OTHER = 1, 2
 
 
 def rows(*given, app=APP):
-    """Of (device, revision, (latitude, longitude) in units); the install is the device's number and a hundred."""
+    """Of (device, revision, (latitude, longitude) in units)."""
     ids = [each[0] for each in given]
     return LocationRows(
         ids=np.array(ids, np.uint32),
         app_ids=np.full(len(ids), app, np.int32),
-        installs=np.array(ids, np.uint32) + 100,
         revisions=np.array([each[1] for each in given], np.int32),
         latitudes=np.array([each[2][0] for each in given], np.int32),
         longitudes=np.array([each[2][1] for each in given], np.int32),
