@@ -20,6 +20,8 @@ from pushd.targeting.geometry import Points
 
 SLICE_ROWS = 8_192
 """Devices that one slice asks a fence about: some 5 ms, whatever its shape."""
+FEW_ROWS = 32
+"""Up to here devices are forgotten one at a time."""
 GONE = 2**31 - 1
 """The revision of a fence that was deleted."""
 
@@ -97,6 +99,9 @@ class Places:
         """Forgets where these devices are: they are gone, or somebody asked for it."""
         ids = ids[ids < len(self._revisions.data)]
         located = ids[self._revisions.data[ids] != 0]
+        if len(located) > FEW_ROWS:
+            self._forget_many(located)
+            return
         changed: list[int] = []
         for device in located.tolist():
             self._forget_one(device, changed)
@@ -261,6 +266,17 @@ class Places:
             app.located.discard(device)
             changed.append(device)
         self._put(device, 0, 0, 0)
+
+    def _forget_many(self, ids: NDArray[np.uint32]) -> None:
+        gone = Devices.of(ids)
+        for app in self._apps.values():
+            if app.located.intersect(gone):
+                app.located.difference_update(gone)
+                for fence in (*app.fences.values(), *app.coming.values()):
+                    fence.members.difference_update(gone)
+        for column in self._columns:
+            column.data[ids] = 0
+        self._moved(ids)
 
     def _take_many(self, rows: LocationRows) -> None:
         """The same of apps without fences, as columns: a load begins with these."""

@@ -192,6 +192,20 @@ def test_apps_do_not_see_each_other_and_one_that_is_gone_stays_gone():
     assert world.members(2, OTHER) == {2}
 
 
+def test_many_are_forgotten_as_one():
+    world = World()
+    world.places.define(image(1, circle(48.8584, 2.2945, 1_000)))
+    world.places.define(image(2, circle(45.764, 4.8357, 1_000)))
+    world.settle()
+    world.places.apply(rows(*((device, 1, PARIS if device % 2 else LYON) for device in range(1, 201))))
+    world.moved.clear()
+    world.places.forget(np.arange(50, 1_000, dtype=np.uint32))
+    assert world.members(1) | world.members(2) == set(range(1, 50)) == set(world.places.app(APP).located)
+    assert set(world.moved) == set(range(50, 201))
+    world.places.apply(rows((60, 1, PARIS)))
+    assert 60 in world.members(1), "what was forgotten has no revision"
+
+
 def test_a_load_takes_columns_first_and_sorts_for_all_fences():
     world, twin = World(), World()
     rng = np.random.default_rng(7)
