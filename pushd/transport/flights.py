@@ -26,6 +26,8 @@ class Flight:
         self.deadline = deadline
         """When rows without an answer are given up, in seconds of the loop's clock."""
         self.run: Run
+        """While it has rows without an outcome. A run's tag is its flight, and two that hold each other would keep
+        their batch until the garbage collector looks."""
         self.begin = self.end = 0
         """Where the write that holds the run lies in the link's byte stream."""
         self.alone = False
@@ -85,8 +87,8 @@ class Flights:
 
     def landed(self, run: Run) -> None:
         """Forgets a run when all of its rows are answered."""
-        if not run.open:
-            self._by_run.pop(run, None)
+        if not run.open and (flight := self._by_run.pop(run, None)) is not None:
+            del flight.run
 
     def refused(self, received: Received, unprocessed: int) -> None:
         """Settles what the peer reset, and with code `unprocessed` what a GOAWAY says that it never looked at."""
@@ -106,6 +108,7 @@ class Flights:
             del self._by_run[flight.run]
             if len(rows):
                 given_up.append((flight.run, rows))
+            del flight.run
         return given_up
 
     def lose(self, handed: int, lost: Reason) -> None:
@@ -116,6 +119,7 @@ class Flights:
             unwritten = rows >= flight.unwritten_from(handed)
             codes = np.where(unwritten, np.uint8(outcome.NOT_WRITTEN.code), np.uint8(lost.code))
             flight.settle(rows, codes)
+            del flight.run
 
     def _settle(self, run: Run, rows: NDArray[np.intp], code: int) -> None:
         flight = run.tag

@@ -1,7 +1,9 @@
 """Answers, GOAWAYs and provider tokens: X-07 to X-13, X-20 to X-24 of the fault list, end to end."""
 
 import asyncio
+import gc
 import time
+import weakref
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -168,6 +170,21 @@ async def test_server_errors_between_acceptances_leave_the_link_alone(world):
         w.fault(Answer(reason="InternalServerError"), tokens=[token(number) for number in range(2, 1_002, 4)])
         assert w.reasons(await w.send(1_000, 2)) == {"accepted": 750, "InternalServerError": 250}
         assert w.record.connections_total == 1
+
+
+async def test_a_batch_that_is_home_is_free_without_the_garbage_collector(world):
+    async with world() as w:
+        await w.send(1)
+        gc.disable()
+        try:
+            batch = await w.send(100, 2)
+            outcomes = weakref.ref(batch.outcomes)
+            del batch
+            for number in range(200, 204):  # a link remembers its last run
+                await w.send(1, number)
+            assert outcomes() is None
+        finally:
+            gc.enable()
 
 
 async def test_a64_shutdown_and_idle_timeout_replace_the_link(world):
