@@ -13,7 +13,7 @@ from pushd.model import audience as model
 from pushd.model.attributes import as_time
 from pushd.targeting.attributes import AttributeColumn, Type
 from pushd.targeting.leaves_facets import OPERATORS
-from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces
+from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces, pieces_of, within
 
 FEW_SHARE = 16
 """Users whose devices are listed one by one, as a share of all devices: past it devices are asked for their users."""
@@ -114,17 +114,16 @@ def _textual(
     scope: Scope, column: AttributeColumn, users: Users, holds: Callable[[str], bool]
 ) -> Generator[None, None, Test]:
     """Compares each text that is among the users once."""
-    present = np.zeros(0, np.uint32)
+    texts = scope.population.texts
+    present = np.zeros(texts.room, np.bool_)
     for ids in pieces(users):
-        present = np.union1d(present, column.texts.data[ids[_is_text(column, ids)]])
+        present[within(column.texts.data[ids[_is_text(column, ids)]], present)] = True
         yield
-    right = []
-    for start in range(0, len(present), TEXTS_AT_ONCE):
-        part = present[start : start + TEXTS_AT_ONCE]
-        right.append(part[[holds(scope.population.texts.text(number)) for number in part.tolist()]])
+    wanted = np.zeros(len(present), np.bool_)
+    for numbers in pieces_of(np.flatnonzero(present[1:]) + 1, TEXTS_AT_ONCE):
+        wanted[numbers] = [holds(texts.text(number)) for number in numbers.tolist()]
         yield
-    wanted = np.concatenate(right) if right else present
-    return lambda ids: _is_text(column, ids) & np.isin(column.texts.data[ids], wanted)
+    return lambda ids: _is_text(column, ids) & wanted[within(column.texts.data[ids], wanted)]
 
 
 def _listed(scope: Scope, column: AttributeColumn, number: int) -> Test:
@@ -157,7 +156,7 @@ def _devices_of(scope: Scope, users: Users) -> Steps:
         wanted[users.column()] = True
         for ids in pieces(scope.everyone & scope.tenant.owned):
             theirs = population.devices.users.data[ids]
-            parts.append(Devices.of(ids[wanted[np.where(theirs < len(wanted), theirs, 0)]]))
+            parts.append(Devices.of(ids[wanted[within(theirs, wanted)]]))
             yield
     return Devices.union(*parts) if parts else Devices()
 

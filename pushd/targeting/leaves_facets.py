@@ -12,7 +12,7 @@ from pushd.bitset import Devices
 from pushd.model import audience as model
 from pushd.model.versions import version_key
 from pushd.targeting.facets import DAY_S, Facet, fold
-from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces, union
+from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces, union, within
 
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq,
@@ -106,19 +106,17 @@ def _without_owners(scope: Scope, devices: Devices, others: Devices) -> Steps:
     population = scope.population
     users, installs = population.devices.users, population.devices.installs
     owning = np.zeros(len(population.users.revisions.data), np.bool_)
-    housing = np.zeros(len(population.homes.counts.data), np.bool_)
+    housing = np.zeros(max(1, len(population.homes.counts.data)), np.bool_)
     for ids in pieces(others):
         theirs = users.data[ids]
-        owning[theirs[theirs < len(owning)]] = True
-        homes = installs.data[ids[theirs == 0]]
-        housing[homes[homes < len(housing)]] = True
+        owning[within(theirs, owning)] = True
+        housing[within(installs.data[ids[theirs == 0]], housing)] = True
         yield
-    owning[0], housing[:1] = False, False
+    owning[0], housing[0] = False, False
     kept = []
     for ids in pieces(devices):
         theirs, homes = users.data[ids], installs.data[ids]
-        theirs, homes = np.where(theirs < len(owning), theirs, 0), np.where(homes < len(housing), homes, 0)
-        alone = np.where(theirs == 0, ~housing[homes] if len(housing) else True, ~owning[theirs])
+        alone = np.where(theirs == 0, ~housing[within(homes, housing)], ~owning[within(theirs, owning)])
         kept.append(Devices.of(ids[alone]))
         yield
     return Devices.union(*kept)

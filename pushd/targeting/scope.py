@@ -24,6 +24,7 @@ SLICE_SETS = 32
 
 T = TypeVar("T")
 Id = TypeVar("Id", int, str)
+Number = TypeVar("Number", np.uint32, np.intp)
 
 Steps = Generator[None, None, Devices]
 """An evaluation that stands still at each `yield`, so that others may get their turn; it returns the devices."""
@@ -110,8 +111,19 @@ class Scope:
 
 def pieces(ids: Devices | Users, rows: int = 1 << 17) -> Iterator[NDArray[np.uint32]]:
     """The ids of a set in columns of some hundred thousand rows: a millisecond or two of work each."""
-    column = ids.column()
+    return pieces_of(ids.column(), rows)
+
+
+def pieces_of(column: NDArray[Number], rows: int) -> Iterator[NDArray[Number]]:
+    """A column in pieces."""
     return (column[start : start + rows] for start in range(0, len(column), rows))
+
+
+def within(numbers: NDArray[np.integer], table: NDArray[np.generic]) -> NDArray[np.integer]:
+    """The numbers, those that came after the table was made as 0, which nobody has."""
+    return (
+        numbers if not len(numbers) or int(numbers.max()) < len(table) else np.where(numbers < len(table), numbers, 0)
+    )
 
 
 def _answered(devices: Devices) -> Steps:
