@@ -123,7 +123,9 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 BEGIN
     PERFORM note_change(9::smallint, d.app_id, array_agg(d.id), array_agg(coalesce(l.revision, 0)))
         FROM unnest(p_installs) AS n (install)
-        JOIN devices d ON d.install = n.install AND d.deleted_at IS NULL
+        -- OFFSET keeps the order of the joins: without statistics all devices would be read for each install.
+        CROSS JOIN LATERAL (SELECT d.id, d.app_id FROM devices d
+            WHERE d.install = n.install AND d.deleted_at IS NULL OFFSET 0) d
         LEFT JOIN install_locations l ON l.install = n.install
         GROUP BY d.app_id;
 END $$;
@@ -135,7 +137,9 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 BEGIN
     IF EXISTS (SELECT FROM install_locations l WHERE l.app_id = ANY (p_apps)) THEN
         PERFORM note_change(9::smallint, d.app_id, array_agg(d.id), array_agg(l.revision))
-            FROM unnest(p_devices) AS n (id) JOIN devices d ON d.id = n.id JOIN install_locations l ON l.install = d.install
+            FROM unnest(p_devices) AS n (id)
+            CROSS JOIN LATERAL (SELECT d.* FROM devices d WHERE d.id = n.id OFFSET 0) d
+            CROSS JOIN LATERAL (SELECT l.* FROM install_locations l WHERE l.install = d.install OFFSET 0) l
             GROUP BY d.app_id;
     END IF;
 END $$;
@@ -154,30 +158,30 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 #variable_conflict use_column
 DECLARE
     homes int[];
-    r_home int[];
-    old_install int[];
     old_lat int[];
     old_lon int[];
-    old_at timestamptz[];
     won int[];
 BEGIN
-    SELECT array_agg(coalesce(d.install, 0) ORDER BY r.row) INTO r_home
+    SELECT array_agg(coalesce(d.install, 0) ORDER BY r.row) INTO homes
         FROM unnest(p_app, p_device, p_name) WITH ORDINALITY AS r (app, device, name, row)
         LEFT JOIN devices d ON d.id = r.device AND d.app_id = r.app AND d.deleted_at IS NULL
             AND (r.name IS NULL OR r.name = (SELECT i.name FROM installs i WHERE i.id = d.install));
     -- Whoever deletes an install meanwhile waits for us, or we see that it is gone.
-    SELECT coalesce(array_agg(i.id), '{}') INTO homes FROM (
-        SELECT i.id FROM (SELECT DISTINCT h FROM unnest(r_home) h WHERE h <> 0 ORDER BY h) s
-        JOIN installs i ON i.id = s.h ORDER BY i.id FOR KEY SHARE OF i) i;
-    SELECT array_agg(l.install), array_agg(l.latitude), array_agg(l.longitude), array_agg(l.at)
-        INTO old_install, old_lat, old_lon, old_at FROM (
-        SELECT l.* FROM unnest(homes) AS h (id) JOIN install_locations l ON l.install = h.id
-        ORDER BY l.install FOR UPDATE OF l) l;
+    PERFORM 1 FROM (SELECT i.id FROM (SELECT DISTINCT h FROM unnest(homes) h) s JOIN installs i ON i.id = s.h
+        ORDER BY i.id FOR KEY SHARE OF i) i;
+    PERFORM 1 FROM (SELECT l.install FROM (SELECT DISTINCT h FROM unnest(homes) h) s
+        JOIN install_locations l ON l.install = s.h ORDER BY l.install FOR UPDATE OF l) l;
+    -- By row of the reports from here on: joins of arrays would take the square of their length.
+    SELECT array_agg(coalesce(i.id, 0) ORDER BY r.row), array_agg(l.latitude ORDER BY r.row),
+            array_agg(l.longitude ORDER BY r.row)
+        INTO homes, old_lat, old_lon
+        FROM unnest(homes) WITH ORDINALITY AS r (home, row)
+        LEFT JOIN installs i ON i.id = r.home LEFT JOIN install_locations l ON l.install = r.home;
     WITH latest AS (
-        SELECT DISTINCT ON (r.home) r.home, r.app, r.latitude, r.longitude, r.accuracy, r.at, r.row
-        FROM unnest(r_home, p_app, p_latitude, p_longitude, p_accuracy, p_at)
+        SELECT DISTINCT ON (r.home) r.home, r.app, r.latitude, r.longitude, r.accuracy, r.at
+        FROM unnest(homes, p_app, p_latitude, p_longitude, p_accuracy, p_at)
             WITH ORDINALITY AS r (home, app, latitude, longitude, accuracy, at, row)
-        WHERE r.home = ANY (homes) ORDER BY r.home, r.at DESC, r.row DESC
+        WHERE r.home <> 0 ORDER BY r.home, r.at DESC, r.row DESC
     ), written AS (
         INSERT INTO install_locations AS l (install, app_id, revision, latitude, longitude, accuracy, at)
         SELECT s.home, s.app, extract(epoch FROM p_now)::bigint - 1577836800, s.latitude, s.longitude, s.accuracy, s.at
@@ -191,13 +195,12 @@ BEGIN
     SELECT coalesce(array_agg(w.install), '{}') INTO won FROM written w;
     PERFORM note_locations(won);
     RETURN QUERY
-        SELECT r.row::int, r.home = ANY (won) AND l.at = r.at AND l.latitude = r.latitude AND l.longitude = r.longitude,
-            CASE WHEN r.home = ANY (homes) THEN r.home ELSE 0 END, l.revision,
-            ARRAY(SELECT d.id FROM devices d WHERE d.install = r.home AND d.deleted_at IS NULL ORDER BY d.id),
-            o.lat, o.lon
-        FROM unnest(r_home, p_latitude, p_longitude, p_at) WITH ORDINALITY AS r (home, latitude, longitude, at, row)
+        SELECT r.row::int, coalesce(l.at = r.at AND l.latitude = r.latitude AND l.longitude = r.longitude, false), r.home,
+            l.revision, ARRAY(SELECT d.id FROM devices d WHERE d.install = r.home AND d.deleted_at IS NULL ORDER BY d.id),
+            r.lat, r.lon
+        FROM unnest(homes, p_latitude, p_longitude, p_at, old_lat, old_lon)
+            WITH ORDINALITY AS r (home, latitude, longitude, at, lat, lon, row)
         LEFT JOIN install_locations l ON l.install = r.home
-        LEFT JOIN unnest(old_install, old_lat, old_lon) AS o (install, lat, lon) ON o.install = r.home
         ORDER BY r.row;
 END $$;
 
@@ -252,8 +255,10 @@ BEGIN
         RETURNING r.geofence_id, r.install, r.entered
     ), due AS (
         INSERT INTO crossings (app_id, geofence_id, install, entered, at)
-        SELECT w.app, w.geofence, w.install, w.entered, p_now FROM wanted w
-            WHERE w.rest = 0 OR (w.geofence, w.install, w.entered) IN (SELECT r.* FROM rested r)
+        SELECT w.app, w.geofence, w.install, w.entered, p_now FROM wanted w WHERE w.rest = 0
+        UNION ALL
+        SELECT (SELECT g.app_id FROM geofences g WHERE g.id = r.geofence_id), r.geofence_id, r.install, r.entered, p_now
+            FROM rested r
         RETURNING app_id
     )
     SELECT due.app_id, count(*)::int FROM due GROUP BY 1;
