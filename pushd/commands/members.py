@@ -20,8 +20,8 @@ from pushd.model.message import PushType
 from pushd.model.user import User
 
 SAMPLE_MAX = 100
-PAGE_ROWS = 500
-"""Rows that are read and written at a stretch, some 10 ms of work."""
+PAGE_ROWS = 250
+"""Rows that are read and written at a stretch, some 5 ms of work."""
 OWNERS_AT_ONCE = 65_536
 """Devices whose users are looked up at a stretch, some 3 ms."""
 
