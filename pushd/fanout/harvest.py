@@ -265,6 +265,10 @@ def spans(flight: Flight, rows: Rows) -> Iterator[tuple[Campaign, Rows]]:
     if len(flight.campaigns) == 1:
         yield flight.campaigns[0], rows
         return
+    if len(rows) == len(flight.batch):
+        for campaign, start, end in flight.spans():
+            yield campaign, rows[start:end]
+        return
     owners = np.searchsorted(flight.starts, rows, side="right") - 1
     edges = np.flatnonzero(np.diff(owners)) + 1
     for part in np.split(rows, edges):
