@@ -28,7 +28,7 @@ def shape_of(bounds: Any, *, vertices_max: int, radius_max_m: float = RADIUS_MAX
     go on with it, and which a MultiPolygon may have. Whatever else stands among properties is the caller's own.
     """
     try:
-        return _Reader(vertices_max, radius_max_m).shape(bounds, pointer)
+        return _Reader(vertices_max, min(radius_max_m, RADIUS_MAX_M)).shape(bounds, pointer)
     except _FaultError as error:
         raise InvalidRequestError("The bounds of the geofence are not valid", faults=[error.fault]) from None
 
