@@ -27,6 +27,9 @@ ROUND_DELTAS = 512
 """Deltas of one transaction: up to 2,000 ids each."""
 SLICE_DELTAS = 32
 """Deltas read at a stretch, some 2 ms: then others have the event loop."""
+BUTTONS_MAX = 100
+"""Of one notification that have bitmaps of their own: names come from devices, and anybody may have a device. What is
+clicked beyond them counts as clicked and opened."""
 FOUND_MAX = 1_000
 """Notifications or days that are looked after in one turn."""
 
@@ -45,6 +48,7 @@ DELETE FROM receipt_deltas WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM receipt_deltas WHERE notification_id = $1 LIMIT $2 FOR UPDATE))
 RETURNING app_id, event, button, devices
 """
+_BUTTONS = "SELECT DISTINCT button FROM receipt_parts WHERE notification_id = $1 AND created_at = $2 AND button <> ''"
 _PARTS = """
 SELECT p.part, p.event, p.button, p.devices FROM receipt_parts p
 JOIN unnest($3::int[], $4::smallint[], $5::text[]) AS k (part, event, button) USING (part, event, button)
@@ -112,7 +116,13 @@ class Folder(Service):
             rows = await connection.fetch(_TAKE, notification_id, ROUND_DELTAS, timeout=timeout_s)
             if not rows:
                 return False
-            sets = await _joined([((row["event"], row["button"]), row["devices"]) for row in rows])
+            buttons = dict.fromkeys(row["button"] for row in rows if row["button"])
+            if buttons:
+                there = [row["button"] for row in await connection.fetch(_BUTTONS, notification_id, created_at)]
+                buttons = dict.fromkeys(list(dict.fromkeys([*there, *buttons]))[:BUTTONS_MAX])
+            sets = await _joined(
+                [((row["event"], row["button"] if row["button"] in buttons else ""), row["devices"]) for row in rows]
+            )
             pieces: dict[Key, Devices] = {
                 (part, event, button): piece
                 for (event, button), devices in sets.items()

@@ -218,6 +218,18 @@ async def test_folding_adds_to_what_was_folded_and_loses_nothing_meanwhile(store
     assert await store.past.reported(sent, OPENING) == Devices(ids.values())
 
 
+async def test_buttons_without_end_do_not_fill_the_store(store, app, node):
+    ids = await registered(store, app, range(1, 121))
+    sent = await sent_to(store, app, node, Devices(ids.values()) | FAR)
+    for at in (1, 61):
+        rows = [receipt(each, sent.id, Event.CLICKED, button=f"b{each:03}") for each in range(at, at + 60)]
+        await store.receipts.take(app.id, rows)
+        await store.receipts.folder.fold(1, 0)
+    assert await store.database.fetchval("SELECT count(DISTINCT button) FROM receipt_parts") == 101
+    assert await store.past.reported(sent, [Event.CLICKED], ["b007"]) == Devices([ids[7]])
+    assert await store.past.reported(sent, OPENING) == Devices(ids.values())
+
+
 async def test_two_stores_fold_the_same_notification(store, dsn, app, node):
     ids = await registered(store, app, range(1, 101))
     sent = await sent_to(store, app, node, Devices(ids.values()) | FAR)
