@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 from msgspec import convert
 
@@ -11,7 +12,7 @@ from pushd.config import PlacesConfig
 from pushd.daemon import Daemon
 from pushd.model.audience import Audience
 from pushd.model.device import Kind
-from tests.acceptance.world import PATIENCE_S, Tenant, running
+from tests.acceptance.world import PATIENCE_S, Tenant, pushd, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -209,3 +210,24 @@ async def test_a_restart_keeps_who_is_where_and_sends_what_waited():
 
 async def nothing(*_):
     return []
+
+
+async def test_the_command_line_makes_shows_and_switches_geofences(tenant: Tenant, tmp_path):
+    device = await tenant.register("one")
+    await at(tenant, device, PARK)
+    file = tmp_path / "area.geojson"
+    file.write_bytes(orjson.dumps(box(40, -75, 41, -73)))
+
+    async def run(*arguments):
+        return await pushd(tenant.server, "geofence", *map(str, arguments))
+
+    area = await run("create", "Area", file, "--tag", "wide")
+    where = ("--latitude", BRIDGE[0], "--longitude", BRIDGE[1], "--radius", 250)
+    spot = await run("create", "Bridge", *where, "--enter", "Welcome", "--min-interval", 60, "--disabled")
+    assert spot["on_enter"] == {"message": {"title": "Welcome"}, "min_interval_s": 60}
+    assert [each["name"] for each in await run("list")] == ["Area", "Bridge"]
+    await settled(tenant, area["id"])
+    assert (await run("stats", area["id"]))["active_devices"] == 1
+    assert (await run("disable", area["id"]))["enabled"] is False
+    assert (await run("enable", spot["id"]))["enabled"] is True
+    assert (await run("show", spot["id"]))["bounds"]["properties"] == {"radius": 250.0}
