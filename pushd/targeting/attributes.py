@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pushd.bitset import Users
 from pushd.model.attributes import NAMES_MAX, as_time
 from pushd.targeting.columns import Column
-from pushd.targeting.postings import Carried
+from pushd.targeting.postings import AppTags, Carried
 from pushd.targeting.texts import Texts
 
 
@@ -29,14 +29,36 @@ class Type(IntEnum):
     """Of texts; other members are not asked about."""
     OTHER = 6
     """Stored, and there; nothing else can be asked of it."""
+    MEMBER = 7
+    """A text in a list: only among labels."""
+
+
+LABELS_MAX = 256
+"""Different values of one attribute that have sets of devices of their own."""
+
+
+class Value(NamedTuple):
+    """A value, or a text in a list."""
+
+    type: Type
+    number: float
+    text: str
 
 
 class AttributeColumn:
-    """The values of one attribute by user."""
+    """The values of one attribute by user.
 
-    __slots__ = ("numbers", "texts", "types", "users")
+    Users are labelled with their values as they are with tags, so that the devices of a value are a set that is there
+    already, as long as there are few values. Past that only the columns count.
+    """
+
+    __slots__ = ("crowded", "labels", "numbers", "texts", "types", "users")
 
     def __init__(self) -> None:
+        self.labels: dict[Value, int] = {}
+        """The number among the app's tags of each value that is labelled: once it is, it stays so."""
+        self.crowded = False
+        """There are values that are not labelled."""
         self.users = Users()
         """Who has it."""
         self.types = Column(np.uint8)
@@ -56,13 +78,21 @@ class AttributeColumn:
             column.reach(users)
 
 
+class Known(NamedTuple):
+    """What is kept of a user's attributes: their numbers, and the labels of their values."""
+
+    numbers: list[int]
+    labels: list[int]
+
+
 class Attributes:
     """The attributes of an app's users."""
 
-    __slots__ = ("_app_id", "_lists", "_names", "_texts", "columns")
+    __slots__ = ("_app_id", "_lists", "_names", "_tags", "_texts", "columns")
 
-    def __init__(self, app_id: int, texts: Texts, lists: Carried) -> None:
+    def __init__(self, app_id: int, texts: Texts, lists: Carried, tags: AppTags) -> None:
         self._app_id = app_id
+        self._tags = tags
         self._texts = texts
         self._lists = lists
         """Numbers of texts."""
@@ -74,8 +104,8 @@ class Attributes:
         number = self._names.get(name)
         return self.columns[number - 1] if number else None
 
-    def put(self, users: Sequence[int], values: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-        """Gives users that have none their attributes; the numbers of the attributes of each."""
+    def put(self, users: Sequence[int], values: Sequence[Mapping[str, Any]]) -> list[Known]:
+        """Gives users that have none their attributes; the numbers of the attributes, and the labels, of each."""
         by_name: dict[str, tuple[list[int], list[Any]]] = {}
         for user, given in zip(users, values, strict=True):
             for name, value in given.items():
@@ -83,14 +113,15 @@ class Attributes:
                     owners, kept = by_name.setdefault(name, ([], []))
                     owners.append(user)
                     kept.append(value)
-        numbers: dict[int, list[int]] = {user: [] for user in users}
+        known = {user: Known([], []) for user in users}
         for name, (owners, kept) in by_name.items():
             number = self._learn(name)
             if number:
-                self._fill(self.columns[number - 1], owners, kept)
-                for user in owners:
-                    numbers[user].append(number)
-        return [numbers[user] for user in users]
+                labels = self._fill(self.columns[number - 1], owners, kept)
+                for user, theirs in zip(owners, labels, strict=True):
+                    known[user].numbers.append(number)
+                    known[user].labels.extend(theirs)
+        return [known[user] for user in users]
 
     def clear(self, users: Iterable[int], numbers: Iterable[Sequence[int]]) -> None:
         """Takes from users the attributes of these numbers, which are all that they have."""
@@ -115,7 +146,8 @@ class Attributes:
             number = self._names[name] = len(self.columns)
         return number
 
-    def _fill(self, column: AttributeColumn, users: list[int], values: list[Any]) -> None:
+    def _fill(self, column: AttributeColumn, users: list[int], values: list[Any]) -> list[list[int]]:
+        """The labels of each."""
         ids = np.array(users, np.uint32)
         column.reach(int(ids.max()) + 1)
         column.users |= Users.of(ids)
@@ -130,6 +162,23 @@ class Attributes:
             counts = np.array([len(texts[row]) for row in lists], np.intp)
             members = self._take([text for row in lists for text in texts[row]])
             column.texts.data[ids[lists]] = self._lists.put_many(members, counts)
+        return [self._labels(column, *row) for row in zip(types, numbers, texts, strict=True)]
+
+    def _labels(self, column: AttributeColumn, kind: Type, number: float, text: str | list[str] | None) -> list[int]:
+        if isinstance(text, list) and text:
+            values = [Value(Type.MEMBER, 0.0, each) for each in text]
+        else:
+            values = [Value(kind, number, text if isinstance(text, str) else "")]
+        found = []
+        for value in values:
+            label = column.labels.get(value)
+            if label is None:
+                if len(column.labels) >= LABELS_MAX:
+                    column.crowded = True
+                    continue
+                label = column.labels[value] = self._tags.label()
+            found.append(label)
+        return found
 
     def _take(self, texts: list[str]) -> NDArray[np.uint32]:
         return self._texts.take_many(np.full(len(texts), self._app_id, np.int32), texts)

@@ -275,7 +275,7 @@ class Index:
             "devices": sum(len(tenant.known) for tenant in tenants),
             "reachable": sum(len(tenant.reachable) for tenant in tenants),
             "users": sum(len(tenant.users) for tenant in tenants),
-            "tags": sum(len(tenant.tags.listed) for tenant in tenants),
+            "tags": sum(len(tenant.tags) for tenant in tenants),
             "routes": len(population.routes),
             "profiles": len(population.profiles),
             "attributes": sum(len(attributes.columns) for attributes in population.attributes.values()),

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from pushd.bitset import Devices, Users
 from pushd.model import audience as model
 from pushd.model.attributes import as_time
-from pushd.targeting.attributes import AttributeColumn, Type
+from pushd.targeting.attributes import AttributeColumn, Type, Value
 from pushd.targeting.leaves_facets import OPERATORS
-from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces, pieces_of, within
+from pushd.targeting.scope import Check, Leaf, Scope, Steps, pieces, pieces_of, union, within
 
 FEW_SHARE = 16
 """Users whose devices are listed one by one, as a share of all devices: past it devices are asked for their users."""
 TEXTS_AT_ONCE = 2_048
 """Texts that are compared before others may get their turn."""
+
+TEXTS = (Type.TEXT, Type.TIME)
 
 Chosen = Generator[None, None, Users]
 Test = Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
@@ -30,6 +32,10 @@ def _attribute(scope: Scope, leaf: model.Attribute) -> Steps:
     column = attributes.find(leaf.name) if attributes else None
     if column is None:
         return Devices()
+    if not column.crowded:
+        holds = _holds(leaf.op, leaf.value)
+        tags = scope.tenant.tags.listed
+        return (yield from union(tags[label - 1].by_user for value, label in column.labels.items() if holds(value)))
     users = column.users
     if scope.within is not None:
         asked = scope.population.devices.users.data[(scope.within & scope.tenant.known).column()]
@@ -37,6 +43,36 @@ def _attribute(scope: Scope, leaf: model.Attribute) -> Steps:
     if leaf.op != "exists":
         users = yield from _matching(scope, leaf, column, users)
     return (yield from _devices_of(scope, users))
+
+
+def _holds(op: str, wanted: Any) -> Callable[[Value], bool]:
+    """Whether a value matches, or a text in a list makes its list match."""
+    if op == "exists":
+        return lambda _: True
+    if op in ("eq", "in"):
+        same = {_comparable(each) for each in (wanted if isinstance(wanted, list) else [wanted])}
+        return lambda value: (value.type, value.text if value.type is Type.TEXT else value.number) in same
+    compare = OPERATORS.get(op)
+    if compare is None:
+        within_text = str.__contains__ if op == "contains" else str.startswith
+        member = Type.MEMBER if op == "contains" else None
+        return lambda value: (
+            (value.type in TEXTS and within_text(value.text, wanted)) or (value.type is member and value.text == wanted)
+        )
+    kind, compared = _comparable(wanted)
+    if kind is Type.TEXT:
+        return lambda value: value.type in TEXTS and bool(compare(value.text, compared))
+    if kind is Type.BOOLEAN and op != "ne":
+        return lambda _: False
+    return lambda value: value.type is kind and bool(compare(value.number, compared))
+
+
+def _comparable(wanted: Any) -> tuple[Type, Any]:
+    """A value that is asked for, with the type of those that it is compared with."""
+    if isinstance(wanted, str):
+        time = as_time(wanted)
+        return (Type.TEXT, wanted) if time is None else (Type.TIME, time)
+    return (Type.BOOLEAN if isinstance(wanted, bool) else Type.NUMBER), float(wanted)
 
 
 def _matching(scope: Scope, leaf: model.Attribute, column: AttributeColumn, users: Users) -> Chosen:

@@ -117,7 +117,9 @@ class Population:
         """The attributes of an app's users, made when the app is met."""
         attributes = self.attributes.get(app_id)
         if attributes is None:
-            attributes = self.attributes[app_id] = Attributes(app_id, self.texts, self.carried)
+            attributes = self.attributes[app_id] = Attributes(
+                app_id, self.texts, self.carried, self.tenant(app_id).tags
+            )
         return attributes
 
     def reach_texts(self, owners: Owners[Devices] | Owners[Users]) -> None:

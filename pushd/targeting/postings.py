@@ -15,9 +15,10 @@ from pushd.targeting.arena import Arena
 WIDE = 1 << 31
 """Marks the place of a list of 32-bit numbers; other lists hold 16-bit ones."""
 NARROW_MAX = (1 << 16) - 1
-NARROW_WIDTHS = (2, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 128, 256, 512, 2048)
-WIDE_WIDTHS = (4, 8, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024, 2048, 4096)
-"""At most 15 of each, so that a place leaves its top bit free; 1,000 tags (the model's limit) fit the widest."""
+NARROW_WIDTHS = (2, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 128, 512, 2048, 32768)
+WIDE_WIDTHS = (4, 8, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024, 4096, 65536)
+"""At most 15 of each, so that a place leaves its top bit free; the widest fit the model's limits: 1,000 tags, and 100
+attributes that are lists of 100 texts."""
 
 Side = Literal["own", "by_user"]
 
@@ -56,6 +57,14 @@ class AppTags:
             self.listed.append(TagPosting(name))
             number = self._numbers[folded] = len(self.listed)
         return number
+
+    def label(self) -> int:
+        """The number of a new label, which no name stands for: whoever asks for it keeps its number."""
+        self.listed.append(TagPosting(""))
+        return len(self.listed)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def add(self, side: Side, device: int, numbers: Iterable[int]) -> None:
         """Puts a device under these tags."""

@@ -44,7 +44,8 @@ def _apply_one(population: Population, rows: UserRows, at: int) -> None:
         population.identities.put(user, app_id, rows.external_ids[at])
         tag_ids = rows.tags.ids[rows.tags.offsets.item(at) : rows.tags.offsets.item(at + 1)].tolist()
         numbers = population.numbers(tenant, tag_ids, rows.tags.names)
-        _know_many(population, app_id, [user], [rows.emails.get(at, "")], [rows.attributes.get(at, {})])
+        given = [rows.attributes.get(at, {})]
+        numbers += _know_many(population, app_id, [user], [rows.emails.get(at, "")], given)[1].tolist()
     elif users.apps.cells[user]:
         _know_many(population, app_id, [user], [""], [{}])
         users.apps.cells[user] = 0
@@ -69,6 +70,7 @@ def _apply_many(population: Population, rows: UserRows) -> None:
     ids, app_ids, alive = rows.ids[taken], rows.app_ids[taken], ~rows.deleted[taken]
     population.users.revisions.data[ids] = rows.revisions[taken]
     _identify_many(population, rows, taken)
+    labels = [(np.zeros(0, np.intp), np.zeros(0, np.uint32))]
     for app_id, chosen in groups(app_ids):
         tenant = population.tenant(app_id)
         tenant.users -= Users.of(ids[chosen][~alive[chosen]])
@@ -78,9 +80,20 @@ def _apply_many(population: Population, rows: UserRows) -> None:
         ]
         emails = [rows.emails.get(row, "") for row in given]
         attributes = [rows.attributes.get(row, {}) for row in given]
-        _know_many(population, app_id, ids[chosen].tolist(), emails, attributes)
+        at, theirs = _know_many(population, app_id, ids[chosen].tolist(), emails, attributes)
+        labels.append((np.arange(len(ids))[chosen][at], theirs))
     positions, numbers = population.numbers_of_rows(rows.tags, taken[alive], app_ids[alive])
-    _tag_many(population, ids, (np.flatnonzero(alive)[positions], numbers), app_ids)
+    _tag_many(population, ids, _merged([(np.flatnonzero(alive)[positions], numbers), *labels]), app_ids)
+
+
+def _merged(parts: list[Pairs]) -> Pairs:
+    """Pairs of several origins as one, ordered by position."""
+    filled = [part for part in parts if len(part[0])]
+    if len(filled) < 2:  # one is in order
+        return filled[0] if filled else parts[0]
+    positions = np.concatenate([part[0] for part in filled])
+    order = np.argsort(positions, kind="stable")
+    return positions[order], np.concatenate([part[1] for part in filled])[order]
 
 
 def _identify_many(population: Population, rows: UserRows, taken: NDArray[np.intp]) -> None:
@@ -102,8 +115,8 @@ def _know_many(
     users: list[int],
     emails: list[str],
     attributes: Sequence[Mapping[str, Any]],
-) -> None:
-    """Takes in what is known of users of one app, in place of what was known before."""
+) -> Pairs:
+    """Takes in what is known of users of one app, in place of what was known before; their labels by position."""
     ids = np.array(users, np.uint32)
     before = population.users.emails.data[ids]
     if any(emails) or before.any():
@@ -116,9 +129,12 @@ def _know_many(
         population.carried.free_many(had[old])
     rows = [row for row, given in enumerate(attributes) if given]
     places[ids] = 0
+    known = kept.put([users[row] for row in rows], [attributes[row] for row in rows]) if rows else []
     if rows:
-        numbers = kept.put([users[row] for row in rows], [attributes[row] for row in rows])
-        places[ids[rows]] = [population.carried.put(theirs) for theirs in numbers]
+        places[ids[rows]] = [population.carried.put(each.numbers) for each in known]
+    counts = np.array([len(each.labels) for each in known], np.intp)
+    labels = np.array([label for each in known for label in each.labels], np.uint32)
+    return np.repeat(np.array(rows, np.intp), counts), labels
 
 
 def _mail_many(

@@ -136,7 +136,7 @@ async def test_missing_targets_are_reported(call):
     ("change", "pointer"),
     [
         ({"audience": None}, "/audience"),
-        ({"audience": {"type": "segment"}}, "/audience/type"),
+        ({"audience": {"type": "everybody"}}, "/audience/type"),
         ({"message": None}, "/message"),
         ({"message": {"title": 7}}, "/message/title"),
         ({"message": {"title": "x" * 1001}}, "/message/title"),

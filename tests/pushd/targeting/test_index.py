@@ -40,7 +40,7 @@ from pushd.model.audience import (
 )
 from pushd.model.device import ALERT_KINDS, Environment, Kind, Platform, Route
 from pushd.model.rows import DeviceFlag
-from pushd.targeting import Index, device_images, owners, user_images
+from pushd.targeting import Index, attributes, device_images, owners, user_images
 
 from .naive import DAY, LIVE, NOW, PROFILES, ROUTES, TAG_NAMES, DeviceImage, Naive, UserImage, device_rows, user_rows
 
@@ -190,7 +190,7 @@ EACH = [
 """What `everything` asks beside tags and ids."""
 
 
-def feed(index, images, sizes):
+def feed(index, images, sizes, labels=256):
     """Applies images in their order, in chunks of these sizes: chunks of one row by row, others as columns."""
     waiting = list(images)
     for size in itertools.cycle(sizes):
@@ -202,6 +202,7 @@ def feed(index, images, sizes):
             mock.patch.object(device_images, "FEW_ROWS", few),
             mock.patch.object(user_images, "FEW_ROWS", few),
             mock.patch.object(owners, "LIST_MAX", 3),
+            mock.patch.object(attributes, "LABELS_MAX", labels),
         ):
             if users := [image for image in chunk if isinstance(image, UserImage)]:
                 index.apply_users(user_rows(*users))
@@ -235,11 +236,11 @@ def everything(index):
     return answers
 
 
-@given(CHANGES, AUDIENCES, KINDS, st.sampled_from([(1,), (40,), (1, 20)]))
+@given(CHANGES, AUDIENCES, KINDS, st.sampled_from([(1,), (40,), (1, 20)]), st.sampled_from([0, 2, 256]))
 @settings(max_examples=150, deadline=None)
-def test_any_audience_over_any_changes_is_as_the_naive_model_says(changes, audience, kinds, sizes):
+def test_any_audience_over_any_changes_is_as_the_naive_model_says(changes, audience, kinds, sizes, labels):
     index, naive = Index(FixedClock()), Naive()
-    feed(index, changes, sizes)
+    feed(index, changes, sizes, labels)
     feed_naive(naive, changes)
     for app in (1, 2):
         found = index.resolve(app, audience, kinds)
