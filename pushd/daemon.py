@@ -16,6 +16,7 @@ from pushd.cluster.node import Node
 from pushd.commands.context import Context
 from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
+from pushd.commands.importer import Importer
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
@@ -267,6 +268,7 @@ class Daemon:
         )
         await self._begin(_Commands(self.context))
         await self._begin(Crossings(self.context))
+        await self._begin(Importer(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)

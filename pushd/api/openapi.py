@@ -28,6 +28,7 @@ from pushd.errors import (
 )
 from pushd.web import problem
 from pushd.web.answer import JSON
+from pushd.web.upload import FORM
 
 VERSION = "1.0.0"
 """Of the API, which is in its path; the daemon's is its own."""
@@ -43,6 +44,7 @@ TAGS = {
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
     "users": "The people behind installs.",
     "channels": "What installs and users subscribe to.",
+    "imports": "Files of users and subscribers, carried out in the background.",
     "segments": "Audiences with a name, evaluated whenever they are used.",
     "credentials": "What gateways know an app by. Secrets are encrypted in the store and never come back.",
     "safari": "Websites whose visitors subscribe with Safari 15 and older.",
@@ -115,7 +117,7 @@ def errors_of(operation: Operation) -> list[type[PushdError]]:
         found.add(ForbiddenError)
     if operation.path_params or operation.scope is not Scope.INSTALLATION:
         found.add(NotFoundError)
-    if operation.body is not None or operation.body_lines is not None:
+    if operation.body is not None or operation.body_lines is not None or operation.media:
         found |= {RequestTimeoutError, PayloadTooLargeError, UnsupportedMediaTypeError}
     return sorted(found, key=lambda error: (error.status, error.code))
 
@@ -153,6 +155,8 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         made["parameters"] = parameters
     if operation.body is not None or operation.body_lines is not None:
         made["requestBody"] = {"required": True, "content": _content(operation, schemas)}
+    if operation.media:
+        made["requestBody"] = {"required": True, "content": {kind: _file(kind) for kind in sorted(operation.media)}}
     made["responses"] = _answers(operation, schemas) | _errors(operation)
     return made
 
@@ -204,6 +208,14 @@ def _content(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     if operation.example is not None:
         media["example"] = operation.example
     return {NDJSON if lines else JSON: media}
+
+
+def _file(kind: str) -> dict[str, Any]:
+    """A body of octets; in a form, the one file that it carries."""
+    octets = {"type": "string", "contentMediaType": "application/octet-stream"}
+    if kind != FORM:
+        return {"schema": octets | {"contentMediaType": kind}}
+    return {"schema": {"type": "object", "properties": {"file": octets}, "required": ["file"]}}
 
 
 def _answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class Operation:
     """Reads the body in place of the strict decoder of its type, where parts of it are refused one by one."""
     body_lines: Any = None
     """Type of each line of an NDJSON body, read by the handler from `request.lines()`."""
+    media: frozenset[str] = frozenset()
+    """Media types of a body that the handler reads itself, piece by piece, from `request.upload()`."""
     answer: Any = None
     """Type of the JSON answer; None: there is none."""
     answer_lines: Any = None
@@ -142,7 +144,7 @@ class Operation:
     def __post_init__(self) -> None:
         fields = set() if self.params is None else set(self.params.__struct_fields__)
         assert set(self.path_params) <= fields, f"{self.name}: the path names a parameter that params lacks"
-        assert self.body is None or self.body_lines is None, self.name
+        assert (self.body is not None) + (self.body_lines is not None) + bool(self.media) <= 1, self.name
         assert self.answer is None or self.answer_lines is None, self.name
         assert self.statuses, self.name
 

@@ -11,6 +11,7 @@ from pushd.errors import Fault, InvalidRequestError
 from pushd.web.cursor import Cursors
 from pushd.web.incoming import Incoming
 from pushd.web.ndjson import LineReader
+from pushd.web.upload import Upload
 
 B = TypeVar("B")
 P = TypeVar("P")
@@ -22,7 +23,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 class Request(Generic[B, P]):
     """What a handler is given. `Request[Body, Params]`; None where the operation has no body or no parameters."""
 
-    __slots__ = ("_app_id", "_cursors", "_incoming", "_lines", "_page_max", "body", "params", "raw")
+    __slots__ = ("_app_id", "_cursors", "_incoming", "_lines", "_page_max", "_upload", "body", "params", "raw")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Request(Generic[B, P]):
         cursors: Cursors,
         page_max: int,
         lines: LineReader | None,
+        upload: Upload | None = None,
     ) -> None:
         self.body = body
         self.params = params
@@ -45,6 +47,7 @@ class Request(Generic[B, P]):
         self._cursors = cursors
         self._page_max = page_max
         self._lines = lines
+        self._upload = upload
 
     @property
     def id(self) -> str:
@@ -65,6 +68,11 @@ class Request(Generic[B, P]):
         """The NDJSON body; `async for batch in request.lines().batches(5_000)` gives (number of first line, lines)."""
         assert self._lines is not None, "the operation has no body_lines"
         return self._lines
+
+    def upload(self) -> Upload:
+        """The body as it comes."""
+        assert self._upload is not None, "the operation has no media"
+        return self._upload
 
     def idempotency(self) -> tuple[str, bytes] | None:
         """(Idempotency-Key, SHA-256 of the body), or None without the header."""

@@ -52,7 +52,7 @@ class Api:
     def mount(self, router: Router, operations: Iterable[Operation]) -> None:
         """Routes every operation."""
         for operation in operations:
-            brief = operation.body_lines is None and operation.answer_lines is None
+            brief = operation.body_lines is None and operation.answer_lines is None and not operation.media
             router.add(operation.method, PREFIX + operation.path, self._endpoint(operation), brief=brief)
 
     def _endpoint(self, operation: Operation) -> Endpoint:
@@ -68,6 +68,13 @@ class Api:
             app_id = await self._app(operation.scope, key, incoming)
             params = parameters(incoming)
             raw, value, lines = await body(incoming)
+            upload = None
+            if operation.media:
+                upload = await incoming.upload(
+                    types=operation.media,
+                    bytes_max=self.config.bulk_body_bytes_max,
+                    idle_s=self.config.stream_idle_timeout_s,
+                )
             request: Request[Any, Any] = Request(
                 body=value,
                 params=params,
@@ -77,8 +84,11 @@ class Api:
                 cursors=self.cursors,
                 page_max=self.config.page_items_max,
                 lines=lines,
+                upload=upload,
             )
-            result = await self._deadlines.within(handler(self.context, Caller(key, app_id), request))
+            work = handler(self.context, Caller(key, app_id), request)
+            # An upload takes as long as it takes: its pieces have a deadline each.
+            result = await (work if operation.media else self._deadlines.within(work))
             return await respond(operation, incoming, result, self.config)
 
         return endpoint

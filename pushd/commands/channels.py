@@ -158,11 +158,11 @@ async def _subscribe(
     errors: dict[str, list[str]] = {}
     if users:
         done = await context.store.channels.subscribe_users(app_id, channel_id, users, on=on)
-        _apply(context, done)
+        apply(context, done)
         errors |= {"unknown_users": [*done.unknown], "full_users": [*done.full]}
     if installs:
         done = await context.store.channels.subscribe_installs(app_id, channel_id, installs, on=on)
-        _apply(context, done)
+        apply(context, done)
         errors |= {"unknown_installs": [*done.unknown], "full_installs": [*done.full]}
     return SubscriptionErrors(**errors)
 
@@ -175,10 +175,11 @@ async def _change(
     done = await context.store.channels.change(
         app_id, user=user, install=install, add=add, remove=change.unsubscribe, replace=replace
     )
-    _apply(context, done)
+    apply(context, done)
 
 
-def _apply(context: Context, done: Subscribed) -> None:
+def apply(context: Context, done: Subscribed) -> None:
+    """Takes in what subscribing changed."""
     if done.users is not None:
         context.index.apply_users(done.users)
     if done.devices is not None:

@@ -10,6 +10,7 @@ from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
 from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
+from pushd.config.imports import ImportsConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.secrets import SecretsConfig
@@ -26,6 +27,7 @@ __all__ = [
     "FcmConfig",
     "HmsConfig",
     "HttpConfig",
+    "ImportsConfig",
     "PlacesConfig",
     "SafariConfig",
     "SecretsConfig",
@@ -50,5 +52,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     safari: SafariConfig = field(default_factory=SafariConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     places: PlacesConfig = field(default_factory=PlacesConfig)
+    imports: ImportsConfig = field(default_factory=ImportsConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

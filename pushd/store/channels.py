@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 import orjson
@@ -27,6 +27,7 @@ _GET = f"SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND uuid = $2 AND del
 _GET_ID = f"SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"  # noqa: S608  # constants
 _LIST = f"""SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND id > $2 AND deleted_at IS NULL
     ORDER BY id LIMIT $3"""  # noqa: S608  # constants
+_IDS = "SELECT uuid, id FROM channels WHERE app_id = $1 AND uuid = ANY($2) AND deleted_at IS NULL"
 _LABELS = (
     "SELECT app_id, uuid, label FROM channels WHERE deleted_at IS NULL AND ($1::int[] IS NULL OR app_id = ANY($1))"
 )
@@ -42,6 +43,9 @@ _SUBSCRIBERS = """SELECT s.id, s.{name} AS name FROM channels c JOIN {table} s O
     WHERE c.app_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND s.id > $3 ORDER BY s.id LIMIT $4"""
 _SUBSCRIBED_USERS = _SUBSCRIBERS.format(table="users", name="external_id")
 _SUBSCRIBED_INSTALLS = _SUBSCRIBERS.format(table="installs", name="name")
+
+
+Subscribers: TypeAlias = Literal["users", "installs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +124,27 @@ class ChannelStore:
 
     async def subscribe_users(self, app_id: int, channel_id: int, names: Sequence[str], *, on: bool) -> Subscribed:
         """What became of subscribing users (`on`) or taking them off, committed; by external id. NotFoundError."""
-        row = await self._write(_USERS, app_id, channel_id, names, on)
-        rows = unpack_users(row)
-        await self._names.name_tags(rows.tags)
-        return Subscribed(row["unknown"], row["full_up"], users=rows)
+        return await self._subscribed(await self._write(_USERS, app_id, channel_id, names, on), "users")
 
     async def subscribe_installs(self, app_id: int, channel_id: int, names: Sequence[str], *, on: bool) -> Subscribed:
         """As `subscribe_users`, for installs."""
-        row = await self._write(_INSTALLS, app_id, channel_id, names, on)
-        return Subscribed(row["unknown"], row["full_up"], devices=await self._names.name_devices(unpack_devices(row)))
+        return await self._subscribed(await self._write(_INSTALLS, app_id, channel_id, names, on), "installs")
+
+    async def subscribe_within(
+        self, connection: Any, app_id: int, channel_id: int, names: Sequence[str], *, of: Subscribers, on: bool
+    ) -> Subscribed:
+        """As `subscribe_users`, or for installs, in a transaction of the caller's: true once that is committed."""
+        once = list(dict.fromkeys(names))
+        query = _USERS if of == "users" else _INSTALLS
+        try:
+            row = await connection.fetchrow(query, app_id, channel_id, once, on, SUBSCRIPTIONS_MAX)
+        except asyncpg.PostgresError as error:
+            raise _refused(error) from error
+        return await self._subscribed(row, of)
+
+    async def ids(self, app_id: int, uuids: Sequence[str]) -> Mapping[str, int]:
+        """The ids of those of these channels that the app has, by uuid."""
+        return {row["uuid"]: row["id"] for row in await self._database.fetch(_IDS, app_id, list(uuids))}
 
     async def change(
         self,
@@ -152,6 +168,14 @@ class ChannelStore:
         if row["devices"] is not None and row["devices"]["ids"] is not None:
             devices = await self._names.name_devices(unpack_devices(row["devices"]))
         return Subscribed((), (), users=users, devices=devices)
+
+    async def _subscribed(self, row: Any, of: Subscribers) -> Subscribed:
+        if of == "installs":
+            devices = await self._names.name_devices(unpack_devices(row))
+            return Subscribed(row["unknown"], row["full_up"], devices=devices)
+        users = unpack_users(row)
+        await self._names.name_tags(users.tags)
+        return Subscribed(row["unknown"], row["full_up"], users=users)
 
     async def _write(self, query: str, app_id: int, channel_id: int, names: Sequence[str], on: bool) -> Any:
         once = list(dict.fromkeys(names))

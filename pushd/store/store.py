@@ -18,6 +18,7 @@ from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
 from pushd.store.geofences import GeofenceStore
 from pushd.store.idempotency import IdempotencyStore
+from pushd.store.imports import ImportStore
 from pushd.store.keys import KeyStore
 from pushd.store.live_activity_channels import LiveActivityChannelStore
 from pushd.store.loading import Snapshot, snapshot
@@ -48,6 +49,7 @@ class Store(Service):
         self.safari_sites = SafariSiteStore(self.database)
         self.channels = ChannelStore(self.database, names, self.clock)
         self.segments = SegmentStore(self.database, self.clock)
+        self.imports = ImportStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
         self.geofences = GeofenceStore(self.database, self.clock)

@@ -97,6 +97,11 @@ class UserStore(Service):
         ids = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.uint32)
         return ids, join_users([part[1] for part in parts])
 
+    async def put_within(self, connection: Any, app_id: int, changes: Sequence[UserChange]) -> UserRows:
+        """The images that changed, in a transaction of the caller's: they are true once that is committed."""
+        _, columns = await self._columns([_Item(app_id, changes, self._clock.now())])
+        return await self._named(await connection.fetchrow(_PUT, *columns))
+
     async def get(self, app_id: int, external_id: str) -> User | None:
         """The user of an external id; None when the app has no such one."""
         found = await self._users(_GET, app_id, external_id)

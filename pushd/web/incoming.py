@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from pushd.errors import InvalidRequestError, PayloadTooLargeError, RequestTimeoutError, UnsupportedMediaTypeError
 from pushd.web.ndjson import LineReader
 from pushd.web.proxies import Client
+from pushd.web.upload import Upload
 
 if TYPE_CHECKING:
     from pushd.web.connection import Connection
@@ -79,6 +80,12 @@ class Incoming(web.BaseRequest):
         self._check_type(types)
         await self._continue()
         return LineReader(_Inflated(self), bytes_max=bytes_max, line_bytes_max=line_bytes_max, idle_s=idle_s)
+
+    async def upload(self, *, types: frozenset[str], bytes_max: int, idle_s: float) -> Upload:
+        """A reader of the body as a file, or as the one file of a form."""
+        self._check_type(types)
+        await self._continue()
+        return Upload(self.content, self.headers, bytes_max=bytes_max, idle_s=idle_s)
 
     async def chunk(self) -> bytes:
         """What has arrived of the body, empty at its end."""

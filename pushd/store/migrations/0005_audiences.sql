@@ -260,18 +260,31 @@ CREATE TABLE imports (
     app_id      int NOT NULL,
     -- What a line means, and of which format it is, as JSON.
     job         text NOT NULL,
-    -- uploading, waiting, running, done, cancelled
+    -- Whom a job subscribes, or takes off: it stays the same channel under another uuid.
+    channel_id  int,
+    -- uploading, waiting, running, done, failed, cancelled
     state       text NOT NULL,
     -- Who carries it out; another may when that node is gone.
     node_id     bigint,
+    -- First line of the first part.
+    head        bytea NOT NULL DEFAULT '',
+    parts       int NOT NULL DEFAULT 0,
     lines       int NOT NULL DEFAULT 0,
+    -- Lines that are committed: it is gone on with behind them.
     done        int NOT NULL DEFAULT 0,
     rejected    int NOT NULL DEFAULT 0,
-    created_at  timestamptz NOT NULL DEFAULT now(),
+    failure     text,
+    created_at  timestamptz NOT NULL,
+    -- Of the newest part, while it is uploaded.
+    touched_at  timestamptz NOT NULL,
+    started_at  timestamptz,
     finished_at timestamptz
 );
 CREATE INDEX imports_app ON imports (app_id, id);
-CREATE INDEX imports_open ON imports (id) WHERE state IN ('waiting', 'running');
+CREATE INDEX imports_waiting ON imports (started_at, id) WHERE state = 'waiting';
+CREATE INDEX imports_uploading ON imports (touched_at) WHERE state = 'uploading';
+-- Those of one app are carried out one after the other.
+CREATE UNIQUE INDEX imports_running ON imports (app_id) WHERE state = 'running';
 
 -- Whole lines, in parts; each goes when it is carried out.
 CREATE TABLE import_parts (
@@ -279,11 +292,12 @@ CREATE TABLE import_parts (
     part      int NOT NULL,
     lines     int NOT NULL,
     digest    bytea NOT NULL,
-    body      bytea,
+    body      bytea NOT NULL,
     PRIMARY KEY (import_id, part)
 );
 ALTER TABLE import_parts ALTER body SET STORAGE EXTERNAL;
 
+-- Some of the lines that came to nothing, for people to read.
 CREATE TABLE import_rejects (
     import_id int NOT NULL REFERENCES imports ON DELETE CASCADE,
     line      int NOT NULL,
@@ -291,3 +305,156 @@ CREATE TABLE import_rejects (
     reason    text NOT NULL,
     PRIMARY KEY (import_id, line)
 );
+
+-- A new import, or nothing where the app has p_most that are not finished.
+CREATE FUNCTION create_import(p_now timestamptz, p_app int, p_job text, p_channel int, p_most int)
+RETURNS SETOF imports LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    IF (SELECT count(*) FROM imports WHERE app_id = p_app AND state IN ('uploading', 'waiting', 'running')) >= p_most THEN
+        RETURN;
+    END IF;
+    RETURN QUERY INSERT INTO imports (app_id, job, channel_id, state, created_at, touched_at)
+        VALUES (p_app, p_job, p_channel, 'uploading', p_now, p_now) RETURNING *;
+END $$;
+
+-- Takes a part in: `stored`, also when it was there; `other` where another stands under its number, `closed` where nothing
+-- is uploaded any more, `missing` where there is no such import.
+CREATE FUNCTION put_import_part(
+    p_now timestamptz, p_app int, p_import int, p_part int, p_lines int, p_digest bytea, p_body bytea, p_head bytea
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_state text;
+    v_digest bytea;
+BEGIN
+    SELECT state INTO v_state FROM imports WHERE id = p_import AND app_id = p_app FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    END IF;
+    SELECT digest INTO v_digest FROM import_parts WHERE import_id = p_import AND part = p_part;
+    IF FOUND THEN
+        RETURN CASE WHEN v_digest = p_digest THEN 'stored' ELSE 'other' END;
+    END IF;
+    IF v_state <> 'uploading' THEN
+        RETURN 'closed';
+    END IF;
+    INSERT INTO import_parts (import_id, part, lines, digest, body) VALUES (p_import, p_part, p_lines, p_digest, p_body);
+    UPDATE imports SET parts = parts + 1, lines = lines + p_lines, touched_at = p_now,
+        head = CASE WHEN p_part = 1 THEN p_head ELSE head END WHERE id = p_import;
+    RETURN 'stored';
+END $$;
+
+-- Lets an import be carried out: `started`, also when it was; `gaps` where parts are missing, `closed`, `missing` as above.
+CREATE FUNCTION start_import(p_now timestamptz, p_app int, p_import int) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_state text;
+BEGIN
+    SELECT state INTO v_state FROM imports WHERE id = p_import AND app_id = p_app FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    ELSIF v_state IN ('waiting', 'running', 'done') THEN
+        RETURN 'started';
+    ELSIF v_state <> 'uploading' THEN
+        RETURN 'closed';
+    ELSIF (SELECT count(*) = 0 OR max(part) <> count(*) FROM import_parts WHERE import_id = p_import) THEN
+        RETURN 'gaps';
+    END IF;
+    UPDATE imports SET state = 'waiting', started_at = p_now WHERE id = p_import;
+    RETURN 'started';
+END $$;
+
+-- Ends an import as p_state, and forgets what is left of its parts; false where it has ended.
+CREATE FUNCTION end_import(p_now timestamptz, p_import int, p_state text, p_failure text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE imports SET state = p_state, failure = p_failure, finished_at = p_now
+        WHERE id = p_import AND state IN ('uploading', 'waiting', 'running');
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    DELETE FROM import_parts WHERE import_id = p_import;
+    RETURN true;
+END $$;
+
+-- Gives a node the import that has waited longest, of an app of which none is running; null where there is none.
+CREATE FUNCTION take_import(p_node bigint) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_id int;
+BEGIN
+    PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT id INTO v_id FROM imports i WHERE state = 'waiting'
+        AND NOT EXISTS (SELECT FROM imports r WHERE r.app_id = i.app_id AND r.state = 'running')
+        ORDER BY started_at, id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    UPDATE imports SET state = 'running', node_id = p_node WHERE id = v_id;
+    RETURN v_id;
+EXCEPTION WHEN unique_violation THEN
+    RETURN NULL;  -- another node took one of the same app in this moment
+END $$;
+
+-- Makes what dead nodes carried out wait again, each under its fence; as claim_runs.
+CREATE FUNCTION claim_imports(p_node bigint, p_others bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    other bigint;
+BEGIN
+    PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR other IN SELECT DISTINCT o FROM unnest(p_others) o WHERE o <> p_node ORDER BY 1 LOOP
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
+        PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
+        UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
+        UPDATE imports SET state = 'waiting', node_id = NULL WHERE node_id = other AND state = 'running';
+    END LOOP;
+END $$;
+
+-- Whether a node may carry out the lines behind p_done; until the transaction ends nobody takes the import from it.
+CREATE FUNCTION hold_import(p_node bigint, p_import int, p_done int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM 1 FROM imports WHERE id = p_import AND node_id = p_node AND state = 'running' AND done = p_done FOR UPDATE;
+    RETURN FOUND;
+END $$;
+
+-- Notes that p_lines more are done, in the transaction that carried them out; p_part, if not null, with the last of them.
+-- Of rejects at most p_most are kept.
+CREATE FUNCTION advance_import(
+    p_now timestamptz, p_import int, p_lines int, p_part int, p_rejected int,
+    p_numbers int[], p_values text[], p_reasons text[], p_most int
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(p_numbers) > 0 THEN
+        INSERT INTO import_rejects (import_id, line, value, reason)
+            SELECT p_import, n.line, n.value, n.reason FROM unnest(p_numbers, p_values, p_reasons) AS n (line, value, reason)
+            ORDER BY n.line LIMIT greatest(0, p_most - (SELECT rejected FROM imports WHERE id = p_import));
+    END IF;
+    IF p_part IS NOT NULL THEN
+        DELETE FROM import_parts WHERE import_id = p_import AND part = p_part;
+    END IF;
+    UPDATE imports SET done = done + p_lines, rejected = rejected + p_rejected WHERE id = p_import;
+    UPDATE imports SET state = 'done', finished_at = p_now
+        WHERE id = p_import AND NOT EXISTS (SELECT FROM import_parts WHERE import_id = p_import);
+END $$;
+
+-- Forgets uploads that nobody went on with, imports that ended long ago, and what apps that are gone had defined.
+CREATE FUNCTION sweep_imports(p_now timestamptz, p_upload timestamptz, p_ended timestamptz) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    gone int[];
+    swept int;
+BEGIN
+    SELECT coalesce(array_agg(id), '{}') INTO gone FROM apps WHERE deleted_at IS NOT NULL;
+    PERFORM end_import(p_now, i.id, 'cancelled', NULL) FROM imports i
+        WHERE (i.state = 'uploading' AND i.touched_at < p_upload)
+            OR (i.state IN ('uploading', 'waiting', 'running') AND i.app_id = ANY (gone));
+    DELETE FROM imports WHERE id IN (SELECT id FROM imports
+        WHERE finished_at IS NOT NULL AND (finished_at < p_ended OR app_id = ANY (gone)) LIMIT 1000);
+    GET DIAGNOSTICS swept = ROW_COUNT;
+    DELETE FROM segments WHERE app_id = ANY (gone);
+    DELETE FROM channels WHERE app_id = ANY (gone);
+    RETURN swept;
+END $$;
