@@ -254,7 +254,7 @@ class Acceptor(Service):
         return [item.accepted() if item.ids and there.issuperset(item.ids) else None for item in items]
 
     async def _abandon(self, stray: Sequence[tuple[_Item, Accepted]]) -> Sequence[bool]:
-        written = [item for item, accepted in stray if not accepted.replayed]
+        written = [item for item, accepted in stray if not accepted.replayed and not item.promised]
         keyed = [(item.app_id, item.key.key, item.ids[0]) for item in written if item.key is not None]
         columns = [list(column) for column in zip(*keyed, strict=True)] if keyed else [[], [], []]
         async with self._database.transaction() as connection:
@@ -265,19 +265,23 @@ class Acceptor(Service):
             gone = [item for item in written if item.ids[0] not in promised]
             ids = [number for item in gone for number in item.ids]
             await connection.execute(_FORGET, ids, list({item.app_id for item in gone}), timeout=timeout_s)
-        return [not accepted.replayed and item.ids[0] in promised for item, accepted in stray]
+        return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
         for number in item.ids:
             self._under_way.pop(number, None)
-        if told and item.then is not None and not isinstance(result, PushdError):
+        if not told or isinstance(result, PushdError):
+            return
+        if result.replayed and result.id in self._under_way:
+            self._under_way[result.id].promised = True  # in the same group: the table need not know
+        if item.then is not None:
             item.then(result if result.replayed or not item.cancelled else item.accepted())
 
 
 class _Item:
     """A request on its way: a send, or an array of them."""
 
-    __slots__ = ("accepts", "answer", "app_id", "cancelled", "ids", "key", "node_id", "then")
+    __slots__ = ("accepts", "answer", "app_id", "cancelled", "ids", "key", "node_id", "promised", "then")
 
     def __init__(self, accepts: Sequence[Accept], key: Idempotency | None, answer: bytes, then: Then | None) -> None:
         self.accepts = accepts
@@ -287,6 +291,7 @@ class _Item:
         self.then = then
         self.ids: list[int] = []
         self.cancelled: set[int] = set()
+        self.promised = False
 
     def part(self, start: int, stop: int) -> _Item:
         """Some of its sends, to be written as if they were all; the first has the key."""

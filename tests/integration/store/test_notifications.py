@@ -263,6 +263,25 @@ async def test_what_a_repetition_was_told_stays_though_the_first_was_given_up(st
     assert (await store.notifications.get(app.id, promised)).targeted == 1
 
 
+async def test_what_a_repetition_in_the_same_group_was_told_stays_though_the_first_gave_up(store, app, node):
+    acceptor, released = store.notifications.acceptor, []
+    wanted = accept(app.id, node.id, Devices([1]), idempotency=Idempotency("key", b"hash"), answer=b"told")
+    async with store.database.transaction() as blocker:
+        await blocker.execute("LOCK TABLE runs")
+        first, again = (acceptor.accept(wanted, released.append) for _ in range(2))
+        await asyncio.sleep(0.1)
+        assert acceptor._committer.waiting == 0, "both are being written"
+        first.cancel()
+    promised = await asyncio.wait_for(again, 30)
+    assert promised.replayed
+    async with asyncio.timeout(30):
+        while len(released) < 2:
+            await asyncio.sleep(0.01)
+    assert [notification.id for each in released for notification in each.notifications] == [promised.id]
+    assert await store.database.fetchval("SELECT notification_id FROM runs") == promised.id
+    assert (await store.notifications.get(app.id, promised.id)).targeted == 1
+
+
 async def test_a_node_that_is_not_registered_may_not_accept(store, app):
     with pytest.raises(UnavailableError):
         await store.notifications.accept(accept(app.id, 4711, Devices([1])))
