@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from pushd.api.operation import EVERYONE, Listing, Operation, Page, Reply
 from pushd.api.request import Request
@@ -12,7 +12,7 @@ from pushd.commands import channels
 from pushd.commands.channels import SubscriptionChange, SubscriptionErrors
 from pushd.commands.context import Context
 from pushd.errors import ConflictError
-from pushd.model.channel import SUBSCRIBERS_MAX, Channel, ChannelChange, NewChannel
+from pushd.model.channel import SUBSCRIBERS_MAX, Channel, ChannelChange, ChannelWithDevices, NewChannel
 from pushd.model.device import Text255
 from pushd.web.caller import Caller
 
@@ -30,6 +30,20 @@ class Subscribers(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     installs: Names = []
     users: Names = []
+
+
+class SubscribersPage(Page, frozen=True, kw_only=True):
+    """A page of who is subscribed to a channel in the path."""
+
+    uuid: Text255
+    of: Literal["users", "installs"] = "users"
+
+
+class Subscriber(Struct, frozen=True):
+    """Somebody who is subscribed."""
+
+    name: str
+    """The external id of a user, or the install id."""
 
 
 class Unsubscribed(Struct, frozen=True):
@@ -67,9 +81,19 @@ async def listing(context: Context, caller: Caller, request: Request[None, Page]
     return request.listing(found, [channel.id for channel in found])
 
 
-async def show(context: Context, caller: Caller, request: Request[None, OneChannel]) -> Channel:
+async def show(context: Context, caller: Caller, request: Request[None, OneChannel]) -> ChannelWithDevices:
     """GET /channels/{uuid}."""
-    return await channels.get(context, caller.app, request.params.uuid)
+    found = await channels.get(context, caller.app, request.params.uuid)
+    return ChannelWithDevices(**structs.asdict(found), devices=channels.devices(context, caller.app, found))
+
+
+async def subscribers(context: Context, caller: Caller, request: Request[None, SubscribersPage]) -> Listing[Subscriber]:
+    """GET /channels/{uuid}/subscribers."""
+    params = request.params
+    found = await channels.subscribers(
+        context, caller.app, params.uuid, params.of, after=request.after(), limit=request.limit
+    )
+    return request.listing([Subscriber(name) for _, name in found], [number for number, _ in found])
 
 
 async def update(context: Context, caller: Caller, request: Request[ChannelChange, OneChannel]) -> Channel:
@@ -163,7 +187,18 @@ OPERATIONS = (
         summary="One channel",
         handler=show,
         params=OneChannel,
-        answer=Channel,
+        answer=ChannelWithDevices,
+    ),
+    Operation(
+        name="listSubscribers",
+        method="GET",
+        path="/channels/{uuid}/subscribers",
+        tag="channels",
+        summary="Who is subscribed to a channel",
+        description="Users, or with `of=installs` the installs that are subscribed themselves, longest known first.",
+        handler=subscribers,
+        params=SubscribersPage,
+        answer=Listing[Subscriber],
     ),
     Operation(
         name="updateChannel",

@@ -14,7 +14,7 @@ from pushd.commands.text import check_text
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.channel import META_BYTES_MAX, SUBSCRIPTIONS_MAX, Channel, ChannelChange, NewChannel
 from pushd.model.device import Text255
-from pushd.store.channels import Subscribed
+from pushd.store.channels import Subscribed, Subscribers
 
 Uuids = Annotated[list[Text255], Meta(max_length=SUBSCRIPTIONS_MAX)]
 
@@ -59,6 +59,20 @@ async def get(context: Context, app_id: int, channel: str | int) -> Channel:
     if found is None:
         raise NotFoundError("There is no such channel")
     return found
+
+
+def devices(context: Context, app_id: int, channel: Channel) -> int:
+    """How many devices are subscribed to a channel, by their install or their user; reachable or not."""
+    return context.index.subscribed(app_id, channel.uuid)
+
+
+async def subscribers(
+    context: Context, app_id: int, channel: str | int, of: Subscribers, *, after: int, limit: int
+) -> Sequence[tuple[int, str]]:
+    """Who is subscribed: users, or installs themselves, as (number, name), numbers above `after`. NotFoundError."""
+    found = await get(context, app_id, channel)
+    store = context.store.channels
+    return await (store.users if of == "users" else store.installs)(app_id, found.id, after, limit)
 
 
 async def list_page(context: Context, app_id: int, *, after: int, limit: int) -> Sequence[Channel]:

@@ -38,7 +38,7 @@ class ChannelChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Channel(Struct, frozen=True, kw_only=True):
-    """A channel as the API shows it."""
+    """A channel as it is listed."""
 
     id: ChannelId
     uuid: str
@@ -48,3 +48,10 @@ class Channel(Struct, frozen=True, kw_only=True):
     meta: dict[str, Any] | None
     created_at: float
     updated_at: float
+
+
+class ChannelWithDevices(Channel, frozen=True, kw_only=True):
+    """A channel as it is shown alone."""
+
+    devices: int
+    """Those that are subscribed, by their install or their user, reachable or not."""

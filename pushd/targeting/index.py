@@ -15,7 +15,7 @@ from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
 from pushd.model.device import Kind, Route
 from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
-from pushd.targeting import audiences, device_images, evaluation, leaves_places, user_images
+from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, user_images
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
 from pushd.targeting.places import Places
 from pushd.targeting.population import Population
@@ -68,6 +68,11 @@ class Index:
         self.version += 1
         self._population.places.apply(rows)
 
+    def load_locations(self, rows: LocationRows) -> None:
+        """Takes in where installs are: rows whose ids are theirs, for all their devices."""
+        at, devices = self._population.homes.of_many(rows.ids)
+        self.apply_locations(rows.of(devices, at))
+
     def forget_locations(self, ids: NDArray[np.uint32]) -> None:
         """Forgets where devices are."""
         self.version += 1
@@ -118,6 +123,10 @@ class Index:
         """Knows the segments of an app from now on: their audiences by uuid."""
         if app_id not in self._population.removed:
             self._population.definitions.setdefault(app_id, Definitions()).segments = segments
+
+    def subscribed(self, app_id: int, channel: str) -> int:
+        """How many devices are subscribed to a channel, by their install or their user; reachable or not."""
+        return len(leaves_labels.subscribed(self._population, app_id, channel))
 
     def check(self, app_id: int, audience: Audience) -> None:
         """Returns when the audience is within the limits and the app has what it names; else InvalidRequestError."""

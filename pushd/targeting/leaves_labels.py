@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pushd.bitset import Devices
 from pushd.model import audience as model
 from pushd.targeting.definitions import NOTHING
+from pushd.targeting.population import Population
 from pushd.targeting.scope import SLICE_SETS, Leaf, Scope, Steps, union
 
 
@@ -23,19 +25,17 @@ def _tags(scope: Scope, leaf: model.Tags) -> Steps:
 
 
 def _channels(scope: Scope, leaf: model.Channels) -> Steps:
-    population = scope.population
-    labels = population.definitions.get(scope.app_id, NOTHING).channels
+    return (yield from _chosen(scope, leaf, partial(subscribed, scope.population, scope.app_id)))
 
-    def devices(uuid: str) -> Devices:
-        # A channel that nobody ever subscribed to has no number.
-        label = labels.get(uuid, 0)
-        number = population.tag_numbers.cells[label] if label < len(population.tag_numbers.data) else 0
-        if not number:
-            return Devices()
-        posting = scope.tenant.tags.listed[number - 1]
-        return posting.own | posting.by_user
 
-    return (yield from _chosen(scope, leaf, devices))
+def subscribed(population: Population, app_id: int, channel: str) -> Devices:
+    """The devices that are subscribed to a channel, by their install or their user; reachable or not."""
+    label = population.definitions.get(app_id, NOTHING).channels.get(channel, 0)
+    number = population.tag_numbers.cells[label] if label < len(population.tag_numbers.data) else 0
+    if not number:  # nobody ever subscribed to it
+        return Devices()
+    posting = population.tenant(app_id).tags.listed[number - 1]
+    return posting.own | posting.by_user
 
 
 def _chosen(scope: Scope, leaf: model.Tags | model.Channels, devices: Callable[[str], Devices]) -> Steps:

@@ -155,3 +155,28 @@ async def test_another_apps_channels_and_segments_are_not_there(tenant, world):
     # A device key subscribes installs, never users.
     refused = await tenant.device("PATCH", "/users/ada/channels", json={"subscribe": ["news"]})
     assert refused.status == 403
+
+
+async def test_subscribers_are_listed_in_pages_and_devices_are_counted(tenant):
+    await tenant.server.ok("POST", "/channels", {"uuid": "news"})
+    assert (await tenant.server.ok("GET", "/channels/news"))["devices"] == 0
+    for name in "abcde":
+        await tenant.register(name, user_id=f"user-{name}")
+    await tenant.register("e2", user_id="user-e")
+    users = [f"user-{name}" for name in "edc"]
+    assert (
+        await tenant.server("POST", "/channels/news/subscribe", json={"installs": ["b", "a", "c"], "users": users})
+    ).status == 204
+    assert (await tenant.server.ok("GET", "/channels/news"))["devices"] == 6
+    for of, names in (("users", ["user-c", "user-d", "user-e"]), ("installs", ["a", "b", "c"])):
+        page = await tenant.server.ok("GET", f"/channels/news/subscribers?of={of}&limit=2")
+        rest = await tenant.server.ok("GET", f"/channels/news/subscribers?of={of}&limit=2&cursor={page['next']}")
+        assert [each["name"] for each in page["items"] + rest["items"]] == names
+        assert rest["next"] is None
+    await tenant.server.ok("DELETE", "/users/user-d")
+    page = await tenant.server.ok("GET", "/channels/news/subscribers")
+    assert [each["name"] for each in page["items"]] == ["user-c", "user-e"]
+    assert (await tenant.server.ok("GET", "/channels/news"))["devices"] == 5
+    assert (await tenant.server("GET", "/channels/none/subscribers")).status == 404
+    wrong = await tenant.server("GET", "/channels/news/subscribers?of=people")
+    assert (wrong.status, wrong.pointers) == (400, ["of"])

@@ -39,6 +39,9 @@ LISTS = [
     [1, 2, 3],
     list(range(1, 1_001)),
     list(range(65_000, 66_000)),
+    # 1,000 tags and 1,000 channels, in either width.
+    list(range(1, 2_001)),
+    list(range(64_000, 66_000)),
     [512, 256],
 ]
 
