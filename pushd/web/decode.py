@@ -30,16 +30,26 @@ _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$.*)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _FIELD = re.compile(r"Object (?P<kind>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_SCALARS = (
+    msgspec.inspect.StrType,
+    msgspec.inspect.FloatType,
+    msgspec.inspect.BoolType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.EnumType,
+    msgspec.inspect.LiteralType,
+)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class JsonBody(Generic[T]):
     """Decodes bodies of one type, strictly: unknown and repeated fields are errors."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_free")
 
     def __init__(self, type_: Any) -> None:
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
+        self._free = not _is_closed(msgspec.inspect.type_info(type_), ())
+        """Whether depth and numbers are not bounded by the type already."""
 
     def decode(self, raw: bytes) -> T:
         """The value; InvalidRequestError with a JSON pointer (RFC 6901) to what is wrong."""
@@ -50,7 +60,8 @@ class JsonBody(Generic[T]):
 
     def decode_line(self, raw: bytes) -> T:
         """As `decode`, for a line of a stream, where nobody types: repeated keys are not looked for."""
-        _check_depth(raw)
+        if self._free:
+            _check_depth(raw)
         try:
             value = self._decoder.decode(raw)
         except msgspec.ValidationError as error:
@@ -59,7 +70,7 @@ class JsonBody(Generic[T]):
             raise InvalidRequestError(f"This is not JSON: {error}", faults=[Fault("", str(error))]) from None
         except RecursionError:
             raise _too_deep() from None
-        if _LONG_NUMBER.search(raw):
+        if self._free and _LONG_NUMBER.search(raw):
             _check_numbers(raw)
         return value
 
@@ -158,6 +169,26 @@ def _plain(segment: str) -> str:
     if "\0" in text:
         raise NotFoundError
     return text
+
+
+def _is_closed(kind: msgspec.inspect.Type, around: tuple[type, ...]) -> bool:
+    """Whether what is decoded as this type can only be so deep, and has no integer that the type does not bound."""
+    inner: Sequence[msgspec.inspect.Type] = ()
+    if isinstance(kind, msgspec.inspect.StructType):
+        if kind.cls in around or not kind.forbid_unknown_fields:
+            return False
+        inner, around = [field.type for field in kind.fields], (*around, kind.cls)
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        inner = kind.types
+    elif isinstance(kind, msgspec.inspect.ListType):
+        inner = [kind.item_type]
+    elif isinstance(kind, msgspec.inspect.Metadata):
+        inner = [kind.type]
+    if inner:
+        return all(_is_closed(one, around) for one in inner)
+    if isinstance(kind, msgspec.inspect.IntType):
+        return kind.ge is not None and kind.le is not None
+    return isinstance(kind, _SCALARS)
 
 
 def _is_list(kind: msgspec.inspect.Type) -> bool:

@@ -246,3 +246,55 @@ def test_repeats_are_looked_for_by_a_second_parse_only_where_they_can_be(monkeyp
     for message in ('{"title": "a", "title": "b"}', '{"title": "\\u0061"}'):
         BODY.decode(send(message=message))
     assert len(searched) == 2
+
+
+class Inner(Struct, forbid_unknown_fields=True):
+    size: Annotated[int, Meta(ge=0, le=9)] = 0
+
+
+class Outer(Struct, forbid_unknown_fields=True):
+    names: list[str] = []
+    inner: list[Inner] | None = None
+    share: float = 0
+
+
+class Unbounded(Struct, forbid_unknown_fields=True):
+    number: int = 0
+
+
+class Open(Struct):
+    name: str = ""
+
+
+class Loose(Struct, forbid_unknown_fields=True):
+    anything: Any = None
+
+
+class Endless(Struct, forbid_unknown_fields=True):
+    more: list["Endless"] = []
+
+
+@pytest.mark.parametrize(
+    ("type_", "looked"), [(Outer, False), (Unbounded, True), (Open, True), (Loose, True), (Endless, True)]
+)
+def test_depth_is_looked_for_where_the_type_does_not_bound_it(monkeypatch, type_, looked):
+    seen = []
+    monkeypatch.setattr(decode, "_check_depth", seen.append)
+    JsonBody(type_).decode(b"{}")
+    assert bool(seen) is looked
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"names": %s}' % (b"[" * 10_000 + b"]" * 10_000),
+        b'{"inner": [{"size": 18446744073709551616}]}',
+        b'{"share": "1"}',
+        b'{"names": [], "names": []}',
+        b'{"nowhere": [[[]]]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_bounded_type_refuses_all_the_same(raw):
+    with pytest.raises(InvalidRequestError):
+        JsonBody(Outer).decode(raw)
