@@ -91,7 +91,7 @@ def run(quick: bool) -> dict[str, Any]:
     """The figures of the three shapes; quick: about 40 s."""
     rows, rounds = (80_000, 2) if quick else (400_000, 3)
     took: dict[str, list[Took]] = {shape: [] for shape in (*SHAPES, "copy")}
-    with _daemon() as daemon:
+    with running() as daemon:
         samples, late = daemon.lag()
         _round(daemon, 0, 10_000)
         for number in range(1, rounds + 1):
@@ -132,12 +132,13 @@ def _row(shape: str, figures: dict[str, float], rates: dict[str, float]) -> dict
 
 def _round(daemon: Daemon, number: int, rows: int) -> dict[str, Took]:
     app = json.loads(daemon.request("POST", "/pushd/v1/apps", daemon.admin_key, b'{"name":"Orchard %d"}' % number))
-    key = _server_key(daemon, app["id"])
+    key = server_key(daemon, app["id"])
     bodies = {shape: b"".join(_lines(shape, number, rows)) for shape in ("new", "social")}
     return {shape: _streamed(daemon, key, bodies["new" if shape == "again" else shape], rows) for shape in SHAPES}
 
 
-def _server_key(daemon: Daemon, app_id: int) -> str:
+def server_key(daemon: Daemon, app_id: int) -> str:
+    """A new server key of an app."""
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=TIMEOUT_S)
     with contextlib.closing(connection):
         headers = {"Authorization": f"Bearer {daemon.admin_key}", "Pushd-App": str(app_id)}
@@ -164,9 +165,9 @@ def _lines(shape: str, round_number: int, rows: int) -> Iterator[bytes]:
 
 
 def _streamed(daemon: Daemon, key: str, body: bytes, rows: int) -> Took:
-    before, begun = _cpu(daemon), time.perf_counter()
+    before, begun = cpu(daemon), time.perf_counter()
     answer = daemon.request("POST", "/pushd/v1/devices/bulk", key, body, "application/x-ndjson")
-    seconds, after = time.perf_counter() - begun, _cpu(daemon)
+    seconds, after = time.perf_counter() - begun, cpu(daemon)
     summary = json.loads(answer.splitlines()[-1])
     if (summary["type"], summary["accepted"], summary["rejected"]) != ("summary", rows, 0):
         raise RuntimeError(f"not all was taken: {summary}")
@@ -189,11 +190,11 @@ async def _copy(daemon: Daemon, number: int, rows: int) -> Took:
     try:
         for table in ("installs", "devices"):
             await connection.execute(f"CREATE TABLE floor_{table} (LIKE {table} INCLUDING ALL)")
-        before, begun = _cpu(daemon), time.perf_counter()
+        before, begun = cpu(daemon), time.perf_counter()
         for first in range(0, rows, CHUNK_ROWS):
             async with connection.transaction():
                 await _copy_chunk(connection, installs[first : first + CHUNK_ROWS], devices[first : first + CHUNK_ROWS])
-        seconds, after = time.perf_counter() - begun, _cpu(daemon)
+        seconds, after = time.perf_counter() - begun, cpu(daemon)
         await connection.execute("DROP TABLE floor_installs, floor_devices")
     finally:
         await connection.close()
@@ -213,7 +214,7 @@ async def _copy_chunk(connection: Any, installs: list[bytes], devices: list[byte
 
 
 @contextlib.contextmanager
-def _daemon() -> Iterator[Daemon]:
+def running() -> Iterator[Daemon]:
     """A daemon in a directory of its own, which is gone afterwards."""
     place = Path(tempfile.mkdtemp(prefix="pushd-bench-"))
     place.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
@@ -249,7 +250,7 @@ def _await_key(process: subprocess.Popen[bytes], key_file: Path, log: Path) -> N
         time.sleep(0.05)
 
 
-def _cpu(daemon: Daemon) -> tuple[float, float, float]:
+def cpu(daemon: Daemon) -> tuple[float, float, float]:
     """CPU seconds so far of the daemon, of PostgreSQL with all its backends, and of this process."""
     server = daemon.postgres()
     backends = sum(measure.cpu_of(pid) for pid in (server, *_children(server))) + _reaped(server)
