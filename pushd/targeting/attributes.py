@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pushd.bitset import Users
 from pushd.model.attributes import NAMES_MAX, as_time
 from pushd.targeting.columns import Column
-from pushd.targeting.postings import AppTags, Carried
+from pushd.targeting.postings import AppTags, Carried, Pairs, merge
 from pushd.targeting.texts import Texts
 
 
@@ -78,11 +78,24 @@ class AttributeColumn:
             column.reach(users)
 
 
-class Known(NamedTuple):
-    """What is kept of a user's attributes: their numbers, and the labels of their values."""
+class Ragged(NamedTuple):
+    """Lists one after another, with their lengths."""
 
-    numbers: list[int]
-    labels: list[int]
+    flat: Any
+    counts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[Any]]) -> Ragged:
+        """These lists."""
+        counts = np.fromiter(map(len, lists), np.intp, len(lists))
+        return cls([each for part in lists for each in part], counts)
+
+    def take(self, rows: NDArray[np.intp]) -> Pairs:
+        """Pairs of a position in `rows` and a member of the list of that row."""
+        starts, counts = np.cumsum(self.counts) - self.counts, self.counts[rows]
+        ends = np.cumsum(counts)
+        at = np.repeat(starts[rows] - (ends - counts), counts) + np.arange(int(counts.sum()))
+        return np.repeat(np.arange(len(rows)), counts), self.flat[at]
 
 
 class Attributes:
@@ -104,24 +117,28 @@ class Attributes:
         number = self._names.get(name)
         return self.columns[number - 1] if number else None
 
-    def put(self, users: Sequence[int], values: Sequence[Mapping[str, Any]]) -> list[Known]:
-        """Gives users that have none their attributes; the numbers of the attributes, and the labels, of each."""
+    def put(self, users: NDArray[np.uint32], values: Sequence[Mapping[str, Any]]) -> tuple[Pairs, Pairs]:
+        """Gives users that have none their attributes.
+
+        Pairs of a position in `users` and the number of an attribute, and others of a label, ordered by position.
+        """
         by_name: dict[str, tuple[list[int], list[Any]]] = {}
-        for user, given in zip(users, values, strict=True):
+        for at, given in enumerate(values):
             for name, value in given.items():
                 if value is not None:
-                    owners, kept = by_name.setdefault(name, ([], []))
-                    owners.append(user)
+                    positions, kept = by_name.setdefault(name, ([], []))
+                    positions.append(at)
                     kept.append(value)
-        known = {user: Known([], []) for user in users}
-        for name, (owners, kept) in by_name.items():
+        numbers: list[Pairs] = []
+        labels: list[Pairs] = []
+        for name, (positions, kept) in by_name.items():
             number = self._learn(name)
             if number:
-                labels = self._fill(self.columns[number - 1], owners, kept)
-                for user, theirs in zip(owners, labels, strict=True):
-                    known[user].numbers.append(number)
-                    known[user].labels.extend(theirs)
-        return [known[user] for user in users]
+                rows = np.array(positions, np.intp)
+                numbers.append((rows, np.full(len(rows), number, np.uint32)))
+                at_rows, theirs = self._fill(self.columns[number - 1], users[rows], kept)
+                labels.append((rows[at_rows], theirs))
+        return merge(numbers), merge(labels)
 
     def clear(self, users: Iterable[int], numbers: Iterable[Sequence[int]]) -> None:
         """Takes from users the attributes of these numbers, which are all that they have."""
@@ -146,23 +163,30 @@ class Attributes:
             number = self._names[name] = len(self.columns)
         return number
 
-    def _fill(self, column: AttributeColumn, users: list[int], values: list[Any]) -> list[list[int]]:
-        """The labels of each."""
-        ids = np.array(users, np.uint32)
+    def _fill(self, column: AttributeColumn, ids: NDArray[np.uint32], values: list[Any]) -> Pairs:
+        """The labels by position; what many have in common is looked at once."""
         column.reach(int(ids.max()) + 1)
         column.users |= Users.of(ids)
-        types, numbers, texts = zip(*map(_typed, values), strict=True)
-        column.types.data[ids] = types
-        column.numbers.data[ids] = numbers
-        rows = [row for row, text in enumerate(texts) if isinstance(text, str)]
-        if rows:
-            column.texts.data[ids[rows]] = self._take([texts[row] for row in rows])
-        lists = [row for row, text in enumerate(texts) if isinstance(text, list)]
-        if lists:
-            counts = np.array([len(texts[row]) for row in lists], np.intp)
-            members = self._take([text for row in lists for text in texts[row]])
-            column.texts.data[ids[lists]] = self._lists.put_many(members, counts)
-        return [self._labels(column, *row) for row in zip(types, numbers, texts, strict=True)]
+        places: dict[Any, int] = {}
+        which = np.fromiter((places.setdefault(_key(value), len(places)) for value in values), np.intp, len(values))
+        firsts = np.unique(which, return_index=True)[1].tolist()
+        times = np.bincount(which, minlength=len(firsts))
+        once = [_typed(values[row]) for row in firsts]
+        types = np.array([typed[0] for typed in once], np.uint8)
+        column.types.data[ids] = types[which]
+        column.numbers.data[ids] = np.array([typed[1] for typed in once])[which]
+        texts = np.zeros(len(once), np.uint32)
+        rows = [row for row, typed in enumerate(once) if isinstance(typed[2], str)]
+        texts[rows] = self._take([once[row][2] for row in rows], times[rows])
+        column.texts.data[ids] = texts[which]
+        members = Ragged.of([typed[2] if isinstance(typed[2], list) else [] for typed in once])
+        if len(members.flat):
+            taken = Ragged(self._take(members.flat, np.repeat(times, members.counts)), members.counts)
+            lists = np.flatnonzero((types == Type.LIST)[which])
+            flat = taken.take(which[lists])[1]
+            column.texts.data[ids[lists]] = self._lists.put_many(flat, members.counts[which[lists]])
+        labels = Ragged.of([self._labels(column, *typed) for typed in once])
+        return Ragged(np.array(labels.flat, np.uint32), labels.counts).take(which)
 
     def _labels(self, column: AttributeColumn, kind: Type, number: float, text: str | list[str] | None) -> list[int]:
         if isinstance(text, list) and text:
@@ -180,8 +204,8 @@ class Attributes:
             found.append(label)
         return found
 
-    def _take(self, texts: list[str]) -> NDArray[np.uint32]:
-        return self._texts.take_many(np.full(len(texts), self._app_id, np.int32), texts)
+    def _take(self, texts: list[Any], times: NDArray[np.intp]) -> NDArray[np.uint32]:
+        return self._texts.take_many(np.full(len(texts), self._app_id, np.int32), texts, times)
 
     def _empty(self, column: AttributeColumn, ids: NDArray[np.uint32]) -> None:
         types, texts = column.types.data[ids], column.texts.data[ids]
@@ -192,6 +216,13 @@ class Attributes:
         for cells in (column.types, column.numbers, column.texts):
             cells.data[ids] = 0
         column.users -= Users.of(ids)
+
+
+def _key(value: Any) -> Any:
+    """What two values have in common that are typed alike."""
+    if isinstance(value, list):
+        return tuple(_texts_of(value))
+    return None if isinstance(value, dict) else (value.__class__, value)
 
 
 def _typed(value: Any) -> tuple[Type, float, str | list[str] | None]:

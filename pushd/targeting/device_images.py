@@ -10,8 +10,8 @@ from pushd.model.rows import DeviceFlag, DeviceRows, Sight
 from pushd.targeting.columns import Column
 from pushd.targeting.devices import KNOWN, newest
 from pushd.targeting.facets import DAY_S, FACETS, SIGHTS
-from pushd.targeting.population import Pairs, Population, difference
-from pushd.targeting.postings import Side, groups
+from pushd.targeting.population import Population, difference
+from pushd.targeting.postings import Pairs, Side, groups
 from pushd.targeting.tenants import Tenant, put
 
 FEW_ROWS = 12

@@ -19,7 +19,7 @@ from pushd.targeting.facets import Profiles
 from pushd.targeting.identities import Identities
 from pushd.targeting.owners import Owners
 from pushd.targeting.places import Places
-from pushd.targeting.postings import Carried
+from pushd.targeting.postings import Carried, Pairs
 from pushd.targeting.tenants import Tenant
 from pushd.targeting.texts import Texts
 
@@ -171,9 +171,6 @@ class Population:
                 self.numbers(self.tenant(app_id), (tag_id,), tags.names)
             numbers = self.tag_numbers.data[tag_ids]
         return positions, numbers
-
-
-Pairs = tuple[NDArray[np.intp], NDArray[np.uint32]]
 
 
 def difference(before: Pairs, after: Pairs) -> tuple[Pairs, Pairs]:

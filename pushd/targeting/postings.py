@@ -20,6 +20,8 @@ WIDE_WIDTHS = (4, 8, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024, 4096, 6553
 """At most 15 of each, so that a place leaves its top bit free; the widest fit the model's limits: 1,000 tags, and 100
 attributes that are lists of 100 texts."""
 
+Pairs = tuple[NDArray[np.intp], NDArray[np.uint32]]
+"""Positions of rows, and a number of each: of a tag, of an attribute."""
 Side = Literal["own", "by_user"]
 
 
@@ -111,6 +113,16 @@ def by_number(devices: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> Itera
     cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
     for number, start, end in zip(numbers[cuts[:-1]].tolist(), cuts[:-1], cuts[1:], strict=True):
         yield number, Devices.of(devices[start:end])
+
+
+def merge(parts: Sequence[Pairs]) -> Pairs:
+    """Pairs of several origins as one, ordered by position."""
+    filled = [part for part in parts if len(part[0])]
+    if len(filled) < 2:  # one is in order
+        return filled[0] if filled else (np.zeros(0, np.intp), np.zeros(0, np.uint32))
+    positions = np.concatenate([part[0] for part in filled])
+    order = np.argsort(positions, kind="stable")
+    return positions[order], np.concatenate([part[1] for part in filled])[order]
 
 
 class Carried:

@@ -44,8 +44,10 @@ class Texts:
         self._takers.cells[number] += 1
         return number
 
-    def take_many(self, app_ids: NDArray[np.int32], texts: Sequence[str]) -> NDArray[np.uint32]:
-        """The numbers of these texts, each of which one row more has now."""
+    def take_many(
+        self, app_ids: NDArray[np.int32], texts: Sequence[str], times: NDArray[np.intp] | None = None
+    ) -> NDArray[np.uint32]:
+        """The numbers of these texts, each of which one row more (or `times` more) has now."""
         numbers = np.zeros(len(texts), np.uint32)
         for app_id, chosen in groups(app_ids):
             part = list(texts) if isinstance(chosen, slice) else [texts[row] for row in chosen.tolist()]
@@ -59,7 +61,8 @@ class Texts:
                 self._apps.data[found[new]] = app_id
                 owners = np.full(len(new), app_id, np.int32)
                 self._identities.put_many(found[new], owners, [once[row] for row in new.tolist()])
-            self._takers.data[found] += np.bincount(inverse, minlength=len(once)).astype(np.uint32)
+            more = np.bincount(inverse, None if times is None else times[chosen], len(once))
+            self._takers.data[found] += more.astype(np.uint32)
             numbers[chosen] = found[inverse]
         return numbers
 

@@ -12,8 +12,8 @@ from pushd.bitset import Users
 from pushd.model.rows import UserRows
 from pushd.targeting.device_images import post
 from pushd.targeting.devices import newest
-from pushd.targeting.population import Pairs, Population, difference
-from pushd.targeting.postings import groups
+from pushd.targeting.population import Population, difference
+from pushd.targeting.postings import Pairs, groups, merge
 
 FEW_ROWS = 12
 """Up to here one at a time is faster than columns."""
@@ -70,7 +70,7 @@ def _apply_many(population: Population, rows: UserRows) -> None:
     ids, app_ids, alive = rows.ids[taken], rows.app_ids[taken], ~rows.deleted[taken]
     population.users.revisions.data[ids] = rows.revisions[taken]
     _identify_many(population, rows, taken)
-    labels = [(np.zeros(0, np.intp), np.zeros(0, np.uint32))]
+    labels: list[Pairs] = []
     for app_id, chosen in groups(app_ids):
         tenant = population.tenant(app_id)
         tenant.users -= Users.of(ids[chosen][~alive[chosen]])
@@ -83,17 +83,7 @@ def _apply_many(population: Population, rows: UserRows) -> None:
         at, theirs = _know_many(population, app_id, ids[chosen].tolist(), emails, attributes)
         labels.append((np.arange(len(ids))[chosen][at], theirs))
     positions, numbers = population.numbers_of_rows(rows.tags, taken[alive], app_ids[alive])
-    _tag_many(population, ids, _merged([(np.flatnonzero(alive)[positions], numbers), *labels]), app_ids)
-
-
-def _merged(parts: list[Pairs]) -> Pairs:
-    """Pairs of several origins as one, ordered by position."""
-    filled = [part for part in parts if len(part[0])]
-    if len(filled) < 2:  # one is in order
-        return filled[0] if filled else parts[0]
-    positions = np.concatenate([part[0] for part in filled])
-    order = np.argsort(positions, kind="stable")
-    return positions[order], np.concatenate([part[1] for part in filled])[order]
+    _tag_many(population, ids, merge([(np.flatnonzero(alive)[positions], numbers), *labels]), app_ids)
 
 
 def _identify_many(population: Population, rows: UserRows, taken: NDArray[np.intp]) -> None:
@@ -129,12 +119,12 @@ def _know_many(
         population.carried.free_many(had[old])
     rows = [row for row, given in enumerate(attributes) if given]
     places[ids] = 0
-    known = kept.put([users[row] for row in rows], [attributes[row] for row in rows]) if rows else []
-    if rows:
-        places[ids[rows]] = [population.carried.put(each.numbers) for each in known]
-    counts = np.array([len(each.labels) for each in known], np.intp)
-    labels = np.array([label for each in known for label in each.labels], np.uint32)
-    return np.repeat(np.array(rows, np.intp), counts), labels
+    if not rows:
+        return np.zeros(0, np.intp), np.zeros(0, np.uint32)
+    theirs = np.array(rows, np.intp)
+    (at, numbers), (positions, labels) = kept.put(ids[theirs], [attributes[row] for row in rows])
+    places[ids[theirs]] = population.carried.put_many(numbers, np.bincount(at, minlength=len(rows)))
+    return theirs[positions], labels
 
 
 def _mail_many(
