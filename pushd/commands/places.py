@@ -43,7 +43,8 @@ class PlaceKeeper(Service):
     async def load(self, snapshot: Snapshot) -> None:
         """Nothing, once every location and every fence of a snapshot is in the index."""
         async for rows in self._store.locations.load(snapshot):
-            self._index.apply_locations(rows)
+            self._index.load_locations(rows)
+            await asyncio.sleep(0)
         async for image in self._store.geofences.load(snapshot):
             self._index.define_geofence(image)
 

@@ -138,6 +138,11 @@ class LocationRows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def of(self, ids: NDArray[np.uint32], at: NDArray[np.intp]) -> LocationRows:
+        """Rows of other ids, each with what stands at its place in these."""
+        columns = {name: getattr(self, name)[at] for name in self.__slots__ if name != "ids"}
+        return LocationRows(ids=ids, **columns)
+
     def part(self, start: int, stop: int) -> LocationRows:
         """Some of the rows."""
         columns = {name: getattr(self, name)[start:stop] for name in self.__slots__}

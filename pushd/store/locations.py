@@ -16,7 +16,7 @@ from pushd.model.geofence import Location, LocationRows
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
-from pushd.store.loading import DEVICE_SPACE, Snapshot, chunks
+from pushd.store.loading import Snapshot
 from pushd.store.times import moment, seconds
 
 SLICE_ROWS = 64
@@ -31,14 +31,14 @@ SELECT l.latitude, l.longitude, l.accuracy, l.at FROM devices d JOIN install_loc
 WHERE d.app_id = $1 AND d.id = $2 AND d.deleted_at IS NULL
 """
 _COLUMNS = """
-string_agg(int4send(d.id), '') AS ids, string_agg(int4send(l.app_id), '') AS apps,
+string_agg(int4send({id}), '') AS ids, string_agg(int4send(l.app_id), '') AS apps,
 string_agg(int4send(l.revision), '') AS revisions,
 string_agg(int4send(l.latitude), '') AS latitudes, string_agg(int4send(l.longitude), '') AS longitudes
 """
-_IMAGES = f"""SELECT {_COLUMNS} FROM unnest($1::int[]) AS n (id)
+_IMAGES = f"""SELECT {_COLUMNS.format(id="d.id")} FROM unnest($1::int[]) AS n (id)
     JOIN devices d ON d.id = n.id AND d.deleted_at IS NULL JOIN install_locations l ON l.install = d.install"""  # noqa: S608  # constants
-_LOAD = f"""SELECT {_COLUMNS} FROM devices d JOIN install_locations l ON l.install = d.install
-    WHERE d.id >= $1 AND d.id < $2 AND d.deleted_at IS NULL"""  # noqa: S608  # constants
+_LOAD = f"""SELECT {_COLUMNS.format(id="l.install")}
+    FROM (SELECT * FROM install_locations WHERE install > $1 ORDER BY install LIMIT $2) l"""  # noqa: S608  # constants
 
 Place = tuple[int, int]
 """Latitude and longitude in units."""
@@ -156,10 +156,15 @@ class LocationStore(Service):
         return _joined(rows, gone)
 
     async def load(self, snapshot: Snapshot) -> AsyncIterator[LocationRows]:
-        """Every location, as of one moment, in chunks."""
-        if await snapshot.connection.fetchval("SELECT EXISTS (SELECT FROM install_locations)"):
-            async for packed in chunks(self._database, snapshot, _LOAD, DEVICE_SPACE):
-                yield _unpack(packed)
+        """Every location, as of one moment, in chunks; the ids of these rows are installs."""
+        after, timeout_s = 0, self._database.config.bulk_timeout_s
+        while True:
+            size = self._database.config.load_rows_max
+            rows = _unpack(await snapshot.connection.fetchrow(_LOAD, after, size, timeout=timeout_s))
+            if not len(rows):
+                return
+            yield rows
+            after = rows.ids.max().item()
 
     async def sweep(self, crossings_before: float, limit: int) -> int:
         """How many crossings were too old to be sent; these, rests that are over and rows of gone apps are deleted."""
