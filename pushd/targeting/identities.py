@@ -212,6 +212,10 @@ class Identities:
 
     def put_many(self, users: NDArray[np.uint32], app_ids: NDArray[np.int32], texts: Sequence[str]) -> None:
         """Gives users that have none their external ids; the user table knows their apps already."""
+        if len(users) <= FEW_IDS:
+            for user, app_id, text in zip(users.tolist(), app_ids.tolist(), texts, strict=True):
+                self.put(user, app_id, text)
+            return
         digests = _digests(app_ids, texts)
         self._places.data[users] = self._texts.put_list(_raws(texts))
         self._digests.data[users] = digests
