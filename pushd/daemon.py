@@ -266,8 +266,8 @@ class Daemon:
             guard=Guard.of(self.config.webpush),
             safari_log=SafariLog(self.config.safari),
         )
+        await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         await self._begin(_Commands(self.context))
-        await self._begin(Crossings(self.context))
         await self._begin(Importer(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)

@@ -45,18 +45,17 @@ class Crossings(Service):
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
-        """Begins to note crossings and to send what waits."""
+        """Begins to note crossings and to send what waits.
+
+        They are noted for as long as locations are taken, longer than they are sent: what waits then is sent after the
+        next start.
+        """
         store = self._context.store
         self._waiting.update(await store.crossings.waiting())
         store.locations.crossed = Crossed(self._cross, self._told, self._room)
         CROSSINGS_WAITING.set_function(self._waiting_total)
         self._wake.set()
         self.spawn(self._run(), "crossings")
-
-    async def stop(self) -> None:
-        """Notes and sends no more; what waits is sent after the next start."""
-        self._context.store.locations.crossed = Crossed()
-        await super().stop()
 
     def _cross(self, app_id: int, before: Place | None, after: Place) -> Sequence[Crossing]:
         found = self._context.index.places.crossings(app_id, before, after)

@@ -15,6 +15,7 @@ from pushd.commands.crossings import Crossings
 from pushd.config import Config, PlacesConfig
 from pushd.errors import TooManyRequestsError, UnavailableError
 from pushd.model.geofence import GeofenceChange
+from pushd.store.locations import Crossed
 from tests.pushd.commands.test_locations import LYON, PARIS, at, fence
 from tests.pushd.commands.world import World
 
@@ -47,6 +48,7 @@ async def crossing(world: World, **places) -> AsyncIterator[Crossings]:
         yield crossings
     finally:
         await crossings.stop()
+        world.context.store.locations.crossed = Crossed()
         await world.context.store.database.execute("DELETE FROM crossings")
 
 
@@ -261,4 +263,9 @@ async def test_the_task_sends_what_comes(world: World):
                 await asyncio.sleep(0.01)
     finally:
         await crossings.stop()
+    # One that commits after the last was sent is noted all the same.
+    late = await world.register("late")
+    await at(world, late, PARIS)
+    assert await waiting(world) == 1
+    world.context.store.locations.crossed = Crossed()
     assert sent(world) == [("Welcome", {device.id})]
