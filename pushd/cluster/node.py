@@ -28,6 +28,8 @@ LOCK_CLASS = 7002
 RETRY_S = 0.5
 LOCK_TIMEOUT_S = 5.0
 """For the server to notice that our lost session is gone."""
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What a session fails with. An InternalClientError, too: its connection went in the very turn in which it was used."""
 
 
 class Connect(Protocol):
@@ -62,7 +64,7 @@ class Node(Service):
             # The lock is there before the row: nobody can take the new node for a dead one.
             await self._hold(self._connection)
             await self._connection.execute("INSERT INTO nodes (id, name) VALUES ($1, $2)", self.id, self._name)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except LOST as error:
             self._connection.terminate()
             raise UnavailableError("The node cannot be registered") from error
         self.spawn(self._live(), "node")
@@ -78,7 +80,7 @@ class Node(Service):
                     "UPDATE nodes SET fenced_at = now() WHERE id = $1 AND fenced_at IS NULL", self.id, timeout=RETRY_S
                 )
                 await connection.close(timeout=RETRY_S)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except LOST:
                 connection.terminate()
 
     @property
@@ -92,7 +94,7 @@ class Node(Service):
             await asyncio.sleep(self._ping_s)
             try:
                 await self._ping()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, PushdError) as error:
+            except (*LOST, PushdError) as error:
                 if isinstance(error, FencedError):
                     raise
                 log.warning("node_session_lost", node=self.id, error=type(error).__name__)
@@ -115,7 +117,7 @@ class Node(Service):
                 await self._hold(connection)
                 self._connection = connection
                 await self._ping()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except LOST:
                 connection.terminate()
                 await asyncio.sleep(RETRY_S)
             else:

@@ -31,6 +31,7 @@ PAGE_ROWS = 500
 """Changes read at once; each may name thousands of ids."""
 IMAGES_MAX = 4_000
 """Images fetched, and applied, at once."""
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 LATE_POLL_S = 0.05
 """Between reads while something newer waits for an older transaction."""
 
@@ -248,7 +249,7 @@ class Follower(Service):
         while True:
             try:
                 await self._hear()
-            except (UnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (UnavailableError, *_LOST):
                 log.info("change_feed_polls")
             await asyncio.sleep(self._database.config.retry_after_s)
 

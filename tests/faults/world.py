@@ -261,7 +261,8 @@ class World:
         if not self.well:
             process = self.daemon.process
             state = "runs" if self.daemon.running else f"ended with {process.returncode}" if process else "never began"
-            print(f"pushd {state}; its log:\n{self.daemon.tail()}", file=sys.stderr)
+            broken = "\n".join(self.daemon.broken_parts()[:3])
+            print(f"pushd {state}; its log:\n{broken}\n…\n{self.daemon.tail()}", file=sys.stderr)
 
     # Breaking and waiting -----------------------------------------------------------------------------------------
 

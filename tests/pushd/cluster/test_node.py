@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from pushd.cluster.node import LOCK_CLASS, FencedError, Node
@@ -34,7 +35,7 @@ class Session:
 
     def _check(self):
         if self.closed or self.server.down:
-            raise ConnectionResetError
+            raise self.server.loss
 
     def terminate(self):
         self.closed = True
@@ -49,6 +50,7 @@ class Session:
 class Server:
     def __init__(self) -> None:
         self.down = False
+        self.loss: Exception = ConnectionResetError()
         self.fenced_at = None
         self.sessions: list[Session] = []
 
@@ -74,8 +76,20 @@ async def test_the_lock_is_there_before_the_row_and_silence_ends_the_session():
     assert not node.alive
 
 
-async def test_a_lost_session_is_taken_up_again():
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        asyncpg.PostgresConnectionError("gone"),
+        asyncpg.InterfaceError("closed"),
+        asyncpg.InternalClientError("not connected"),  # what asyncpg says of a transport that is gone since this turn
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_a_lost_session_is_taken_up_again(loss):
     server = Server()
+    server.loss = loss
     node = Node(server.connect, ping_s=0.01)
     await node.start()
     server.down = True
