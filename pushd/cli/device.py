@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pushd.cli.client import Client, ask, read_key
 from pushd.cli.output import console, show
 from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
-from pushd.model.device import Environment, Kind
+from pushd.model.device import Environment, Kind, Platform
 
 commands = typer.Typer(name="device", help="Devices and their history.", no_args_is_help=True)
 
@@ -31,6 +31,8 @@ def register(
     environment: Annotated[Environment, typer.Option(help="Where the token is valid.")] = Environment.PRODUCTION,
     user: Annotated[str | None, typer.Option(help="External id of the user.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may repeat.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Another name of the install.")] = None,
+    platform: Annotated[Platform | None, typer.Option(help="What the install runs on.")] = None,
     app: AppId = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -48,6 +50,10 @@ def register(
         body["user_id"] = user
     if tag:
         body["tags"] = tag
+    if alias is not None:
+        body["alias"] = alias
+    if platform is not None:
+        body["platform"] = platform
     show(ask(url, key_file, app, "PUT", "/devices", body), as_json=json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -126,10 +125,7 @@ async def _register(
     context: Context, app_id: int, registrations: list[Registration], *, in_turn: bool = False
 ) -> list[int]:
     done = await context.store.devices.register_many(app_id, registrations, context.clock.now(), in_turn=in_turn)
-    if done.users is not None:
-        context.index.apply_users(done.users)
-        await asyncio.sleep(0)  # thousands of either take some 10 ms
-    context.index.apply_devices(done.rows)
+    await context.index.take_in(users=done.users, devices=done.rows)
     await settle_in(context, app_id, done.rows)
     ids: list[int] = done.ids.tolist()
     return ids

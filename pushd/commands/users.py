@@ -63,7 +63,7 @@ async def delete(context: Context, app_id: int, external_id: str) -> None:
 
 async def _put(context: Context, app_id: int, changes: list[UserChange], *, in_turn: bool = False) -> list[int]:
     ids, rows = await context.store.users.put_many(app_id, changes, in_turn=in_turn)
-    context.index.apply_users(rows)
+    await context.index.take_in(users=rows)
     numbers: list[int] = ids.tolist()
     return numbers
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushd.model.device import Profile, Route
 
+T = TypeVar("T")
 Sight = Literal["first", "last"]
 """Which time an install was seen."""
 
@@ -34,6 +35,11 @@ class Postings:
     ids: NDArray[np.int32]
     names: dict[int, str]
     """First-seen spelling of every tag id that `ids` holds; ids are per app, and never reused."""
+
+    def part(self, start: int, stop: int) -> Postings:
+        """Those of some rows."""
+        ends = self.offsets[start : stop + 1]
+        return Postings(offsets=ends - ends[:1], ids=self.ids[ends[0] : ends[-1]], names=self.names)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -76,6 +82,31 @@ class DeviceRows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def parts(self, rows_max: int) -> Iterator[DeviceRows]:
+        """The rows a few at a time."""
+        if len(self) <= rows_max:
+            yield self
+            return
+        for start in range(0, len(self), rows_max):
+            stop = min(start + rows_max, len(self))
+            rows = slice(start, stop)
+            yield DeviceRows(
+                ids=self.ids[rows],
+                revisions=self.revisions[rows],
+                route_ids=self.route_ids[rows],
+                user_ids=self.user_ids[rows],
+                flags=self.flags[rows],
+                tokens=self.tokens[rows],
+                tags=self.tags.part(start, stop),
+                installs=self.installs[rows],
+                profile_ids=self.profile_ids[rows],
+                first_seen=self.first_seen[rows],
+                last_seen=self.last_seen[rows],
+                aliases=_part(self.aliases, start, stop),
+                routes=self.routes,
+                profiles=self.profiles,
+            )
+
     def sights(self, sight: Sight) -> NDArray[np.uint32]:
         """When each install was first, or last, seen."""
         return self.first_seen if sight == "first" else self.last_seen
@@ -98,3 +129,27 @@ class UserRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def parts(self, rows_max: int) -> Iterator[UserRows]:
+        """The rows a few at a time."""
+        if len(self) <= rows_max:
+            yield self
+            return
+        for start in range(0, len(self), rows_max):
+            stop = min(start + rows_max, len(self))
+            rows = slice(start, stop)
+            yield UserRows(
+                ids=self.ids[rows],
+                revisions=self.revisions[rows],
+                app_ids=self.app_ids[rows],
+                external_ids=self.external_ids[rows],
+                deleted=self.deleted[rows],
+                tags=self.tags.part(start, stop),
+                emails=_part(self.emails, start, stop),
+                attributes=_part(self.attributes, start, stop),
+            )
+
+
+def _part(values: Mapping[int, T], start: int, stop: int) -> dict[int, T]:
+    """What rows have, counted from the first of them."""
+    return {row - start: values[row] for row in range(start, stop) if row in values} if values else {}

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 CHANNEL = "pushd_changes"
 PAGE_ROWS = 500
 """Changes read at once; each may name thousands of ids."""
-IMAGES_MAX = 4_000
+IMAGES_MAX = 2_000
 """Images fetched, and applied, at once."""
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 LATE_POLL_S = 0.05

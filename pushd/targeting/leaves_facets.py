@@ -115,8 +115,10 @@ def _without_owners(scope: Scope, devices: Devices, others: Devices) -> Steps:
     owning[0], housing[0] = False, False
     kept = []
     for ids in pieces(devices):
-        theirs, homes = users.data[ids], installs.data[ids]
-        alone = np.where(theirs == 0, ~housing[within(homes, housing)], ~owning[within(theirs, owning)])
+        theirs = users.data[ids]
+        alone = ~owning[within(theirs, owning)]
+        free = np.flatnonzero(theirs == 0)
+        alone[free] = ~housing[within(installs.data[ids[free]], housing)]
         kept.append(Devices.of(ids[alone]))
         yield
     return Devices.union(*kept)

@@ -444,3 +444,47 @@ def test_the_index_knows_which_images_it_has_taken_in():
     ids = np.array([1, 1, 2, 3, 2**31 - 1], np.uint32)
     known = index.knows(ids, np.array([2, 4, 3, 1, 1], np.int32))
     assert known.tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.asyncio
+async def test_many_images_are_taken_in_a_thousand_or_two_at_a_time():
+    def images(count):
+        users = [
+            UserImage(
+                key,
+                external=f"u{key}",
+                tags=(key % 3 + 1,),
+                email=f"{key % 7}@x" if key % 2 else "",
+                attributes=(("n", key % 5),) if key % 3 else (),
+            )
+            for key in range(1, count + 1)
+        ]
+        devices = [
+            DeviceImage(
+                key,
+                user=key % 9,
+                token=b"t" * (key % 5),
+                tags=(1,) * (key % 2),
+                alias="hall" if key % 4 == 0 else "",
+                profile=key % 5,
+                install=key,
+                first_seen=NOW - key,
+            )
+            for key in range(1, count + 1)
+        ]
+        return user_rows(*users), device_rows(*devices)
+
+    whole, parts = Index(FixedClock()), Index(FixedClock())
+    users, devices = images(4_500)
+    whole.apply_users(users)
+    whole.apply_devices(devices)
+    await parts.take_in(users=users, devices=devices)
+    assert everything(parts) == everything(whole)
+    assert parts.version > whole.version
+    for audience in (UserEmails(["3@x"]), Attribute(name="n", op="gte", value=3), Aliases(["hall"])):
+        found = parts.resolve(1, audience, ALERT_KINDS)
+        assert found.devices == whole.resolve(1, audience, ALERT_KINDS).devices
+        assert found.devices
+    few = Index(FixedClock())
+    await few.take_in(devices=images(3)[1])
+    assert few.stats()["devices"] == 3
