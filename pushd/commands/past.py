@@ -10,7 +10,7 @@ import numpy as np
 from pushd.bitset import Devices
 from pushd.commands.context import Context
 from pushd.errors import Fault, InvalidRequestError, UnavailableError
-from pushd.model.audience import And, Audience, Installs, Not, Opened, Or, Outcome, TagsSegment
+from pushd.model.audience import And, Audience, Installs, Not, Opened, Or, Outcome, PreferredKind, TagsSegment
 from pushd.model.receipt import OPENING, Event
 from pushd.outcome import FAILED
 from pushd.outcome import Outcome as Ended
@@ -23,7 +23,7 @@ NAMES_AT_ONCE = 10_000
 DAY_S = 86_400
 
 _ASKED = (*GATHERED, TagsSegment)
-_NODES = (And, Or, Not)
+_NODES = (And, Or, Not, PreferredKind)
 
 
 class Gathered(dict[int, Devices]):

@@ -10,7 +10,7 @@ from pushd.bitset import Devices
 from pushd.commands import audience, notifications, past, receipts
 from pushd.config import Config, StoreConfig
 from pushd.errors import InvalidRequestError, UnavailableError, UnknownTargetsError
-from pushd.model.audience import And, Audience, Broadcast, DeviceIds, Not, Or, Segment, Tags, UserIds
+from pushd.model.audience import And, Audience, Broadcast, DeviceIds, Not, Or, PreferredKind, Segment, Tags, UserIds
 from pushd.model.device import Kind
 from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
@@ -103,6 +103,13 @@ async def test_what_became_of_an_earlier_notification(world, count):
         await store.receipts.folder.fold(1, -60)  # what is folded is the same
     # In an audience that says the same twice, both are what they are.
     assert await resolved(world, Or([outcome(number, "opened"), outcome(number, "opened")])) == opened
+
+
+async def test_the_past_is_asked_within_a_preferred_kind(world):
+    ids = await registered(world, 3)
+    number = await sent(world, DeviceIds([ids["i0"], ids["i1"]]))
+    wanted = PreferredKind(of=outcome(number, "targeted"), kinds=[Kind.APNS])
+    assert await resolved(world, wanted) == Devices([ids["i0"], ids["i1"]])
 
 
 async def test_a_follow_up_reaches_the_rest_and_a_retry_of_it_asks_no_more(world):
