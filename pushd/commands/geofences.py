@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +19,7 @@ from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundErro
 from pushd.model.audience import DeviceIds
 from pushd.model.geofence import Geofence, GeofenceChange, NewGeofence, Trigger
 from pushd.store.store import Store
+from pushd.targeting.fences import shape_in
 from pushd.targeting.geojson import shape_of
 from pushd.targeting.index import Index
 from pushd.targeting.presence import Presence
@@ -113,7 +116,8 @@ async def refresh(store: Store, index: Index, ids: Sequence[int]) -> None:
     for geofence_id in set(ids) - {image.id for image in images}:
         index.remove_geofence(geofence_id)
     for image in images:
-        index.define_geofence(image)
+        shape = await asyncio.to_thread(shape_in, image) if index.places.lacks_shape(image) else None
+        index.define_geofence(replace(image, shape=shape))
         await asyncio.sleep(0)
 
 
@@ -189,7 +193,8 @@ async def _check(context: Context, app_id: int, wanted: GeofenceChange) -> None:
         limits = context.config.places
         if len(orjson.dumps(wanted.bounds)) > limits.bounds_bytes_max:
             raise InvalidRequestError(faults=[Fault("/bounds", f"is longer than {limits.bounds_bytes_max:,} bytes")])
-        shape_of(wanted.bounds, vertices_max=limits.vertices_max, radius_max_m=limits.radius_max_m)
+        check = partial(shape_of, vertices_max=limits.vertices_max, radius_max_m=limits.radius_max_m)
+        await asyncio.to_thread(check, wanted.bounds)
     for name, trigger in (("on_enter", wanted.on_enter), ("on_exit", wanted.on_exit)):
         await _check_trigger(context, app_id, name, trigger)
 

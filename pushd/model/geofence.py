@@ -101,6 +101,8 @@ class FenceImage:
     enter_interval_s: int | None = None
     """Between two sends to one install that enters; None: nothing is sent."""
     exit_interval_s: int | None = None
+    shape: Any = None
+    """The bounds as the index takes them (`targeting.geometry.Shape`), where they were worked out before."""
 
 
 class LocationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

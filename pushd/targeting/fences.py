@@ -10,7 +10,7 @@ import orjson
 from pushd.bitset import Devices
 from pushd.model.geofence import FenceImage
 from pushd.targeting.geojson import shape_of
-from pushd.targeting.geometry import SCALE, Area, Box, Circle, Points
+from pushd.targeting.geometry import SCALE, Area, Box, Circle, Points, Shape
 
 VERTICES_MAX = 1 << 31
 """What is stored was within the limits when it came."""
@@ -28,7 +28,7 @@ class Fence:
 
     def __init__(self, image: FenceImage) -> None:
         self.id, self.app_id, self.bounds = image.id, image.app_id, image.bounds
-        self.shape = shape_of(orjson.loads(image.bounds), vertices_max=VERTICES_MAX)
+        self.shape: Shape = shape_in(image) if image.shape is None else image.shape
         self.members = Devices()
         """Changed in place: cells hold it too."""
         self.describe(image)
@@ -37,6 +37,11 @@ class Fence:
         """Takes over what may change of a fence without moving its bounds."""
         self.tags = frozenset(tag.casefold() for tag in image.tags)
         self.enter_interval_s, self.exit_interval_s = image.enter_interval_s, image.exit_interval_s
+
+
+def shape_in(image: FenceImage) -> Shape:
+    """The shape of a fence. One of some thousand corners takes 100 ms, in which other threads may run."""
+    return shape_of(orjson.loads(image.bounds), vertices_max=VERTICES_MAX)
 
 
 class Cell:

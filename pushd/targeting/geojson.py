@@ -7,7 +7,18 @@ from math import isfinite
 from typing import Any
 
 from pushd.errors import Fault, InvalidRequestError
-from pushd.targeting.geometry import RADIUS_MAX_M, Area, Circle, NotSimpleError, Ring, Shape, enclosed
+from pushd.targeting.geometry import (
+    RADIUS_MAX_M,
+    Area,
+    Circle,
+    NotSimpleError,
+    Ring,
+    Shape,
+    covered,
+    enclosed,
+    united,
+    without,
+)
 
 LONGITUDE_MAX = 360.0
 """Maps that can be dragged round the earth write 181 for -179."""
@@ -60,7 +71,7 @@ class _Reader:
         if kind == "Polygon":
             return Area(self._polygon(inner, where))
         polygons = [self._polygon(each, f"{where}/{n}") for n, each in enumerate(_array(inner, where, 1, "a polygon"))]
-        return Area(_united(polygons))
+        return Area(united(polygons))
 
     def _circle(self, coordinates: Any, where: str, properties: Mapping[str, Any], at: str) -> Circle:
         longitude, latitude = _position(coordinates, where)
@@ -81,11 +92,11 @@ class _Reader:
         """The area of a polygon: its first ring, without what its further rings enclose."""
         outlines = [self._ring(ring, f"{where}/{n}") for n, ring in enumerate(_array(rings, where, 1, "a ring"))]
         enclosures = [_enclosed(ring, f"{where}/{n}") for n, ring in enumerate(outlines)]
-        area = enclosures[0]
-        for number, hole in enumerate(enclosures[1:], start=1):
-            if not enclosures[0].covers(hole):
+        area, holes = enclosures[0], enclosures[1:]
+        for number, inside in enumerate(covered(area, holes), start=1):
+            if not inside:
                 raise _FaultError(f"{where}/{number}", "is a hole that does not lie inside its polygon")
-            area = area.difference(hole)
+        area = without(area, united(holes)) if holes else area
         if not area.area > 0:
             raise _FaultError(where, "is all holes: nothing is left of its area")
         return area
@@ -106,13 +117,6 @@ def _enclosed(ring: Ring, where: str) -> Any:
         return enclosed(ring)
     except NotSimpleError as error:
         raise _FaultError(where, f"is a ring that encloses no simple area: {error}") from None
-
-
-def _united(polygons: list[Any]) -> Any:
-    area = polygons[0]
-    for polygon in polygons[1:]:
-        area = area.union(polygon)
-    return area
 
 
 def _object(value: Any, at: str) -> Mapping[str, Any]:

@@ -156,7 +156,7 @@ def enclosed(ring: Ring) -> Any:
         pole = 90.0 if sum(latitude for _, latitude in ring) >= 0 else -90.0
         outline += [(outline[-1][0], pole), (outline[0][0], pole), outline[0]]
     polygon = shapely.Polygon(outline)
-    if not polygon.is_valid or polygon.area <= 0:
+    if not shapely.is_valid(polygon) or polygon.area <= 0:
         raise NotSimpleError(shapely.is_valid_reason(polygon))
     west, _, east, _ = polygon.bounds
     if east - west > 360:
@@ -166,9 +166,29 @@ def enclosed(ring: Ring) -> Any:
     pieces = []
     for turns in range(floor((west + 180) / 360), floor((east + 180) / 360) + 1):
         shift = 360.0 * turns
-        piece = polygon.intersection(shapely.box(shift - 180, -90, shift + 180, 90))
+        piece = shapely.intersection(polygon, shapely.box(shift - 180, -90, shift + 180, 90))
         pieces += parts(shapely.transform(piece, lambda given, by=shift: given - (by, 0.0)))
     return shapely.union_all(pieces)
+
+
+def united(geometries: list[Any]) -> Any:
+    """All of these geometries as one."""
+    return geometries[0] if len(geometries) == 1 else _shapely().union_all(geometries)
+
+
+def covered(area: Any, geometries: list[Any]) -> list[bool]:
+    """Of each of these geometries whether it lies in the area."""
+    if not geometries:
+        return []
+    shapely = _shapely()
+    shapely.prepare(area)
+    inside: list[bool] = shapely.covers(area, geometries).tolist()
+    return inside
+
+
+def without(area: Any, other: Any) -> Any:
+    """An area without what another one encloses."""
+    return _shapely().difference(area, other)
 
 
 def parts(geometry: Any) -> list[Any]:
@@ -221,21 +241,24 @@ def _seams(geometry: Any) -> list[Any]:
     """Slivers where places are spelt that a geometry touches under another spelling."""
     shapely = _shapely()
     found = []
-    edge = geometry.intersection(shapely.LineString([(180, -90), (180, 90)]))
+    edge = shapely.intersection(geometry, shapely.LineString([(180, -90), (180, 90)]))
     for piece in shapely.get_parts(edge):
         _, south, _, north = piece.bounds
         found.append(shapely.box(-180 - SLIVER, south - SLIVER, -180, north + SLIVER))
     found += [
         shapely.box(-SLIVER, pole - SLIVER, SLIVER, pole + SLIVER)
         for pole in (-90.0, 90.0)
-        if geometry.intersects(shapely.LineString([(-180, pole), (180, pole)]))
+        if shapely.intersects(geometry, shapely.LineString([(-180, pole), (180, pole)]))
     ]
     return found
 
 
 @cache
 def _shapely() -> Any:
-    """The library: who has no polygon never pays for it."""
+    """The library: who has no polygon never pays for it.
+
+    Its functions let other threads of the interpreter run meanwhile; methods of its geometries do not.
+    """
     import shapely  # noqa: PLC0415  # 60 ms and 20 MB
 
     return shapely

@@ -128,6 +128,16 @@ class Places:
             for column in self._columns:
                 column.data[ids] = 0
 
+    def lacks_shape(self, image: FenceImage) -> bool:
+        """Whether a fence that comes has bounds that are new here, so that its shape has to be worked out."""
+        app = self._apps.get(image.app_id)
+        if not image.enabled or image.shape is not None:
+            return False
+        if app is None:
+            return True
+        known = (app.fences.get(image.id), app.coming.get(image.id))
+        return all(fence is None or fence.bounds != image.bounds for fence in known)
+
     def define(self, image: FenceImage) -> None:
         """Takes a fence in, or its new state; what its bounds hold is worked out by `settle`."""
         if image.app_id in self._removed:
