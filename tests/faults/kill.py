@@ -114,9 +114,10 @@ def check(here, views, verdict, lost_rows=0):
     assert here.drifts, "the ledger was never looked at"
     assert not any(here.drifts), "the ledger drifted"
     assert set(views) == {promise.id for promise in here.promises}
+    dead_tokens = here.dead
     for promise in here.promises:
         counts = views[promise.id]["counts"]
-        dead = len(promise.tokens & here.dead)
+        dead = len(promise.tokens & dead_tokens)
         assert counts["targeted"] <= len(promise.tokens)
         assert counts["targeted"] >= len(promise.tokens) - dead  # those that were retired before it was sent
         assert counts["pending"] == 0
