@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pushd.bitset import Devices
 from pushd.errors import Fault
 from pushd.model import audience as model
-from pushd.targeting.places import GONE, AppPlaces
+from pushd.targeting.places import AppPlaces
 from pushd.targeting.scope import Leaf, Scope, Steps, union
 
 
@@ -52,7 +52,7 @@ def _check_in_geofences(leaf: model.InGeofences) -> Iterator[tuple[str, str]]:
 def unknown(app: AppPlaces | None, leaf: model.InGeofences, at: str) -> Iterator[Fault]:
     """A fault for every geofence that a leaf names by id and the app does not have."""
     for number, fence_id in enumerate(leaf.ids):
-        if app is None or app.revisions.get(fence_id, GONE) == GONE:
+        if app is None or fence_id not in app.revisions:
             yield Fault(f"{at}/ids/{number}", "there is no such geofence")
 
 

@@ -22,8 +22,6 @@ SLICE_ROWS = 8_192
 """Devices that one slice asks a fence about: some 5 ms, whatever its shape."""
 FEW_ROWS = 32
 """Up to here devices are forgotten one at a time."""
-GONE = 2**31 - 1
-"""The revision of a fence that was deleted."""
 
 Place = tuple[int, int]
 """Latitude and longitude in units."""
@@ -68,6 +66,8 @@ class Places:
         self._columns = (self._latitudes, self._longitudes, self._revisions)
         self._apps: dict[int, AppPlaces] = {}
         self._removed: set[int] = set()
+        self._gone: set[int] = set()
+        """Fences that were deleted: an image that was read before may come later."""
         self.arrived: Callable[[], None] = lambda: None
         """Called when a fence has come that `settle` has to work out."""
         self._reach(1)
@@ -140,7 +140,7 @@ class Places:
 
     def define(self, image: FenceImage) -> None:
         """Takes a fence in, or its new state; what its bounds hold is worked out by `settle`."""
-        if image.app_id in self._removed:
+        if image.app_id in self._removed or image.id in self._gone:
             return
         app = self._app(image.app_id)
         if image.revision <= app.revisions.get(image.id, 0):
@@ -167,9 +167,9 @@ class Places:
 
     def remove(self, fence_id: int) -> None:
         """Forgets a fence for good."""
+        self._gone.add(fence_id)
         for app in self._apps.values():
-            if fence_id in app.revisions:
-                app.revisions[fence_id] = GONE
+            if app.revisions.pop(fence_id, None) is not None:
                 self._drop(app, fence_id)
 
     def settle(self, *, sort: bool = False) -> Iterator[None]:

@@ -151,6 +151,8 @@ def test_a_disabled_fence_costs_nothing_and_a_deleted_one_stays_away():
     assert (world.members(1), bool(app.grid)) == (set(), False)
     world.places.remove(1)
     world.places.define(image(1, circle(48.8584, 2.2945, 1_000), revision=4))
+    world.places.remove(2)
+    world.places.define(image(2, circle(48.8584, 2.2945, 1_000)))
     assert world.places.settled
     assert not app.fences
 
