@@ -87,10 +87,10 @@ def size_figures(devices: int) -> dict[str, float]:
     """Every figure of a population of this many devices."""
     _load_users(Index(), WARM_ROWS)
     _load_devices(Index(), WARM_ROWS, TAGS_PER_DEVICE)
-    index, before = Index(), _resident()
+    index, before = Index(), resident()
     users = _load_users(index, devices // 2)
     tagged = _load_devices(index, devices, TAGS_PER_DEVICE)
-    resident = _resident() - before
+    taken = resident() - before
     stats = index.stats()
     addresses = ("token_bytes", "external_id_bytes")
     held = sum(value for name, value in stats.items() if name.endswith("_bytes") and name not in addresses)
@@ -104,7 +104,7 @@ def size_figures(devices: int) -> dict[str, float]:
         **{f"resolve_{name}_ms": 1e3 * _median(_resolve(index, audience)) for name, audience in _audiences().items()},
         **_small(index, devices),
         **_fan_out(index),
-        "rss_bytes_per_device": (resident - text) / devices,
+        "rss_bytes_per_device": (taken - text) / devices,
         "held_bytes_per_device": held / devices,
         "devices": stats["devices"],
         "users": stats["users"],
@@ -231,7 +231,8 @@ def _postings(random: np.random.Generator, counts: NDArray[np.int32]) -> Posting
     return Postings(offsets=offsets, ids=np.minimum(drawn, TAGS).astype(np.int32), names=NAMES)
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process's memory, once what was freed has gone back to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

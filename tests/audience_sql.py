@@ -292,21 +292,25 @@ def _in_circle(longitude: float, latitude: float, radius_m: float) -> str:
     squares = " + ".join(f"power({axis} - ({own!r}), 2)" for axis, own in zip(_XYZ, centre, strict=True))
     up = radius_m / 110_000
     aside = up / max(math.cos(phi), 0.01)
-    box = f"box(point({longitude + aside}, {latitude + up}), point({longitude - aside}, {latitude - up}))"
+    box = _box(longitude - aside, latitude - up, longitude + aside, latitude + up)
     near = f"{PLACE} <@ {box}" if abs(longitude) + aside < 179 and abs(latitude) + up < 85 else "true"
     return f"({near} AND {squares} <= {chord * chord!r})"
 
 
-PLACE = "point(l.longitude / 1e7, l.latitude / 1e7)"
+PLACE = "point(l.longitude, l.latitude)"
 """What an index over places is of."""
 
 
 def _in_ring(ring: Sequence[Sequence[float]]) -> str:
-    corners = ",".join(f"({longitude},{latitude})" for longitude, latitude, *_ in ring[:-1])
+    # In units of places, not degrees: the geometric operators take what is 10^-6 apart for the same.
+    corners = ",".join(f"({longitude * 1e7!r},{latitude * 1e7!r})" for longitude, latitude, *_ in ring[:-1])
     west, east = min(each[0] for each in ring), max(each[0] for each in ring)
     south, north = min(each[1] for each in ring), max(each[1] for each in ring)
-    box = f"box(point({east}, {north}), point({west}, {south}))"
-    return f"({PLACE} <@ {box} AND {PLACE} <@ polygon '({corners})')"
+    return f"({PLACE} <@ {_box(west, south, east, north)} AND {PLACE} <@ polygon '({corners})')"
+
+
+def _box(west: float, south: float, east: float, north: float) -> str:
+    return f"box(point({east * 1e7!r}, {north * 1e7!r}), point({west * 1e7!r}, {south * 1e7!r}))"
 
 
 def _located(w: _Writer, leaf: model.Located, d: str) -> str:
@@ -379,12 +383,16 @@ def _environments(w: _Writer, leaf: model.Environments, d: str) -> str:
 
 
 def _attribute(w: _Writer, leaf: model.Attribute, d: str) -> str:
+    if leaf.op == "eq" and isinstance(leaf.value, str) and not _is_time(leaf.value):
+        # What an index over documents helps with.
+        wanted = orjson.dumps({leaf.name: leaf.value}).decode()
+        return _users(w, d, f"u.attributes::jsonb @> {w.given(wanted, 'jsonb')}")
     value = f"(u.attributes::jsonb -> {w.given(leaf.name, 'text')})"
     return _users(w, d, _has(w, leaf.op, leaf.value, value))
 
 
 def _has(w: _Writer, op: str, wanted: Any, value: str) -> str:  # noqa: PLR0911  # a case for each operator
-    text, kind = f"({value} #>> '{{}}') COLLATE \"C\"", f"jsonb_typeof({value})"
+    text, kind = f"(({value} #>> '{{}}') COLLATE \"C\")", f"jsonb_typeof({value})"
     if op == "exists":
         return f"{kind} <> 'null'"
     if op == "in":

@@ -278,15 +278,19 @@ async def compared(both, population, history, questions, late):
     await world.do(("wait", 0))
     for change in history:
         await world.do(moved(change, world))
-    asked = [(await world.bound(moved(audience, world)), REACH[kinds]) for audience, kinds in questions]
+    asked = await bound(world, questions)
     await agreed(world, asked)
     for audience, kinds in asked[:3]:
         await agreed_in_slices(world, audience, kinds, late)
-    await agreed(world, asked, restarted=True)
+    await agreed(world, await bound(world, questions), restarted=True)
     await world.do(("delete_app",))
     await both.synchronous()
     for reader in (both.first, both.second):
         assert not reader.index.resolve(world.app_id, model.Broadcast(), ALL_KINDS).devices
+
+
+async def bound(world, questions):
+    return [(await world.bound(moved(audience, world)), REACH[kinds]) for audience, kinds in questions]
 
 
 def moved(what, world):
