@@ -174,11 +174,14 @@ class Attributes:
         once = [_typed(values[row]) for row in firsts]
         types = np.array([typed[0] for typed in once], np.uint8)
         column.types.data[ids] = types[which]
-        column.numbers.data[ids] = np.array([typed[1] for typed in once])[which]
+        numbers = np.array([typed[1] for typed in once])
+        if numbers.any():  # pages that are never written take no memory
+            column.numbers.data[ids] = numbers[which]
         texts = np.zeros(len(once), np.uint32)
         rows = [row for row, typed in enumerate(once) if isinstance(typed[2], str)]
         texts[rows] = self._take([once[row][2] for row in rows], times[rows])
-        column.texts.data[ids] = texts[which]
+        if rows:
+            column.texts.data[ids] = texts[which]
         members = Ragged.of([typed[2] if isinstance(typed[2], list) else [] for typed in once])
         if len(members.flat):
             taken = Ragged(self._take(members.flat, np.repeat(times, members.counts)), members.counts)
@@ -213,8 +216,10 @@ class Attributes:
         lists = texts[types == Type.LIST]
         self._texts.drop_many(self._lists.get_many(lists)[1])
         self._lists.free_many(lists)
-        for cells in (column.types, column.numbers, column.texts):
-            cells.data[ids] = 0
+        column.types.data[ids] = 0
+        for cells in (column.numbers, column.texts):
+            if cells.data[ids].any():
+                cells.data[ids] = 0
         column.users -= Users.of(ids)
 
 

@@ -35,7 +35,9 @@ def _attribute(scope: Scope, leaf: model.Attribute) -> Steps:
     if not column.crowded:
         holds = _holds(leaf.op, leaf.value)
         tags = scope.tenant.tags.listed
-        return (yield from union(tags[label - 1].by_user for value, label in column.labels.items() if holds(value)))
+        # Listed now: values may come to be labelled while this stands still.
+        labels = [label for value, label in column.labels.items() if holds(value)]
+        return (yield from union(tags[label - 1].by_user for label in labels))
     users = column.users
     if scope.within is not None:
         asked = scope.population.devices.users.data[(scope.within & scope.tenant.known).column()]

@@ -77,7 +77,7 @@ def _environments(scope: Scope, leaf: model.Environments) -> Steps:
 
 
 def _kinds(scope: Scope, leaf: model.Kinds) -> Steps:
-    return union(scope.tenant.kinds[kind] for kind in set(leaf.any) & scope.tenant.kinds.keys())
+    return union(scope.tenant.kinds.get(kind, Devices()) for kind in dict.fromkeys(leaf.any))
 
 
 def _preferred_kind(scope: Scope, node: model.PreferredKind) -> Steps:
@@ -113,15 +113,15 @@ def _without_owners(scope: Scope, devices: Devices, others: Devices) -> Steps:
         housing[within(installs.data[ids[theirs == 0]], housing)] = True
         yield
     owning[0], housing[0] = False, False
-    kept = []
+    gone = []
     for ids in pieces(devices):
         theirs = users.data[ids]
-        alone = ~owning[within(theirs, owning)]
+        beside = owning[within(theirs, owning)]
         free = np.flatnonzero(theirs == 0)
-        alone[free] = ~housing[within(installs.data[ids[free]], housing)]
-        kept.append(Devices.of(ids[alone]))
+        beside[free] = housing[within(installs.data[ids[free]], housing)]
+        gone.append(Devices.of(ids[beside]))
         yield
-    return Devices.union(*kept)
+    return devices - Devices.union(*gone)
 
 
 def _seen(scope: Scope, leaf: model.Seen) -> Steps:

@@ -34,17 +34,20 @@ def paused(index, app, audience, kinds, between):
         between(pauses)
 
 
-@given(CHANGES, CHANGES, AUDIENCES, KINDS, st.sampled_from([0, 2, 1_000]), st.sampled_from([1, 7]))
+@given(
+    *(CHANGES, CHANGES, AUDIENCES, KINDS, st.sampled_from([0, 2, 1_000]), st.sampled_from([1, 7])),
+    st.sampled_from([0, 256]),
+)
 @settings(max_examples=80, deadline=None)
-def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds, few, at_a_time):
+def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds, few, at_a_time, labels):
     index, naive = Index(FixedClock()), Naive()
-    feed(index, changes, (1, 20))
+    feed(index, changes, (1, 20), labels)
     feed_naive(naive, changes)
     waiting = list(late)
 
     def change(_):
         part, waiting[:at_a_time] = waiting[:at_a_time], []
-        feed(index, part, (at_a_time,))
+        feed(index, part, (at_a_time,), labels)
         feed_naive(naive, part)
 
     with (
