@@ -19,7 +19,7 @@ from pushd.simulator.faults import Answer, Fault, Silence, Slow
 from pushd.simulator.simulator import Simulator
 from tests.pushd.fanout.conftest import notification, rows
 from tests.pushd.fanout.test_fairness import ids_of
-from tests.pushd.gateways.apns_world import QUICK, FakeClock
+from tests.pushd.gateways.apns_world import PATIENT, FakeClock
 
 pytestmark = pytest.mark.asyncio
 
@@ -59,7 +59,7 @@ def wire(bench, tmp_path):
         )
         keyring = CredentialPerApp(simulator)
         settings = {"response_timeout_s": 30.0, "ping_after_s": 30.0, "queue_timeout_s": 30.0, **(transport or {})}
-        gateway = ApnsGateway(hosts, msgspec.structs.replace(QUICK, **settings), keyring, clock)
+        gateway = ApnsGateway(hosts, msgspec.structs.replace(PATIENT, **settings), keyring, clock)
         await gateway.start()
         one = await bench(gateway=gateway, keyring=keyring, drain_timeout_s=0.05, **config)
         one.simulator = simulator

@@ -17,7 +17,7 @@ from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Fault
 from pushd.simulator.fcm import LocalFcm
 from pushd.simulator.identity import Identity
-from tests.pushd.gateways.apns_world import QUICK, Credentials, FakeClock
+from tests.pushd.gateways.apns_world import PATIENT, Credentials, FakeClock
 
 ROUTE = Route(1, Kind.FCM, Environment.PRODUCTION, "com.example.app")
 PAYLOAD = Rendered(payload=b'{"android":{"priority":"HIGH"},"notification":{"title":"hello"}}')
@@ -66,7 +66,7 @@ class FcmWorld:
 
     async def send(self, rows=1, first=1, **rest):
         batch = self.batch(rows, first, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 20)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         assert not batch.pending
         return batch
 
@@ -110,7 +110,7 @@ def fcm_world(fcm_identity):
         behaviour = behaviour or Behaviour(streams_max=1000, streams_before_token=1000)
         simulator = LocalFcm(fcm_identity, behaviour=behaviour, clock=clock)
         await simulator.start()
-        transport = msgspec.structs.replace(QUICK, **settings)
+        transport = msgspec.structs.replace(PATIENT, **settings)
         made = FcmWorld(simulator, clock, transport, resolver, **(config or {}))
         await made.gateway.start()
         try:

@@ -14,7 +14,7 @@ from pushd.outcome import VENDOR_CODES_FROM, Outcome
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, LateSettings, Silence
 from pushd.simulator.identity import Identity, ProviderKey
-from tests.pushd.gateways.apns_world import PAYLOAD, ROUTE, token
+from tests.pushd.gateways.apns_world import PAYLOAD, ROUTE, token, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -132,7 +132,7 @@ async def test_a06_rows_in_flight_of_a_dropped_credential_are_answered(world):
     async with world(Behaviour(latency_ms=100)) as w:
         await w.send(1)
         going = asyncio.create_task(w.send(50, 2))
-        await asyncio.sleep(0.05)
+        await until(lambda: w.pool.outstanding)
         w.gateway.drop_credential(1)
         assert w.reasons(await going) == {"accepted": 50}
 
@@ -144,9 +144,9 @@ async def test_rows_without_a_usable_credential_are_misconfigured(world):
 
 
 async def test_a60_first_request_alone_until_it_is_accepted(world):
-    async with world(Behaviour(streams_before_token=1_000, latency_ms=80)) as w:
+    async with world(Behaviour(streams_before_token=1_000, latency_ms=500)) as w:
         sending = asyncio.create_task(w.send(300))
-        await asyncio.sleep(0.06)
+        await until(lambda: w.record.connections and w.record.connections[0].requests)
         assert max(link.open_streams_peak for link in w.record.connections) == 1
         assert w.reasons(await sending) == {"accepted": 300}
         assert max(link.open_streams_peak for link in w.record.connections) > 1
@@ -174,12 +174,12 @@ async def test_room_is_credit(world):
 
 
 async def test_stop_settles_everything(world):
-    async with world(response_timeout_s=30, ping_after_s=30) as w:
+    async with world() as w:
         await w.send(1)
         w.fault(Silence())
         batches = [w.batch(900, 900 * part) for part in range(1, 8)]
         sending = [asyncio.create_task(w.gateway.send(batch)) for batch in batches]
-        await asyncio.sleep(0.2)
+        await until(lambda: sum(link.requests for link in w.record.connections) > 1_000)
         await w.gateway.stop(0.1)
         await asyncio.gather(*sending)
         reasons = sum((w.reasons(batch) for batch in batches), start=w.reasons(w.batch(0)))
@@ -191,7 +191,7 @@ async def test_stop_settles_everything(world):
 
 
 async def test_g03_a_server_that_never_speaks_is_left(world):
-    async with world(settings_timeout_s=0.2, queue_timeout_s=0.6, response_timeout_s=5, ping_after_s=5) as w:
+    async with world(settings_timeout_s=0.2, queue_timeout_s=1.0) as w:
         w.fault(LateSettings(delay_ms=60_000), at="connect")
         batch = await w.send(3)
         # The one that was written while nothing was known is lost; the others were never written.
@@ -247,5 +247,5 @@ async def test_a02_t15_what_is_older_is_refused(world, tmp_path):
     context = Identity(tmp_path / "simulator").tls()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES256-GCM-SHA384")  # RSA key exchange: Appendix A of RFC 9113 forbids it
-    async with world(tls=context) as w:
+    async with world(tls=context, queue_timeout_s=1.0) as w:
         assert w.reasons(await w.send(2)) == {"no_connection": 2}

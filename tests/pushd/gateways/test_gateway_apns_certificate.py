@@ -14,7 +14,7 @@ from pushd.model.credential import ApnsCertificate
 from pushd.model.device import Environment, Kind, Route
 from pushd.simulator.behaviour import Behaviour
 
-from .apns_world import QUICK, ROUTE, TOPIC, Credentials
+from .apns_world import PATIENT, ROUTE, TOPIC, Credentials
 
 pytestmark = pytest.mark.asyncio
 
@@ -118,12 +118,12 @@ async def test_a24_x18_a_certificate_that_tls_refuses_is_the_credentials_fault(w
         process = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         config = ApnsConfig(production_host="localhost", production_port=port, ca_file=str(w.simulator.ca_file))
         credentials = Credentials({1: certificate(w.simulator.identity)})
-        gateway = ApnsGateway(config, QUICK, credentials, w.clock)
+        gateway = ApnsGateway(config, PATIENT, credentials, w.clock)
         try:
             await listening(port)
             await gateway.start()
             batch = w.batch(20)
-            await asyncio.wait_for(gateway.send(batch), 5)
+            await asyncio.wait_for(gateway.send(batch), 60)
             assert {gateway.reasons.name(code) for code in batch.outcomes.tolist()} == {"certificate_refused"}
         finally:
             await gateway.stop(0.2)

@@ -1,7 +1,6 @@
 """Channel management against the simulator: what is asked, what is understood, and what goes wrong on the way."""
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +15,7 @@ from pushd.model.device import Environment
 from pushd.simulator.behaviour import Behaviour
 from pushd.simulator.faults import Answer, Close, Fault, Goaway, Reset, Silence
 from pushd.simulator.simulator import Simulator
-from tests.pushd.gateways.apns_world import QUICK, TOPIC, Credentials
+from tests.pushd.gateways.apns_world import PATIENT, TOPIC, Credentials, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,7 +59,7 @@ async def world(tmp_path, *, behaviour=None, clock=None, **settings):
         ca_file=str(simulator.ca_file),
         **settings,
     )
-    gateway = ApnsGateway(config, QUICK, credentials, clock)
+    gateway = ApnsGateway(config, PATIENT, credentials, clock)
     await gateway.start()
     try:
         yield World(simulator, gateway, credentials)
@@ -151,12 +150,10 @@ async def test_x24_retry_after_is_passed_on(tmp_path):
 
 
 async def test_g03_silence_has_an_end(tmp_path):
-    async with world(tmp_path, timeout_s=0.3) as w:
+    async with world(tmp_path, timeout_s=2.0) as w:
         w.fault(Silence(), count=1)
-        began = time.monotonic()
         with pytest.raises(UnavailableError, match="timeout"):
             await w.channels.create(PLACE, stores=False)
-        assert time.monotonic() - began < 5
         assert await w.channels.list(PLACE) == []
 
 
@@ -185,6 +182,7 @@ async def test_a_connection_that_the_peer_closed_meanwhile_costs_nothing(tmp_pat
     async with world(tmp_path) as w:
         await w.channels.list(PLACE)
         w.simulator.drop_connections()
+        await until(lambda: not w.simulator.open_connections)
         await asyncio.sleep(0.05)
         assert await w.channels.create(PLACE, stores=False)
         assert w.connections == 2
@@ -193,7 +191,7 @@ async def test_a_connection_that_the_peer_closed_meanwhile_costs_nothing(tmp_pat
 async def test_a68_an_idle_connection_is_closed(tmp_path):
     async with world(tmp_path, management_idle_close_s=0.05) as w:
         await w.channels.list(PLACE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while w.simulator.open_connections:
                 await asyncio.sleep(0.01)
         assert await w.channels.list(PLACE) == []

@@ -62,7 +62,7 @@ class Far:
 
     async def send(self, rows, **rest):
         batch = self.batch(rows, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 15)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         assert not batch.pending
         return Counter(self.gateway.reasons.name(code) for code in batch.outcomes.tolist())
 
@@ -202,7 +202,7 @@ async def test_g02_a_connection_that_ends_loses_what_it_may_have_taken_only(stag
         name = "" if stage == "mail" else "ada.0@example.org"
         far.simulator.scripts[name] = Script(stage, reply)
         batch = far.batch(1)
-        await asyncio.wait_for(far.gateway.send(batch), 5)
+        await asyncio.wait_for(far.gateway.send(batch), 60)
         assert far.gateway.reasons.outcome(int(batch.outcomes[0])) is outcome
 
 
@@ -214,7 +214,7 @@ async def test_credentials_take_turns_where_connections_are_few():
         batch = far.batch(60)
         first = asyncio.create_task(far.gateway.send(batch))
         await asyncio.sleep(0)
-        await asyncio.wait_for(far.gateway.send(other), 5)
+        await asyncio.wait_for(far.gateway.send(other), 60)
         assert batch.pending
         await first
         assert set(batch.outcomes.tolist()) == set(other.outcomes.tolist()) == {1}

@@ -1,7 +1,6 @@
 """FCM's answers end to end: the error table, doubtful tokens, logins, Retry-After; X-10 to X-13 and X-18 to X-25."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -18,6 +17,7 @@ from pushd.simulator.faults import Answer
 from pushd.simulator.fcm_oauth import Script
 from pushd.simulator.fcm_rules import refusal
 from pushd.transport.pool import ROOM_MIN
+from tests.pushd.gateways.apns_world import until
 from tests.pushd.gateways.fcm_world import token
 
 pytestmark = pytest.mark.asyncio
@@ -56,7 +56,7 @@ async def test_x11_html_trailers_and_103(fcm_world):
 
 
 async def test_x13_x23_thousands_of_dead_tokens_on_one_connection(fcm_world):
-    async with fcm_world(bulk_links=1, response_timeout_s=10, ping_after_s=10, queue_timeout_s=10) as w:
+    async with fcm_world(bulk_links=1) as w:
         w.fault(Answer(reason="UNREGISTERED"))
         assert w.reasons(await w.send(1_500)) == {"UNREGISTERED": 1_500}
         assert w.record.connections_total == 1
@@ -130,9 +130,9 @@ async def test_no_doubted_row_stays_open_when_the_gateway_stops(fcm_world):
     async with fcm_world() as w:
         await w.send(1)
         w.fault(Answer(reason="INVALID_ARGUMENT"), tokens=[token(2)], count=1)
-        w.fault(Answer(reason="INVALID_ARGUMENT", latency_ms=3_000), tokens=[token(2)])
+        w.fault(Answer(reason="INVALID_ARGUMENT", latency_ms=60_000), tokens=[token(2)])
         sending = asyncio.create_task(w.send(1, 2))
-        await asyncio.sleep(0.1)
+        await until(lambda: w.record.connections[0].requests == 3)
         await w.gateway.stop(0.1)
         assert w.reasons(await sending) == {"INVALID_TOKEN": 1}
 
@@ -311,9 +311,7 @@ async def test_x25_503_on_half_leaves_the_others_alone(fcm_world):
     async with fcm_world(server_errors_max=1_000) as w:
         await w.send(1)
         w.fault(Answer(reason="UNAVAILABLE"), rate=0.5)
-        begun = time.monotonic()
         batch = await w.send(1_000, 10)
-        assert time.monotonic() - begun < 5
         reasons = w.reasons(batch)
         assert set(reasons) == {"accepted", "UNAVAILABLE"}
         assert 300 < reasons["accepted"] < 700
@@ -329,7 +327,7 @@ async def test_several_server_errors_in_a_row_replace_the_link(fcm_world):
 
 
 async def test_server_errors_between_acceptances_leave_the_link_alone(fcm_world):
-    async with fcm_world(bulk_links=1, server_errors_max=5, response_timeout_s=5.0, ping_after_s=5.0) as w:
+    async with fcm_world(bulk_links=1, server_errors_max=5) as w:
         await w.send(1)
         w.fault(Answer(reason="INTERNAL"), tokens=[token(number) for number in range(2, 1_002, 4)])
         assert w.reasons(await w.send(1_000, 2)) == {"accepted": 750, "INTERNAL": 250}

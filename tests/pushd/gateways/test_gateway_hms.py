@@ -18,7 +18,7 @@ from pushd.simulator.faults import Answer, Silence
 from pushd.simulator.hms import HmsSimulator
 from pushd.simulator.identity import Identity
 
-from .apns_world import QUICK, FakeClock
+from .apns_world import PATIENT, FakeClock
 
 pytestmark = pytest.mark.asyncio
 
@@ -34,7 +34,7 @@ class World:
         ((client_id, client_secret),) = self.simulator.clients.items()
         self.secrets = {1: HmsClient(client_id=client_id, client_secret=client_secret)}
 
-    async def start(self, **settings):
+    async def start(self, transport=PATIENT, **settings):
         await self.simulator.start()
         self.config = HmsConfig(
             host="localhost",
@@ -47,7 +47,7 @@ class World:
             oauth_wait_s=1.0,
             **settings,
         )
-        self.gateway = HmsGateway(self.config, QUICK, self, self.clock)
+        self.gateway = HmsGateway(self.config, transport, self, self.clock)
         await self.gateway.start()
 
     def secret(self, credential_id):
@@ -68,7 +68,7 @@ class World:
 
     async def send(self, rows, first=1, **rest):
         batch = self.batch(rows, first, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 15)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         assert not batch.pending
         return batch
 
@@ -92,7 +92,7 @@ async def w(tmp_path):
 
 async def test_h04_a_thousand_devices_are_one_request(w):
     assert w.reasons(await w.send(2_500)) == {"accepted": 2_500}
-    assert [len(body["message"]["token"]) for body in w.simulator.requests] == [1_000, 1_000, 500]
+    assert sorted(len(body["message"]["token"]) for body in w.simulator.requests) == [500, 1_000, 1_000]
     assert set(w.simulator.arrived.values()) == {1}
     assert len(w.simulator.arrived) == 2_500
 
@@ -165,7 +165,7 @@ async def test_h01_one_login_serves_all_and_is_renewed_ahead(w):
     assert w.simulator.logins == 1
     w.clock.slept_s += 3_400
     await w.send(1)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         while w.simulator.logins < 2:
             await asyncio.sleep(0.01)
     w.clock.slept_s += 300
@@ -226,5 +226,5 @@ async def test_nobody_listening_is_unprocessed(w):
 
 async def test_the_next_batch_after_the_last_answer_is_served_at_once(w):
     for number in range(50):
-        await asyncio.wait_for(w.send(1, number + 1), 2)
+        await asyncio.wait_for(w.send(1, number + 1), 60)
     assert len(w.simulator.arrived) == 50

@@ -16,7 +16,7 @@ from pushd.model.device import Environment, Kind, Route
 from pushd.simulator.faults import Answer, Fault
 from pushd.simulator.simulator import Simulator
 
-from .apns_world import QUICK, Credentials, token
+from .apns_world import PATIENT, Credentials, token
 
 pytestmark = pytest.mark.asyncio
 
@@ -52,7 +52,7 @@ class World:
             notifications=7,
             payloads=payloads or pushed(),
         )
-        await asyncio.wait_for(self.gateway.send(batch), 10)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         return [self.gateway.reasons.name(code) for code in batch.outcomes.tolist()]
 
     def arrived(self, number=1):
@@ -72,7 +72,7 @@ def world(tmp_path):
             2: SafariCertificate(p12=p12(["web.org.example"]), url_format="https://example.org/"),
         }
         config = ApnsConfig(production_host="localhost", production_port=simulator.port, ca_file=str(simulator.ca_file))
-        gateway = SafariGateway(config, QUICK, Credentials(secrets))
+        gateway = SafariGateway(config, PATIENT, Credentials(secrets))
         await gateway.start()
         try:
             yield World(simulator, gateway)

@@ -24,10 +24,9 @@ from pushd.simulator.faults import (
     Step,
     Window,
 )
+from tests.pushd.gateways.apns_world import SILENCE_S
 
 pytestmark = pytest.mark.asyncio
-
-PATIENT = {"window_timeout_s": 5, "queue_timeout_s": 5, "response_timeout_s": 5, "ping_after_s": 5}
 
 
 def behaviour(**rest):
@@ -35,7 +34,7 @@ def behaviour(**rest):
 
 
 async def test_x01_a67_silence_is_timed_out_and_others_are_answered(push_world):
-    async with push_world(transport={"bulk_links": 1, "ping_after_s": 5}) as w:
+    async with push_world(transport={"bulk_links": 1, "response_timeout_s": SILENCE_S}) as w:
         await w.send(w.tokens(1))
         w.fault(Silence(), 5)
         batch = await w.send(w.tokens(80))
@@ -46,7 +45,7 @@ async def test_x01_a67_silence_is_timed_out_and_others_are_answered(push_world):
 
 
 async def test_x02_black_hole(push_world):
-    async with push_world(transport={"bulk_links": 1, "response_timeout_s": 10}) as w:
+    async with push_world(transport={"bulk_links": 1, "ping_after_s": 1.0, "ping_timeout_s": 1.0}) as w:
         await w.send(w.tokens(1))
         w.fault(Mute(), 3)
         batch = await w.send(w.tokens(90, 2))
@@ -60,7 +59,7 @@ async def test_x02_black_hole(push_world):
 
 async def test_x03_stream_limit_goes_up_and_down(push_world):
     steps = [Step(after_ms=10, max_concurrent_streams=limit) for limit in (100, 1, 0, 50, 3, 40)]
-    async with push_world(behaviour=behaviour(latency_ms=3), transport={"bulk_links": 1, **PATIENT}) as w:
+    async with push_world(behaviour=behaviour(latency_ms=3), transport={"bulk_links": 1}) as w:
         w.fault(Settings(steps=steps, repeat=3), count=1)
         batches = await asyncio.gather(*(w.send(w.tokens(200, 1 + part * 200)) for part in range(3)))
         assert all(w.reasons(batch) == {"accepted": 200} for batch in batches)
@@ -99,7 +98,8 @@ async def test_x06_goaway_twice_then_close(push_world):
 
 
 async def test_x07_goaway_at_once_again_and_again_is_no_storm(push_world):
-    async with push_world(transport={"connect_backoff_base_s": 0.1, "connect_backoff_cap_s": 0.4}) as w:
+    settings = {"connect_backoff_base_s": 0.1, "connect_backoff_cap_s": 0.4, "queue_timeout_s": 1.0}
+    async with push_world(transport=settings) as w:
         w.fault(Goaway(last="none", code=0), at="connect")
         batch = await w.send(w.tokens(10))
         assert set(w.reasons(batch)) <= {"no_connection", "not_written", "above_goaway"}
@@ -134,7 +134,7 @@ async def test_x13_many_rejections_on_one_connection(push_world):
 
 async def test_x14_small_windows_are_waited_for(push_world):
     sizes = [Step(initial_window_size=size, after_ms=40) for size in (0, 10, 65_535)]
-    async with push_world(transport={"bulk_links": 1, **PATIENT}) as w:
+    async with push_world(transport={"bulk_links": 1}) as w:
         w.fault(Settings(steps=sizes, repeat=2), at="connect")
         batch = await w.send(w.tokens(90), payloads=Rendered(payload=bytes(500)))
         assert w.reasons(batch) == {"accepted": 90}
@@ -142,7 +142,7 @@ async def test_x14_small_windows_are_waited_for(push_world):
 
 
 async def test_x14_a71_connection_window_is_reserved_for_whole_bodies(push_world):
-    async with push_world(transport={"bulk_links": 1, **PATIENT}) as w:
+    async with push_world(transport={"bulk_links": 1}) as w:
         await w.send(w.tokens(1))
         w.fault(Window(hold_ms=300), 2)
         await w.send(w.tokens(1, 2))
@@ -209,5 +209,5 @@ async def test_x28_hostile_header_blocks(push_world, block):
 
 
 async def test_x18_a_wrong_name_and_an_untrusted_chain_are_no_connection(push_world):
-    async with push_world(names=("other.example",), ca_file="") as w:
+    async with push_world(names=("other.example",), ca_file="", transport={"queue_timeout_s": 1.0}) as w:
         assert w.reasons(await w.send(w.tokens(2, http1=True))) in ({"no_connection": 2}, {"endpoint_not_allowed": 2})

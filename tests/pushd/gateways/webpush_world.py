@@ -19,7 +19,7 @@ from pushd.simulator.faults import Fault
 from pushd.simulator.identity import Identity
 from pushd.simulator.webpush import PushService
 from tests.contract.webpush_far import address, public
-from tests.pushd.gateways.apns_world import QUICK, Credentials, FakeClock
+from tests.pushd.gateways.apns_world import PATIENT, Credentials, FakeClock
 
 __all__ = ["PAYLOAD", "ROUTE", "FakeClock", "World", "push_world"]
 
@@ -30,7 +30,7 @@ PAYLOAD = Rendered(payload=b'{"notification":{"title":"hello"}}', headers=(("urg
 class World:
     """Push services and a gateway that may reach them."""
 
-    def __init__(self, services, clock=None, transport=QUICK, resolver=None, **config):
+    def __init__(self, services, clock=None, transport=PATIENT, resolver=None, **config):
         self.services = services
         self.service = services[0]
         self.clock = clock or SystemClock()
@@ -70,7 +70,7 @@ class World:
 
     async def send(self, tokens, **rest):
         batch = self.batch(tokens, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 20)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         assert not batch.pending
         return batch
 
@@ -110,7 +110,7 @@ def push_world(tmp_path):
         made = [PushService(identity, name=names[n % len(names)], behaviour=behaviour) for n in range(services)]
         for service in made:
             await service.start()
-        world = World(made, transport=msgspec.structs.replace(QUICK, **(transport or {})), **rest)
+        world = World(made, transport=msgspec.structs.replace(PATIENT, **(transport or {})), **rest)
         await world.gateway.start()
         try:
             yield world

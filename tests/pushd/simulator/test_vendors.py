@@ -18,7 +18,7 @@ from pushd.model.credential import SafariCertificate
 from pushd.model.device import Environment, Kind, Route
 from pushd.simulator.simulator import Simulator
 from pushd.simulator.vendors import Vendors
-from tests.pushd.gateways.apns_world import QUICK, Credentials
+from tests.pushd.gateways.apns_world import PATIENT, Credentials
 
 pytestmark = pytest.mark.asyncio
 
@@ -111,7 +111,7 @@ async def test_s02_the_website_is_known_to_the_local_apns(simulator, ask, tmp_pa
     secret = SafariCertificate(p12=path.read_bytes(), password=website["password"], url_format=website["url_format"])
     assert secrets.examine(secret)["topics"] == website["website_push_id"]
     config = ApnsConfig(production_host="localhost", production_port=simulator.port, ca_file=str(simulator.ca_file))
-    gateway = SafariGateway(config, QUICK, Credentials({1: secret}))
+    gateway = SafariGateway(config, PATIENT, Credentials({1: secret}))
     await gateway.start()
     try:
         route = Route(1, Kind.SAFARI, Environment.PRODUCTION, website["website_push_id"])
