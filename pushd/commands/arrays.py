@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pushd.bitset import Devices
 from pushd.commands.audience import resolve
 from pushd.commands.context import Context
 from pushd.commands.notifications import Answer, Plan, accept_of, carried, examine, plan_of, release
 from pushd.content.kinds import kinds
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import App
+from pushd.model.audience import UserIds
+from pushd.model.message import PushType
 from pushd.model.notification import Send
 from pushd.store.notifications import Idempotency
 from pushd.targeting.index import Resolution
 
 SENDS_MAX = 1_000
 """Sends of one array."""
-SLICE = 100
+SLICE = 250
 """Sends that are prepared before others get their turn."""
 
 _encode = msgspec.json.Encoder().encode
@@ -53,7 +56,8 @@ async def send_array(
     acceptor = context.store.notifications.acceptor
     ids = await acceptor.reserve(len(accepted))
     body = _results(plans, ids, describe)
-    accepts = [accept_of(context, plan, None, b"") for plan in accepted]
+    now = context.clock.now()
+    accepts = [accept_of(context, plan, now, None, b"") for plan in accepted]
     key = Idempotency(*idempotency) if idempotency else None
     kept = await carried(
         lambda then: acceptor.accept_array(accepts, ids, key, body, then),
@@ -63,28 +67,63 @@ async def send_array(
 
 
 async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]) -> list[Plan | PushdError]:
-    """A plan or an error for each; each audience that repeats is resolved once."""
+    """A plan or an error for each; users are found a slice at a time, other audiences that repeat are resolved once."""
     plans: list[Plan | PushdError] = []
-    found: dict[bytes, Resolution] = {}
-    version = context.index.version
-    for at, each in enumerate(wanted):
-        if at and not at % SLICE:
+    others = _Others(context, app)
+    for start in range(0, len(wanted), SLICE):
+        if start:
             await asyncio.sleep(0)
-        if isinstance(each, PushdError):
-            plans.append(_placed(each, at))
-            continue
-        try:
-            examine(context, app, each)
-            key = _encode((each.message.push_type, each.audience))
-            if context.index.version != version:
-                found, version = {}, context.index.version
-            known = found.get(key)
-            if known is None:
-                known = found[key] = await resolve(context, app.id, each.audience, kinds(each.message.push_type))
-            plans.append(plan_of(app, each, known))
-        except PushdError as error:
-            plans.append(_placed(error, at))
+        part = wanted[start : start + SLICE]
+        people = _people(context, app, part)
+        for at, (each, devices) in enumerate(zip(part, people, strict=True), start):
+            if isinstance(each, PushdError):
+                plans.append(_placed(each, at))
+                continue
+            try:
+                text = examine(context, app, each)
+                if devices is None:
+                    plans.append(plan_of(app, each, text, await others.resolve(each)))
+                else:
+                    plans.append(Plan(app, each, text, devices, kinds(each.message.push_type), None))
+            except PushdError as error:
+                plans.append(_placed(error, at))
     return plans
+
+
+def _people(context: Context, app: App, part: Sequence[Send | PushdError]) -> list[Devices | None]:
+    """The devices of those sends that name one user all of whose devices can be reached; None for the others."""
+    found: list[Devices | None] = [None] * len(part)
+    by_type: dict[PushType, tuple[list[int], list[str]]] = {}
+    for at, each in enumerate(part):
+        if type(each) is Send and type(each.audience) is UserIds and len(each.audience.ids) == 1:
+            rows, names = by_type.setdefault(each.message.push_type, ([], []))
+            rows.append(at)
+            names.append(each.audience.ids[0])
+    for push_type, (rows, names) in by_type.items():
+        for at, devices in zip(rows, context.index.each_user(app.id, names, kinds(push_type)), strict=True):
+            found[at] = devices
+    return found
+
+
+class _Others:
+    """Audiences of an array that are more than one user, each resolved once while nothing changes."""
+
+    def __init__(self, context: Context, app: App) -> None:
+        self._context = context
+        self._app = app
+        self._version = context.index.version
+        self._found: dict[bytes, Resolution] = {}
+
+    async def resolve(self, wanted: Send) -> Resolution:
+        """Whom the send reaches; errors as those of `audience.resolve`."""
+        if self._context.index.version != self._version:
+            self._found, self._version = {}, self._context.index.version
+        key = _encode((wanted.message.push_type, wanted.audience))
+        known = self._found.get(key)
+        if known is None:
+            reach = kinds(wanted.message.push_type)
+            known = self._found[key] = await resolve(self._context, self._app.id, wanted.audience, reach)
+        return known
 
 
 def _placed(error: PushdError, at: int) -> PushdError:

@@ -60,6 +60,8 @@ async def resolve(context: Context, app_id: int, audience: Audience, reach: Abst
     Small audiences are answered without a pause, large ones in slices between which others get their turn. What only
     the store knows is read before: UnavailableError when that takes too long.
     """
+    if (one := context.index.one_user(app_id, audience, reach)) is not None:
+        return one
     context.index.check_names(app_id, audience)
     expanded = context.index.expand(app_id, audience)
     gathered = await gather(context, app_id, audience, expanded) if asks(expanded) else None

@@ -57,6 +57,8 @@ class Plan(Struct, frozen=True):
 
     app: App
     send: Send
+    text: bytes
+    """The send as JSON."""
     devices: Devices
     kinds: frozenset[Kind]
     errors: TargetErrors | None
@@ -80,10 +82,11 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
-    examine(context, app, wanted)
-    plan = plan_of(app, wanted, await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type)))
+    text = examine(context, app, wanted)
+    plan = plan_of(app, wanted, text, await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type)))
     context.fanout.check_room(len(plan.devices), app_id)
-    accept = accept_of(context, plan, Idempotency(*idempotency) if idempotency else None, plan.told())
+    key = Idempotency(*idempotency) if idempotency else None
+    accept = accept_of(context, plan, context.clock.now(), key, plan.told())
     accepted = await carried(
         lambda then: context.store.notifications.acceptor.accept(accept, then),
         lambda accepted: release(context, accepted, (plan,)),
@@ -113,33 +116,36 @@ async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: The
     return await told
 
 
-def examine(context: Context, app: App, wanted: Send) -> None:
-    """Nothing, when all but the audience of the send is in order; else InvalidRequestError."""
+def examine(context: Context, app: App, wanted: Send) -> bytes:
+    """The send as JSON, when all but its audience is in order; else InvalidRequestError."""
     text = _encode(wanted)
     if NUL in text:
         check_text(wanted)
     if not is_plain(wanted, text, app.settings):
         validate(wanted, app.settings, context.keyring.gateways(app.id), context.keyring.url_formats(app.id))
+    return text
 
 
-def plan_of(app: App, wanted: Send, found: Resolution) -> Plan:
+def plan_of(app: App, wanted: Send, text: bytes, found: Resolution) -> Plan:
     """The plan of a send that was examined, to the devices found; UnknownTargetsError."""
     errors = target_errors(found)
     if errors is not None and found.missing >= found.named and not found.devices:
         told = msgspec.to_builtins(errors)
         raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
-    return Plan(app, wanted, found.devices, kinds(wanted.message.push_type), errors)
+    return Plan(app, wanted, text, found.devices, kinds(wanted.message.push_type), errors)
 
 
-def accept_of(context: Context, plan: Plan, key: Idempotency | None, answer: bytes) -> Accept:
+def accept_of(context: Context, plan: Plan, now: float, key: Idempotency | None, answer: bytes) -> Accept:
     """The plan as the store takes it, released now."""
-    now = context.clock.now()
-    end = tried_until(plan.send, now)
-    # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
-    wanted = plan.send if end or plan.send.ttl_s is not None else msgspec.structs.replace(plan.send, ttl_s=0)
+    end, wanted, text = tried_until(plan.send, now), plan.send, plan.text
+    if not end and wanted.ttl_s is None:
+        # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
+        wanted = msgspec.structs.replace(wanted, ttl_s=0)
+        text = _encode(wanted)
     return Accept(
         app_id=plan.app.id,
         send=wanted,
+        text=text,
         targeted=plan.devices,
         node_id=context.node_id,
         created_at=now,
@@ -153,8 +159,9 @@ def accept_of(context: Context, plan: Plan, key: Idempotency | None, answer: byt
 
 def release(context: Context, accepted: Accepted, plans: Sequence[Plan]) -> None:
     """Starts what was committed, in the turn in which that is known; a replay starts nothing."""
+    if accepted.notifications:
+        ACCEPTED.inc(len(accepted.notifications))
     for notification, plan in zip(accepted.notifications, plans, strict=False):
-        ACCEPTED.inc()
         context.fanout.release(notification, plan.app.settings, plan.devices)
         if notification.state is State.CANCELLED:
             context.fanout.cancel(notification.id)

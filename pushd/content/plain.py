@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from pushd.model.app import Settings
 from pushd.model.message import PushType, Sound
 from pushd.model.notification import Send
@@ -14,7 +12,8 @@ PLAIN_DEPTH_MAX = 64
 TITLE_WEIGHT = 4
 """Bytes that a character of the app's title takes at most."""
 
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+LONG_NUMBER = b"0" * 19
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
@@ -29,9 +28,14 @@ def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
         # What devices' JSON parsers could not hold can only be in free-form data.
         and (
             message.data is None
-            or (text.count(b"{") + text.count(b"[") <= PLAIN_DEPTH_MAX and not _LONG_NUMBER.search(text))
+            or (text.count(b"{") + text.count(b"[") <= PLAIN_DEPTH_MAX and not has_long_number(text))
         )
     )
+
+
+def has_long_number(text: bytes) -> bool:
+    """Whether 19 digits follow one another: 64 bits may be too few for what they are."""
+    return LONG_NUMBER in text.translate(_AS_ZEROS)  # a search for a pattern takes thirty times as long
 
 
 def _has_parts_with_rules(send: Send) -> bool:

@@ -70,6 +70,8 @@ class Accept(Struct, frozen=True, kw_only=True):
 
     app_id: int
     send: Send
+    text: bytes = b""
+    """The send as JSON, where that is known."""
     targeted: Devices
     node_id: int
     """Of the node that accepts it and will send it."""
@@ -346,7 +348,7 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
         [_microseconds(accept.released_at) for accept in accepts],
         [None if accept.expires_at is None else _microseconds(accept.expires_at) for accept in accepts],
         [send.name for send in sends],
-        [_encode(send).decode() for send in sends],
+        [(accept.text or _encode(accept.send)).decode() for accept in accepts],
         targeted,
         [send.delivery is Delivery.AT_MOST_ONCE for send in sends],
         lows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -21,7 +21,7 @@ from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segmen
 from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
-from pushd.targeting.resolution import Addresses, Resolution
+from pushd.targeting.resolution import NONE_MISSING, Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
 from pushd.targeting.tenants import Tenant
 
@@ -179,7 +179,7 @@ class Index:
         At once: a large audience holds the event loop for long, and is asked with `resolve_in_slices`. `gathered` is
         what was read from the database before, by the identity of the leaf.
         """
-        if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
+        if (one := self.one_user(app_id, audience, kinds)) is not None:
             return one
         audience = self.expand(app_id, audience)
         audiences.check(audience)
@@ -198,7 +198,7 @@ class Index:
 
         What it says of missing ids is as of when they were looked at.
         """
-        if type(audience) is UserIds and len(audience.ids) == 1 and (one := self._one_user(app_id, audience, kinds)):
+        if (one := self.one_user(app_id, audience, kinds)) is not None:
             return one
         audience = self.expand(app_id, audience)
         audiences.check(audience)
@@ -217,18 +217,32 @@ class Index:
         found.skipped = tenant.skipped(matched, found.devices, scope.kinds)
         return found
 
-    def _one_user(self, app_id: int, audience: UserIds, kinds: AbstractSet[Kind]) -> Resolution | None:
-        """The answer for a user all of whose devices can be reached, as nearly everyone's can; None for others."""
-        population, tenant = self._population, self._tenant(app_id)
-        user = population.identities.find(app_id, audience.ids[0])
-        devices = list(population.owners.of(user)) if user else []
-        if not devices or not all(device in tenant.reachable for device in devices):
+    def one_user(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution | None:
+        """The answer for one named user all of whose devices can be reached, as nearly everyone's can; else None."""
+        if type(audience) is not UserIds or len(audience.ids) != 1:
             return None
-        if not tenant.kinds.keys() <= kinds:
-            asked = [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
-            if not all(any(device in members for members in asked) for device in devices):
-                return None
-        return Resolution(Devices(devices), {}, named=1)
+        (devices,) = self.each_user(app_id, audience.ids, kinds)
+        return None if devices is None else Resolution(devices, {}, NONE_MISSING, NONE_MISSING, named=1)
+
+    def each_user(self, app_id: int, names: Sequence[str], kinds: AbstractSet[Kind]) -> list[Devices | None]:
+        """For each external id the devices of that user, where all of them can be reached; None for others.
+
+        A set per user, as `resolve` would give to one who is asked for alone.
+        """
+        population, tenant = self._population, self._tenant(app_id)
+        every = tenant.kinds.keys() <= kinds
+        asked = [] if every else [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
+        find, of, reachable = population.identities.find, population.owners.of, tenant.reachable
+        found: list[Devices | None] = []
+        for name in names:
+            user = find(app_id, name)
+            devices = Devices(of(user)) if user else None
+            if devices and not devices.issubset(reachable):
+                devices = None
+            if devices and not every and sum(map(devices.intersection_cardinality, asked)) < len(devices):
+                devices = None
+            found.append(devices or None)
+        return found
 
     def still(self, app_id: int, devices: Devices, audience: Audience, kinds: AbstractSet[Kind]) -> Devices:
         """Those of `devices`, a batch that this audience once reached, that may still be sent to.

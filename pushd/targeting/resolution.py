@@ -18,6 +18,10 @@ def _no_ids() -> dict[str, list[int] | list[str]]:
     return {"devices": [], "users": [], "user_numbers": [], "emails": [], "aliases": [], "installs": []}
 
 
+NONE_MISSING = _no_ids()
+"""For those of whom nothing is missing: nobody writes to it."""
+
+
 @dataclass(slots=True, eq=False)
 class Resolution:
     """Whom an audience reaches now, and what it names that cannot be reached.

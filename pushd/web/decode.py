@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from msgspec import Struct
 
+from pushd.content.plain import has_long_number
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 
 T = TypeVar("T")
@@ -29,7 +30,6 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _FIELD = re.compile(r"Object (?P<kind>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _SCALARS = (
     msgspec.inspect.StrType,
     msgspec.inspect.FloatType,
@@ -38,6 +38,7 @@ _SCALARS = (
     msgspec.inspect.EnumType,
     msgspec.inspect.LiteralType,
 )
+_UNMARKED = bytes(set(range(256)) - set(b'{}[]"'))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -70,7 +71,7 @@ class JsonBody(Generic[T]):
             raise InvalidRequestError(f"This is not JSON: {error}", faults=[Fault("", str(error))]) from None
         except RecursionError:
             raise _too_deep() from None
-        if self._free and _LONG_NUMBER.search(raw):
+        if self._free and has_long_number(raw):
             _check_numbers(raw)
         return value
 
@@ -204,9 +205,13 @@ def _too_deep() -> InvalidRequestError:
 def _check_depth(raw: bytes) -> None:
     if raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX:  # nearly every body ends here
         return
-    marks = np.frombuffer(_STRING.sub(b"", raw), np.uint8)
+    if b"\\" in raw:
+        raw = _STRING.sub(b"", raw)
+    marks = np.frombuffer(raw.translate(None, _UNMARKED), np.uint8)
+    # Where no quote is escaped, brackets behind an odd number of quotes stand in a string.
+    outside = ~np.logical_xor.accumulate(marks == ord('"'))
     steps = ((marks == ord("{")) | (marks == ord("["))).astype(np.int8) - ((marks == ord("}")) | (marks == ord("]")))
-    if int(np.cumsum(steps, dtype=np.int64).max(initial=0)) > DEPTH_MAX:
+    if int(np.cumsum(steps * outside, dtype=np.int64).max(initial=0)) > DEPTH_MAX:
         raise _too_deep()
 
 
