@@ -35,7 +35,7 @@ class Wave:
 
     def take(self, rows: int) -> NDArray[np.uint32]:
         """The next rows, taken from the front."""
-        taken = self.ids[self.at : self.at + rows]
+        taken = self.ids if not self.at and rows >= len(self.ids) else self.ids[self.at : self.at + rows]
         self.at += len(taken)
         return taken
 
@@ -94,7 +94,7 @@ class Campaign:
     @property
     def spent(self) -> bool:
         """Whether every row has its final outcome, committed or about to be."""
-        return not self.in_flight and not self.waiting
+        return not self.in_flight and (not self.waves or not self.waiting)
 
     def expired(self, now: float, attempt: int) -> bool:
         """Whether its life is over. A message with no life at all (TTL 0) still goes out once."""

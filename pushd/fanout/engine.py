@@ -121,7 +121,8 @@ class Fanout(Service):
 
     def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
         """Starts a notification whose targets are committed."""
-        campaign = self._begin(notification, settings, len(devices))
+        count = len(devices)
+        campaign = self._begin(notification, settings, count, count)
         self._queue(campaign, devices, version=self._index.version)
 
     def resume(
@@ -135,14 +136,14 @@ class Fanout(Service):
         attempted: Devices,
     ) -> None:
         """Goes on with a notification that another process left: what is not settled and, at most once, not tried."""
-        campaign = self._begin(notification, settings, targeted)
+        campaign = self._begin(notification, settings, targeted, len(remaining))
         campaign.counts.update(counts)
         if campaign.at_most_once:
-            self._end(campaign, remaining & attempted, STOPPED.code)
+            self._settle(campaign, remaining & attempted, STOPPED.code)
             remaining = remaining - attempted
         if notification.state is State.CANCELLED:
             campaign.cancelled = True
-            self._end(campaign, remaining, CANCELLED.code)
+            self._settle(campaign, remaining, CANCELLED.code)
             remaining = Devices()
         self._queue(campaign, remaining, version=-1)
 
@@ -203,7 +204,8 @@ class Fanout(Service):
             return 0.0
         return self._clock.now() - min(each.notification.released_at for each in self._campaigns.values())
 
-    def _begin(self, notification: Notification, settings: Settings, targeted: int) -> Campaign:
+    def _begin(self, notification: Notification, settings: Settings, targeted: int, rows: int) -> Campaign:
+        """The campaign, known and counted with the rows that have no outcome yet."""
         campaign = Campaign(
             notification=notification,
             settings=settings,
@@ -214,20 +216,23 @@ class Fanout(Service):
             inline=targeted <= INLINE_TARGETS_MAX,
         )
         self._campaigns[notification.id] = campaign
-        self._room.begin(campaign.app_id, self._clock.monotonic())
+        self._room.begin(notification.app_id, rows, self._clock.monotonic())
         return campaign
 
     def _queue(self, campaign: Campaign, devices: Devices, *, version: int) -> None:
         """Splits devices by route into waves; those that have no route any more are no longer reachable."""
-        self._room.add(campaign.app_id, len(devices), self._clock.monotonic())
-        routes = self._index.routes(campaign.notification.app_id, devices)
-        if sum(len(own) for _, own in routes) < len(devices):
-            self._settle(campaign, devices - Devices.union(Devices(), *(own for _, own in routes)), UNREACHABLE.code)
-        waves = [Wave(campaign=campaign, route=route, ids=own.column(), version=version) for route, own in routes]
-        campaign.waves.update(waves)
+        waves, rows = [], 0
+        for route, own in self._index.routes(campaign.notification.app_id, devices):
+            wave = Wave(campaign=campaign, route=route, ids=own.column(), version=version)
+            rows += len(wave.ids)
+            waves.append(wave)
+        if rows < len(devices):
+            self._settle(campaign, devices - Devices.union(Devices(), *(Devices.of(each.ids) for each in waves)))
+        campaign.waves.update(waves)  # before the first is placed: one that ends at once must not be the end of all
         for wave in waves:
             self._dispatcher.place(wave)
-        self._recorder.finish_if_spent(campaign)
+        if not campaign.waves:
+            self._recorder.finish_if_spent(campaign)
 
     def _place(self, wave: Wave) -> None:
         """Queues rows that came back from a gateway."""
@@ -237,12 +242,7 @@ class Fanout(Service):
         """Moves what waits of a campaign to the lane that it has by now."""
         self._dispatcher.relocate(campaign)
 
-    def _end(self, campaign: Campaign, devices: Devices, code: int) -> None:
-        """Settles rows that wait nowhere yet."""
-        self._room.add(campaign.app_id, len(devices), self._clock.monotonic())
-        self._settle(campaign, devices, code)
-
-    def _settle(self, campaign: Campaign, devices: Devices, code: int) -> None:
+    def _settle(self, campaign: Campaign, devices: Devices, code: int = UNREACHABLE.code) -> None:
         """Settles rows whose route is not known; the common codes mean the same for every gateway."""
         settled = Settled(campaign=campaign, gateway=GatewayName.APNS.number, code=code, ids=devices.column())
         self._recorder.settle((settled,), None)
@@ -267,8 +267,12 @@ class Fanout(Service):
             outlet.release(count)
         if committed.retired is not None:
             self._index.apply_devices(committed.retired)
+        finished: dict[int, int] = {}
         for campaign in page.finished:
-            self._forget(campaign.id)
+            if self._campaigns.pop(campaign.notification.id, None) is not None:
+                finished[campaign.app_id] = finished.get(campaign.app_id, 0) + 1
+        for app_id, count in finished.items():
+            self._room.end(app_id, count, now)
         for notification_id in committed.refused:
             self._disown(notification_id)
         self._dispatcher.pump_soon()
@@ -278,18 +282,13 @@ class Fanout(Service):
 
         What flies ends as if it were cancelled: none of it goes out again from here; the store refuses its outcomes.
         """
-        campaign = self._forget(notification_id)
+        campaign = self._campaigns.pop(notification_id, None)
         if campaign is not None:
+            self._room.end(campaign.app_id, 1, self._clock.monotonic())
             log.warning("notification_claimed_by_another_node", notification=notification_id)
             campaign.cancelled = True
             left = sum(wave.left for wave in self._dispatcher.withdraw(campaign))
             self._room.remove(campaign.app_id, left, self._clock.monotonic())
-
-    def _forget(self, notification_id: int) -> Campaign | None:
-        campaign = self._campaigns.pop(notification_id, None)
-        if campaign is not None:
-            self._room.end(campaign.app_id, self._clock.monotonic())
-        return campaign
 
     def _credential_refused(self, credential_id: int, reason: str, bundle: str | None) -> None:
         """Pauses a credential, or one topic of it: its messages wait until it is fixed or they expire (G-07)."""
@@ -300,13 +299,14 @@ class Fanout(Service):
 
 def _render(campaign: Campaign, kind: Kind) -> Rendered | Reason:
     """What a campaign's message is on a kind of address, rendered once; where it cannot go, the reason."""
-    if kind not in campaign.rendered:
+    rendered = campaign.rendered.get(kind)
+    if rendered is None:
         notification = campaign.notification
-        campaign.rendered[kind] = render(
+        rendered = campaign.rendered[kind] = render(
             kind.gateway,
             notification.send,
             campaign.settings,
             notification_id=notification.id,
             now=notification.released_at,
         )
-    return campaign.rendered[kind]
+    return rendered

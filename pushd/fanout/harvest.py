@@ -73,12 +73,23 @@ class Harvester:
         self._judge_pool(flight, codes)
         self._judge_campaign(flight, codes)
         self._judge_tokens(flight, codes)
+        if len(present) == 1 and count == len(outcomes) and self._settle_whole(flight, present[0]):
+            return count
         for code in present:
             chosen = rows if len(present) == 1 else rows[codes == code]
             self._consequence(flight, code, reasons.outcome(code), chosen)
         for campaign in flight.campaigns:
             self._recorder.finish_if_spent(campaign)
         return count
+
+    def _settle_whole(self, flight: Flight, code: int) -> bool:
+        """Settles a batch of small sends that came home as a whole and was accepted, as nearly all are."""
+        outcome = self._gateways[flight.batch.route.kind.gateway].reasons.outcome(code)
+        if outcome is not Outcome.ACCEPTED or not all(campaign.inline for campaign in flight.campaigns):
+            return False
+        flight.outlet.pause_s = 0.0
+        self._recorder.settle_spans(flight, code)
+        return True
 
     def forget_idle(self, now: float) -> None:
         """Forgets the breakers of credentials that had no answer within the window."""

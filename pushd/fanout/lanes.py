@@ -135,8 +135,9 @@ class Outlet:
 
     @held.setter
     def held(self, held: bool) -> None:
-        self._held = held
-        self._lanes.enlist(self)
+        if held is not self._held:
+            self._held = held
+            self._lanes.enlist(self)
 
     def acquire(self, rows: int, now: float) -> None:
         """Takes credit for rows that are handed over."""

@@ -165,5 +165,5 @@ class Planner:
             payloads=spans[0].rendered if alone else [span.rendered for span in spans for _ in range(len(span.ids))],
             attempt=attempt,
         )
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)[:-1]])
+        starts = np.cumsum(counts) - counts
         return Flight(batch=batch, outlet=outlet, campaigns=[span.campaign for span in spans], starts=starts)

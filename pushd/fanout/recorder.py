@@ -17,7 +17,7 @@ from pushd.config import FanoutConfig
 from pushd.errors import PushdError
 from pushd.fanout.campaign import Campaign
 from pushd.fanout.lanes import Outlet
-from pushd.fanout.planner import Settled
+from pushd.fanout.planner import Flight, Settled
 from pushd.service import Service
 from pushd.store.settlements import Committed, Delta, Retirement, Settlement, SettlementStore
 
@@ -32,7 +32,8 @@ class Page:
     """What one commit will hold."""
 
     rows: int = 0
-    inline: list[tuple[int, int, int, NDArray[np.uint32]]] = field(default_factory=list)
+    inline: list[tuple[int | NDArray[np.int64], int, int, NDArray[np.uint32]]] = field(default_factory=list)
+    """Of small sends: notification of all rows or of each, gateway, code, devices."""
     bitmaps: dict[Key, list[NDArray[np.uint32]]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[tuple[Campaign, int, int], int] = field(default_factory=lambda: defaultdict(int))
     outlets: dict[Outlet, int] = field(default_factory=lambda: defaultdict(int))
@@ -88,6 +89,20 @@ class Recorder(Service):
             page.rows += count
         if page.rows:
             self._signal()
+
+    def settle_spans(self, flight: Flight, code: int) -> None:
+        """Takes all rows of a batch of small sends at once: each has this final outcome."""
+        page, batch, gateway = self._page, flight.batch, flight.batch.route.kind.gateway.number
+        page.inline.append((batch.notifications, gateway, code, batch.ids))
+        for campaign, start, end in flight.spans():
+            campaign.in_flight -= end - start
+            campaign.settling += end - start
+            page.counts[campaign, gateway, code] += end - start
+            if not campaign.in_flight:
+                self.finish_if_spent(campaign)
+        page.outlets[flight.outlet] += len(batch)
+        page.rows += len(batch)
+        self._signal()
 
     def retire(self, retirement: Retirement) -> None:
         """Takes dead tokens to be retired with the next commit."""
@@ -149,8 +164,11 @@ def _settlement(page: Page) -> Settlement:
         ids = Devices.of(columns[0] if len(columns) == 1 else np.concatenate(columns))
         deltas += [Delta(notification, part, gateway, code, piece) for part, piece in ids.parts()]
     counts = [len(ids) for *_, ids in page.inline]
+    owners = [
+        np.broadcast_to(np.asarray(each[0], np.int64), count) for each, count in zip(page.inline, counts, strict=True)
+    ]
     return Settlement(
-        notifications=np.repeat(np.array([each[0] for each in page.inline], np.int64), counts),
+        notifications=np.concatenate(owners) if owners else np.empty(0, np.int64),
         devices=np.concatenate([ids for *_, ids in page.inline]) if page.inline else np.empty(0, np.uint32),
         gateways=np.repeat(np.array([each[1] for each in page.inline], np.int16), counts),
         codes=np.repeat(np.array([each[2] for each in page.inline], np.int16), counts),

@@ -76,22 +76,18 @@ class Room:
         """What a producer is told while the daemon stops."""
         return UnavailableError("pushd is stopping", retry_after_s=self._config.room_retry_after_s)
 
-    def begin(self, app_id: int, now: float) -> None:
-        """Counts a notification that begins."""
-        self._of(app_id, now).campaigns += 1
-        self.whole.campaigns += 1
-
-    def end(self, app_id: int, now: float) -> None:
-        """Counts the end of a notification."""
+    def begin(self, app_id: int, rows: int, now: float) -> None:
+        """Counts a notification that begins, with the rows that wait from now on."""
         for load in (self.whole, self._of(app_id, now)):
-            load.campaigns -= 1
-            load.finished.add(1, now)
-        self._forget(app_id)
+            load.campaigns += 1
+            load.rows += rows
 
-    def add(self, app_id: int, rows: int, now: float) -> None:
-        """Counts rows that wait from now on."""
-        self._of(app_id, now).rows += rows
-        self.whole.rows += rows
+    def end(self, app_id: int, campaigns: int, now: float) -> None:
+        """Counts the end of notifications."""
+        for load in (self.whole, self._of(app_id, now)):
+            load.campaigns -= campaigns
+            load.finished.add(campaigns, now)
+        self._forget(app_id)
 
     def settle(self, app_id: int, rows: int, now: float) -> None:
         """Counts rows with a committed outcome."""

@@ -30,8 +30,7 @@ class Daemon:
     def accept(self, rows, app_id=None):
         app_id = self.app_id if app_id is None else app_id
         self.room.check(app_id, rows, self.now)
-        self.room.begin(app_id, self.now)
-        self.room.add(app_id, rows, self.now)
+        self.room.begin(app_id, rows, self.now)
 
     def run(self, seconds, step_s=0.02):
         """Commits come every 20 ms."""
@@ -54,8 +53,7 @@ class Daemon:
 def busy(per_s=100.0, rows=6_000):
     """A daemon that has settled at a rate for a while, with so many rows waiting."""
     daemon = Daemon(per_s=per_s)
-    daemon.room.begin(1, daemon.now)
-    daemon.room.add(1, round(rows + per_s * 30), daemon.now)
+    daemon.room.begin(1, round(rows + per_s * 30), daemon.now)
     daemon.run(30)
     return daemon
 
@@ -137,7 +135,7 @@ def test_notifications_are_bounded_as_rows_are():
     for _ in range(10):
         daemon.now += 1
         daemon.room.settle(1, 1, daemon.now)
-        daemon.room.end(1, daemon.now)
+        daemon.room.end(1, 1, daemon.now)
     daemon.accept(1)
 
 
@@ -147,7 +145,7 @@ def test_nothing_is_kept_of_apps_of_which_nothing_waits():
         daemon.accept(2, app_id=app_id)
         daemon.room.settle(app_id, 1, daemon.now)
         daemon.room.remove(app_id, 1, daemon.now)
-        daemon.room.end(app_id, daemon.now)
+        daemon.room.end(app_id, 1, daemon.now)
         assert daemon.room.app(app_id) is None
     assert (daemon.room.whole.rows, daemon.room.whole.campaigns) == (0, 0)
 
