@@ -95,8 +95,8 @@ class Crossed:
     """How many crossings more of an app may wait to be sent."""
 
 
-class _FullError(Exception):
-    """Reports of a group whose crossings do not fit into the queue: the transaction is undone."""
+class _FullError(PushdError):
+    """Reports of a group whose crossings do not fit into the queue: the transaction is undone, the connection kept."""
 
     def __init__(self, refused: frozenset[int]) -> None:
         super().__init__()
@@ -166,11 +166,16 @@ class LocationStore(Service):
             yield rows
             after = rows.ids.max().item()
 
-    async def sweep(self, crossings_before: float, limit: int) -> int:
-        """How many crossings were too old to be sent; these, rests that are over and rows of gone apps are deleted."""
+    async def sweep(self, crossings_before: float, limit: int) -> tuple[int, bool]:
+        """How many crossings were too old to be sent, and whether there may be more to sweep.
+
+        These, rests that are over and rows of gone apps are deleted, at most `limit` of each.
+        """
         now = moment(self._clock.now())
-        late = await self._database.fetchval("SELECT sweep_places($1, $2, $3)", now, moment(crossings_before), limit)
-        return int(late)
+        row = await self._database.fetchrow(
+            "SELECT * FROM sweep_places($1, $2, $3)", now, moment(crossings_before), limit
+        )
+        return row["late"], row["more"]
 
     async def _forget(
         self, app_id: int | None, device_id: int | None, before: float | None, limit: int | None

@@ -213,12 +213,15 @@ BEGIN
     IF p_device IS NOT NULL THEN
         SELECT ARRAY[d.install] INTO gone FROM devices d
             WHERE d.id = p_device AND d.app_id = p_app AND d.deleted_at IS NULL;
-        DELETE FROM crossing_rests WHERE install = ANY (gone);
     ELSE
         SELECT array_agg(l.install) INTO gone FROM (
             SELECT l.install FROM install_locations l WHERE l.at < p_before ORDER BY l.at LIMIT p_limit FOR UPDATE SKIP LOCKED) l;
     END IF;
     DELETE FROM install_locations WHERE install = ANY (gone);
+    IF p_device IS NOT NULL THEN
+        -- After the locations, as a report locks them and the deletion of an install does.
+        DELETE FROM crossing_rests WHERE install = ANY (gone);
+    END IF;
     PERFORM note_locations(gone);
     RETURN coalesce(ARRAY(SELECT d.id FROM devices d WHERE d.install = ANY (gone) AND d.deleted_at IS NULL), '{}');
 END $$;
@@ -293,17 +296,28 @@ BEGIN
 END $$;
 
 -- Deletes rests that are over, crossings that are too old to be sent, and what belongs to apps that are gone; how many
--- crossings were too old. At most so many rows of each.
-CREATE FUNCTION sweep_places(p_now timestamptz, p_crossings timestamptz, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+-- crossings were too old, and whether there may be more to delete. At most so many rows of each.
+CREATE FUNCTION sweep_places(p_now timestamptz, p_crossings timestamptz, p_limit int, OUT late int, OUT more boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
-    late int;
+    deleted int;
 BEGIN
-    DELETE FROM crossing_rests WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM crossing_rests r WHERE r.until < p_now LIMIT p_limit));
-    DELETE FROM crossings WHERE id = ANY (ARRAY(SELECT c.id FROM crossings c WHERE c.at < p_crossings ORDER BY c.id LIMIT p_limit));
+    -- What somebody works on now waits for the next time, so that a sweep is in nobody's way.
+    DELETE FROM crossing_rests WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM crossing_rests r
+        WHERE r.until < p_now LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := deleted = p_limit;
+    DELETE FROM crossings WHERE id = ANY (ARRAY(SELECT c.id FROM crossings c
+        WHERE c.at < p_crossings ORDER BY c.id LIMIT p_limit FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS late = ROW_COUNT;
+    more := more OR late = p_limit;
     DELETE FROM install_locations WHERE install = ANY (ARRAY(SELECT l.install FROM apps a
-        JOIN install_locations l ON l.app_id = a.id WHERE a.deleted_at IS NOT NULL LIMIT p_limit));
+        JOIN install_locations l ON l.app_id = a.id WHERE a.deleted_at IS NOT NULL LIMIT p_limit
+        FOR UPDATE OF l SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := more OR deleted = p_limit;
     DELETE FROM geofences WHERE id = ANY (ARRAY(SELECT g.id FROM apps a
-        JOIN geofences g ON g.app_id = a.id WHERE a.deleted_at IS NOT NULL LIMIT p_limit));
-    RETURN late;
+        JOIN geofences g ON g.app_id = a.id WHERE a.deleted_at IS NOT NULL LIMIT p_limit FOR UPDATE OF g SKIP LOCKED));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := more OR deleted = p_limit;
 END $$;

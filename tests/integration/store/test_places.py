@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec import convert
 
-from pushd.errors import NotFoundError
+from pushd.errors import NotFoundError, UnavailableError
 from pushd.model.geofence import GeofenceChange, Trigger
 from pushd.store.changes import Aggregate
 from pushd.store.locations import Crossed, Crossing, Report
@@ -188,10 +188,38 @@ async def test_what_belongs_to_a_geofence_or_an_install_goes_with_it(store, app)
 
 
 async def test_places_of_an_app_that_is_gone_are_swept(store, app):
-    one = await device(store, app, 1)
-    await geofence(store, app)
-    await store.locations.put(report(app, one, A))
+    kept = await store.apps.create("kept", app.settings)
+    for each in (app, kept):
+        for number in range(3):
+            await store.locations.put(report(each, await device(store, each, number), A))
+        await geofence(store, each)
     await store.apps.delete(app.id)
-    await store.locations.sweep(0, 100)
-    for table in ("geofences", "install_locations"):
-        assert await store.database.fetchval(f"SELECT count(*) FROM {table}") == 0
+    sweeps = [await store.locations.sweep(0, 2) for _ in range(3)]
+    assert sweeps == [(0, True), (0, False), (0, False)]
+    for table, count in (("geofences", 1), ("install_locations", 3)):
+        rows = await store.database.fetch(f"SELECT app_id FROM {table}")
+        assert [row["app_id"] for row in rows] == [kept.id] * count
+
+
+async def test_forgetting_and_a_report_that_rests_wait_for_each_other_and_never_in_a_circle(store, app):
+    one = await device(store, app, 1)
+    fence = await geofence(store, app, on_enter=TRIGGER)
+    store.locations.crossed = Crossed(lambda *_: [Crossing(fence, True, 60)])
+    for number in range(20):
+        await store.locations.put(report(app, one, A, NOW + number))
+        at_once = store.locations.put(report(app, one, B, NOW + number)), store.locations.forget(app.id, one)
+        kept, gone = await asyncio.gather(*at_once)
+        assert (kept.kept, gone.tolist()) == (True, [one])
+
+
+async def test_reports_without_room_for_their_crossings_keep_the_connection(store, app):
+    one = await device(store, app, 1)
+    fence = await geofence(store, app, on_enter=TRIGGER)
+    store.locations.crossed = Crossed(lambda *_: [Crossing(fence, True, 0)], room=lambda _: 0)
+    backends = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    before = {row["pid"] for row in await store.database.fetch(backends)}
+    for number in range(5):
+        with pytest.raises(UnavailableError):
+            await store.locations.put(report(app, one, A, NOW + number))
+    assert {row["pid"] for row in await store.database.fetch(backends)} >= before
+    assert (await stored(store, one))[0] == 0

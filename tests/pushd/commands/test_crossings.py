@@ -225,8 +225,8 @@ async def test_crossings_that_nobody_wants_any_more_are_dropped(world: World):
         object.__setattr__(world.context, "clock", SystemClock())
         await at(world, devices[2], PARIS)
         now = world.context.clock.now()
-        assert await world.context.store.locations.sweep(now - 100, 10) == 0
-        assert await world.context.store.locations.sweep(now + 100, 10) == 1
+        assert await world.context.store.locations.sweep(now - 100, 10) == (0, False)
+        assert await world.context.store.locations.sweep(now + 100, 10) == (1, False)
         assert not await crossings.send_some()
         assert (sent(world), await waiting(world)) == ([], 0)
         await geofences.delete(world.context, world.app.id, made)
