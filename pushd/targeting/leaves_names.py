@@ -22,6 +22,10 @@ NAMING = (model.UserIds, model.UserNumbers, model.UserEmails, model.Aliases)
 
 
 def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Steps:
+    if scope.within is not None and len(scope.within) < len(leaf.ids):
+        wanted = scope.population.members(leaf, leaf.ids)
+        yield
+        return Devices(device for device in scope.everyone if device in wanted)
     parts: list[Devices] = []
     for ids in each_once(leaf.ids):
         if parts:
@@ -62,6 +66,13 @@ def _user_ids(scope: Scope, leaf: model.UserIds) -> Steps:
 
 def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Steps:
     known = scope.tenant.users
+    if scope.within is not None and len(scope.within) < len(leaf.ids):
+        wanted = scope.population.members(leaf, leaf.ids)
+        yield
+        ids = scope.everyone.column()
+        owners = scope.population.devices.users.data[ids].tolist()
+        chosen = [owner in wanted and owner in known for owner in owners]
+        return Devices.of(ids[np.array(chosen, np.bool_)])
     parts: list[Devices] = []
     for ids in each_once(leaf.ids):
         if parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class Population:
         """Where devices are, and geofences."""
         self.watches: list[Watching] = []
         """Evaluations that stand still: they are told of every device that changes."""
-        self._members: dict[int, tuple[object, frozenset[str]]] = {}
+        self._members: dict[int, tuple[object, frozenset[Any]]] = {}
         # Row 0, which is nobody: what is out of reach is looked up there.
         self.reach_devices(1)
         self.reach_users(1)
@@ -100,7 +100,7 @@ class Population:
         beside = self.homes.of_many(np.unique(homes[homes != 0]))[1]
         return Devices.of(np.concatenate((theirs, beside)))
 
-    def members(self, leaf: object, ids: Sequence[str]) -> frozenset[str]:
+    def members(self, leaf: object, ids: Sequence[Any]) -> frozenset[Any]:
         """The ids of a leaf as a set, kept for a while: a campaign's batches ask for the same one again and again."""
         held = self._members.get(id(leaf))
         if held is None or held[0] is not leaf:
