@@ -56,19 +56,19 @@ class _Endpoints:
         app_id = _app(app)
         info = await self._body(incoming, self._config.safari.user_info_bytes_max, UserInfo)
         key = None if info.key is None else await self._auth.known(info.key, incoming)
-        made = await self._deadlines.within(self._service.package(app_id, unquote(site), info, key))
+        made = await self._deadlines.within(self._service.package(app_id, _text(site), info, key))
         return Answer(made, headers={"Cache-Control": "no-store"}, content_type=ZIP)
 
     async def register(self, incoming: Incoming) -> Answer:
         app, token, site = incoming.path_values
         authorization = incoming.headers.get("Authorization", "")
-        await self._deadlines.within(self._service.register(_app(app), unquote(site), unquote(token), authorization))
+        await self._deadlines.within(self._service.register(_app(app), _text(site), _text(token), authorization))
         return Answer()
 
     async def unregister(self, incoming: Incoming) -> Answer:
         app, token, site = incoming.path_values
         authorization = incoming.headers.get("Authorization", "")
-        await self._deadlines.within(self._service.unregister(_app(app), unquote(site), unquote(token), authorization))
+        await self._deadlines.within(self._service.unregister(_app(app), _text(site), _text(token), authorization))
         return Answer()
 
     async def log(self, incoming: Incoming) -> Answer:
@@ -87,6 +87,14 @@ class _Endpoints:
             return msgspec.json.decode(raw or b"{}", type=type_)
         except msgspec.DecodeError as error:
             raise InvalidRequestError(f"The body is not what Safari sends: {error}") from None
+
+
+def _text(segment: str) -> str:
+    """A part of the path, decoded; NotFoundError for what cannot be text that we store."""
+    text = unquote(segment)
+    if "\0" in text:
+        raise NotFoundError
+    return text
 
 
 def _app(text: str) -> int:

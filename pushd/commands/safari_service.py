@@ -24,7 +24,14 @@ from protocols.safari_package import ICONS, Signer, Wrapping
 from pushd.commands import devices
 from pushd.commands.context import Context
 from pushd.commands.safari_sites import certificate
-from pushd.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError, UnauthorizedError
+from pushd.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 from pushd.model.app import Key, Role
 from pushd.model.credential import SafariCertificate
 from pushd.model.device import Environment, Kind, Platform, Registration
@@ -87,17 +94,18 @@ class SafariService:
         """Nothing, once the device is registered. UnauthorizedError, InvalidRequestError."""
         package = self._opened(_Place(app_id, website_push_id), authorization)
         told = {"platform": Platform.MACOS.value, **package.info.registered()}
-        registration = msgspec.convert(
-            {
-                "install_id": package.install_id,
-                "kind": Kind.SAFARI.value,
-                "token": token,
-                "environment": Environment.PRODUCTION.value,
-                "bundle": website_push_id,
-                **told,
-            },
-            Registration,
-        )
+        wanted = {
+            "install_id": package.install_id,
+            "kind": Kind.SAFARI.value,
+            "token": token,
+            "environment": Environment.PRODUCTION.value,
+            "bundle": website_push_id,
+            **told,
+        }
+        try:
+            registration = msgspec.convert(wanted, Registration)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(f"This cannot be registered: {error}") from None
         await devices.register(self._context, app_id, registration)
 
     async def unregister(self, app_id: int, website_push_id: str, token: str, authorization: str) -> None:

@@ -179,8 +179,9 @@ async def test_s05_nobody_registers_without_a_package(world):
             assert (await site.ask(method, registration(token), auth=wrong))[0] == 401
     assert (await other.ask("POST", registration(token), auth=auth))[0] == 401
     assert (await site.ask("POST", registration(token, "web.org.example"), auth=auth))[0] == 401
-    for bad in ("xyz", "ab%2Fcd", "é"):
+    for bad in ("xyz", "ab%2Fcd", "é", "a" * 4_097):
         assert (await site.ask("POST", registration(bad), auth=auth))[0] == 400
+    assert (await site.ask("POST", registration("%00"), auth=auth))[0] == 404
     assert len(await site.devices()) == 1
     assert await other.devices() == []
 
@@ -189,6 +190,8 @@ async def test_s05_what_is_not_there_and_what_is_too_much(world):
     site = await with_site(world)
     post = site.ask
     assert (await post("POST", "/v2/pushPackages/web.org.example", json={}))[0] == 404
+    for nothing in ("web.%00", "%FF", "web." + "x" * 3_000):
+        assert (await post("POST", f"/v2/pushPackages/{nothing}", json={}))[0] == 404
     assert (await post("POST", f"/v1/pushPackages/{SITE}", json={}))[0] == 404
     assert (await post("GET", f"/v2/pushPackages/{SITE}"))[0] == 405
     for app in (0, 2**31, "x", 999_999):
