@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from pushd.model.device import Route
@@ -21,8 +22,7 @@ class Lane(IntEnum):
     """Campaigns whose answers make the gateway slow their link down (A-51): it is not the others' link."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class Rendered(Struct, frozen=True, kw_only=True):
     """One message as one platform takes it. What of `headers` exists is the gateway's business; `content/` makes it."""
 
     payload: bytes

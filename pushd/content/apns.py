@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,14 +43,17 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     payload = encode(merge(body, overrides) if overrides else body)
     limit = apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type)
     refuse_above(limit, payload, message, platform="apns")
-    headers = [
-        ("apns-push-type", push_type.value),
-        ("apns-priority", str(apns.priority(push_type, urgent=message.priority == "high"))),
-    ]
+    headers = _headers(push_type, message.priority == "high")
     collapse = None if broadcast else life.collapse_id(send, notification_id)
     if collapse is not None:
-        headers.append(("apns-collapse-id", apns.collapse_header(collapse)))
-    return Rendered(payload=payload, headers=tuple(headers), expires_at=life.expires_at(send, now))
+        headers = (*headers, ("apns-collapse-id", apns.collapse_header(collapse)))
+    return Rendered(payload=payload, headers=headers, expires_at=life.expires_at(send, now))
+
+
+@cache
+def _headers(push_type: PushType, urgent: bool) -> tuple[tuple[str, str], ...]:
+    """Those that do not tell one message of a type from another."""
+    return ("apns-push-type", push_type.value), ("apns-priority", str(apns.priority(push_type, urgent=urgent)))
 
 
 def aps(message: Message, app: Settings) -> dict[str, Any]:

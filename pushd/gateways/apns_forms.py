@@ -25,6 +25,9 @@ FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 class Shape(Protocol):
     """What the requests of a run have in common apart from host and authorization."""
 
@@ -153,8 +156,24 @@ class Address(NamedTuple):
     """The same of one row."""
     bad: int
     """The code of those that may not."""
-    shape: Callable[[Batch, Rendered], tuple[Shape, bytes | None]]
-    """What the requests of one message share, and its collapse id."""
+    shape: Callable[[Batch, Headers, bool], Shape]
+    """What requests with these constant headers share; whether each has a collapse id of its own."""
+    collapses: bool
+    """Whether they have collapse ids at all."""
+
+    def split(self, rendered: Rendered) -> tuple[Headers, bytes | None]:
+        """The constant headers of a message, and its collapse id, where that can be a column.
+
+        Columns are for values without spaces; a collapse id that has one is rare enough to be a plan of its own.
+        """
+        headers = rendered.headers
+        for at in reversed(range(len(headers))):  # it stands last
+            if headers[at][0] == COLLAPSE_ID:
+                rest = (*headers[:at], *headers[at + 1 :])
+                if not self.collapses:
+                    return rest, None
+                return (headers, None) if " " in headers[at][1] else (rest, headers[at][1].encode())
+        return headers, None
 
 
 def _address(batch: Batch) -> Address:
@@ -164,7 +183,8 @@ def _address(batch: Batch) -> Address:
 def _few(sending: Sending, rendered: Rendered, address: Address) -> Iterator[Load]:
     """The same for a handful of rows, where columns cost more than they save."""
     batch = sending.batch
-    shape, collapse = address.shape(batch, rendered)
+    headers, collapse = address.split(rendered)
+    shape = address.shape(batch, headers, collapse is not None)
     constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
     tokens, ids, outcomes = batch.tokens.tolist(), batch.ids.tolist(), batch.outcomes.tolist()
     of = batch.notifications
@@ -187,7 +207,8 @@ def _uniform(
     sending: Sending, rendered: Rendered, address: Address, rows: NDArray[np.intp], octets: NDArray[np.uint8]
 ) -> Iterator[Load]:
     batch = sending.batch
-    shape, collapse = address.shape(batch, rendered)
+    headers, collapse = address.split(rendered)
+    shape = address.shape(batch, headers, collapse is not None)
     constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
     for width, alike in _by_length(rows, octets):
         ids = batch.ids[alike]
@@ -211,39 +232,36 @@ def _mixed(sending: Sending, payloads: Sequence[Rendered], address: Address, row
     batch = sending.batch
     ids = apns.apns_ids(batch.notifications, batch.ids).view("S36").ravel().tolist()
     tokens = batch.tokens.tolist()
-    groups: dict[Shape, tuple[list[int], list[list[bytes]], list[bytes]]] = {}
-    shapes: dict[int, tuple[Shape, list[bytes]]] = {}
+    groups: dict[tuple[Headers, bool], tuple[list[int], list[list[bytes]], list[bytes]]] = {}
+    expiries: dict[int, bytes] = {}
     for row in rows.tolist():
         rendered = payloads[row]
-        known = shapes.get(id(rendered))
-        if known is None:
-            shape, collapse = address.shape(batch, rendered)
-            known = shapes[id(rendered)] = (
-                shape,
-                [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])],
-            )
-        members, values, bodies = groups.setdefault(known[0], ([], [], []))
+        headers, collapse = address.split(rendered)
+        alike = headers, collapse is not None
+        if alike not in groups:
+            groups[alike] = [], [], []
+        members, values, bodies = groups[alike]
+        expiry = expiries.get(rendered.expires_at)
+        if expiry is None:
+            expiry = expiries[rendered.expires_at] = str(rendered.expires_at).encode()
         members.append(row)
-        values.append([tokens[row], ids[row], *known[1]])
+        values.append(
+            [tokens[row], ids[row], expiry] if collapse is None else [tokens[row], ids[row], expiry, collapse]
+        )
         bodies.append(rendered.payload)
-    for shape, (members, values, bodies) in groups.items():
-        form = Mixed(shape, values, bodies)
+    for alike, (members, values, bodies) in groups.items():
+        form = Mixed(address.shape(batch, *alike), values, bodies)
         yield Load(sending, np.array(members, np.intp), form, max(map(len, bodies)), uniform=False)
 
 
-def _device_shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
-    headers = dict(rendered.headers)
-    # Columns are for values without spaces; a collapse id that has one is rare enough to be a plan of its own.
-    collapse = headers.pop(COLLAPSE_ID, None) if " " not in headers.get(COLLAPSE_ID, "") else None
-    topic = apns.topic(batch.route.bundle, headers.get(PUSH_TYPE, "alert"))
-    fields = (("apns-topic", topic), *headers.items())
-    return DeviceShape(fields, collapse is not None), None if collapse is None else collapse.encode()
+def _device_shape(batch: Batch, headers: Headers, collapses: bool) -> Shape:
+    topic = apns.topic(batch.route.bundle, dict(headers).get(PUSH_TYPE, "alert"))
+    return DeviceShape((("apns-topic", topic), *headers), collapses)
 
 
-def _broadcast_shape(batch: Batch, rendered: Rendered) -> tuple[Shape, bytes | None]:
-    fields = tuple((name, value) for name, value in rendered.headers if name != COLLAPSE_ID)
-    return BroadcastShape(apns_channels.broadcast_path(batch.route.bundle), fields), None
+def _broadcast_shape(batch: Batch, headers: Headers, _: bool) -> Shape:
+    return BroadcastShape(apns_channels.broadcast_path(batch.route.bundle), headers)
 
 
-DEVICES = Address(apns.valid_tokens, TOKEN.fullmatch, BAD_TOKEN, _device_shape)
-CHANNELS = Address(apns_channels.valid_ids, apns_channels.is_channel_id, BAD_CHANNEL, _broadcast_shape)
+DEVICES = Address(apns.valid_tokens, TOKEN.fullmatch, BAD_TOKEN, _device_shape, True)
+CHANNELS = Address(apns_channels.valid_ids, apns_channels.is_channel_id, BAD_CHANNEL, _broadcast_shape, False)
