@@ -10,16 +10,19 @@ from rich.console import Console
 from pushd.cli import (
     app,
     audience,
+    channel,
     config,
     demo,
     device,
     doctor,
     gateway,
     geofence,
+    imports,
     key,
     live_activity_channel,
     migrate,
     safari,
+    segment,
     send,
     simulate,
     up,
@@ -45,7 +48,11 @@ program.command()(simulate.simulate)
 program.command()(send.send)
 program.command()(migrate.migrate)
 program.command()(doctor.doctor)
-for noun in (device, live_activity_channel, app, key, gateway, safari, audience, geofence, config):
+NOUNS = (
+    *(device, channel, segment, imports, live_activity_channel, app, key, gateway, safari),
+    *(audience, geofence, config),
+)
+for noun in NOUNS:
     program.add_typer(noun.commands)
 
 

@@ -51,14 +51,23 @@ class Client:
 
     async def call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer; RefusedError with the daemon's own words, UnavailableError when there is no daemon."""
-        assert self._session is not None
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         data = None if body is None else orjson.dumps(body)
         kind = {"Content-Type": "application/json"} if data is not None else {}
+        return await self._request(method, path, data, given, kind)
+
+    async def put(self, path: str, data: bytes, headers: Mapping[str, str]) -> Any:
+        """The decoded answer to octets; as `call`."""
+        return await self._request("PUT", path, data, {}, headers)
+
+    async def _request(
+        self, method: str, path: str, data: bytes | None, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Any:
+        assert self._session is not None
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 async with self._session.request(
-                    method, self._base + path, data=data, params=given, headers=kind
+                    method, self._base + path, data=data, params=query, headers=headers
                 ) as got:
                     return _answer(got.status, await got.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -128,13 +128,14 @@ class Importer(Service):
     async def _go_on(self, work: Work) -> None:
         """Carries out what is left, part by part."""
         head = Head(cut(work.head, 1)[0][0]) if isinstance(work.job, Users) and work.job.format == "csv" else None
+        most = self._config.chunk_users_max if isinstance(work.job, Users) else self._config.chunk_lines_max
         done = work.done
         while part := await self._imports.next_part(work):
             rest = part.body
             if done >= part.first:
                 _, rest = cut(rest, done - part.first + 1)
             while rest:
-                lines, rest = cut(rest, self._config.chunk_lines_max)
+                lines, rest = cut(rest, most)
                 ended = None if rest else part.part
                 if not await self._chunk(work, head, done, lines, ended):
                     return
@@ -174,7 +175,7 @@ class Importer(Service):
             self._context.index.apply_users(rows)
             await asyncio.sleep(0)
         for each in effects.subscribed:
-            channels.apply(self._context, each)
+            await channels.apply(self._context, each)
             await asyncio.sleep(0)
         return True
 

@@ -16,8 +16,10 @@ class ImportsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Imports of an app that are not finished, uploads included; past it 429."""
     running_max: int = 2
     """Imports that one node carries out at a time, of different apps."""
-    chunk_lines_max: int = 2_000
-    """Lines carried out in one transaction: some 10 ms of work in memory for those that change something."""
+    chunk_lines_max: int = 4_000
+    """Lines of subscribers carried out in one transaction: less than 10 ms of work in memory."""
+    chunk_users_max: int = 1_000
+    """Lines of users carried out in one transaction: less than 10 ms of work in memory for what is new."""
     rejects_max: int = 10_000
     """Rejected lines of one import that are kept for people to read; all are counted."""
     faults_max: int = 100

@@ -75,6 +75,9 @@ CREATE FUNCTION with_label(p_labels int[], p_label int, p_on boolean) RETURNS in
         ELSE array_remove(p_labels, p_label) END) l
 $$;
 
+-- Sets are looked up by pairs of app and name: with the app as a constant, a plan made before there are statistics reads
+-- everyone of the app once for each name.
+
 -- Subscribes users to a channel, or takes them off. `unknown`: those that the app does not have; `full`: those that have
 -- p_most channels. PD410 where the channel is gone.
 CREATE FUNCTION subscribe_users(
@@ -94,13 +97,13 @@ BEGIN
         RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';
     END IF;
     SELECT array_agg(u.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE u.id IS NULL), '{}') INTO known, unknown
-        FROM unnest(p_external) WITH ORDINALITY AS n (name, row)
-        LEFT JOIN users u ON u.app_id = p_app AND u.external_id = n.name AND u.deleted_at IS NULL;
+        FROM unnest(array_fill(p_app, ARRAY[cardinality(p_external)]), p_external) WITH ORDINALITY AS n (app, name, row)
+        LEFT JOIN users u ON u.app_id = n.app AND u.external_id = n.name AND u.deleted_at IS NULL;
     SELECT coalesce(array_agg(u.external_id), '{}') INTO full_up FROM unnest(known) AS n (id) JOIN users u ON u.id = n.id
         WHERE p_on AND cardinality(u.channels) >= p_most AND NOT u.channels @> ARRAY[v_label];
     WITH written AS (
         UPDATE users u SET channels = with_label(u.channels, v_label, p_on), revision = u.revision + 1
-            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL) n
+            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL ORDER BY k) n
             WHERE u.id = n.k AND coalesce(u.channels @> ARRAY[v_label], false) <> p_on
                 AND NOT u.external_id = ANY (full_up)
             RETURNING u.id
@@ -128,13 +131,13 @@ BEGIN
         RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';
     END IF;
     SELECT array_agg(i.id), coalesce(array_agg(n.name ORDER BY n.row) FILTER (WHERE i.id IS NULL), '{}') INTO known, unknown
-        FROM unnest(p_names) WITH ORDINALITY AS n (name, row)
-        LEFT JOIN installs i ON i.app_id = p_app AND i.name = n.name;
+        FROM unnest(array_fill(p_app, ARRAY[cardinality(p_names)]), p_names) WITH ORDINALITY AS n (app, name, row)
+        LEFT JOIN installs i ON i.app_id = n.app AND i.name = n.name;
     SELECT coalesce(array_agg(i.name), '{}') INTO full_up FROM unnest(known) AS n (id) JOIN installs i ON i.id = n.id
         WHERE p_on AND cardinality(i.channels) >= p_most AND NOT i.channels @> ARRAY[v_label];
     WITH written AS (
         UPDATE installs i SET channels = with_label(i.channels, v_label, p_on)
-            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL) n
+            FROM (SELECT DISTINCT k FROM unnest(known) k WHERE k IS NOT NULL ORDER BY k) n
             WHERE i.id = n.k AND coalesce(i.channels @> ARRAY[v_label], false) <> p_on AND NOT i.name = ANY (full_up)
             RETURNING i.id
     )
@@ -176,10 +179,12 @@ DECLARE
     has int[];
 BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
-    SELECT coalesce(array_agg(c.label), '{}') INTO adding FROM (SELECT DISTINCT a FROM unnest(p_add) a) n
-        JOIN channels c ON c.app_id = p_app AND c.uuid = n.a AND c.deleted_at IS NULL;
-    SELECT coalesce(array_agg(c.label), '{}') INTO removing FROM (SELECT DISTINCT r FROM unnest(p_remove) r) n
-        JOIN channels c ON c.app_id = p_app AND c.uuid = n.r AND c.deleted_at IS NULL;
+    SELECT coalesce(array_agg(c.label), '{}') INTO adding
+        FROM (SELECT DISTINCT u.app, u.a FROM unnest(array_fill(p_app, ARRAY[cardinality(p_add)]), p_add) AS u (app, a)) n
+        JOIN channels c ON c.app_id = n.app AND c.uuid = n.a AND c.deleted_at IS NULL;
+    SELECT coalesce(array_agg(c.label), '{}') INTO removing
+        FROM (SELECT DISTINCT u.app, u.r FROM unnest(array_fill(p_app, ARRAY[cardinality(p_remove)]), p_remove) AS u (app, r)) n
+        JOIN channels c ON c.app_id = n.app AND c.uuid = n.r AND c.deleted_at IS NULL;
     IF cardinality(adding) + cardinality(removing) < (SELECT count(DISTINCT a) FROM unnest(p_add) a)
             + (SELECT count(DISTINCT r) FROM unnest(p_remove) r) THEN
         RAISE EXCEPTION 'there is no such channel' USING ERRCODE = 'PD410';

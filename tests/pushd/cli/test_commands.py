@@ -37,6 +37,9 @@ def test_help_names_every_command():
         "gateway",
         "audience",
         "geofence",
+        "channel",
+        "segment",
+        "import",
         "config",
         "live-activity-channel",
     ]
