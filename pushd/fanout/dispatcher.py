@@ -21,7 +21,7 @@ from pushd.fanout.recorder import Recorder
 from pushd.fanout.retry import LAST_MOMENT, Pacing
 from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
-from pushd.model.device import GatewayName
+from pushd.model.device import GatewayName, Route
 from pushd.outcome import CANCELLED, EXPIRED, NO_CREDENTIAL, NOT_WRITTEN
 from pushd.service import Service
 from pushd.store.settlements import SettlementStore
@@ -73,6 +73,8 @@ class Dispatcher(Service):
         self._draining = False
         self._landed = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._last: Outlet | None = None
+        """Where the last wave was placed in this turn of the event loop; most find the next one's place there."""
 
     async def start(self) -> None:
         """Begins to launch."""
@@ -98,15 +100,23 @@ class Dispatcher(Service):
 
     def place(self, wave: Wave) -> None:
         """Queues a wave at the outlet of its route; without a credential for the route it ends here."""
-        route = wave.route
+        last = self._last
+        if last is None or last.key.route is not wave.route or last.key.lane is not wave.campaign.lane:
+            last = self._last = self._find(wave.route, wave.campaign.lane)
+            if last is None:
+                self.end(wave, NO_CREDENTIAL.code)
+                return
+        last.add(wave)
+        self._due.set()
+
+    def _find(self, route: Route, lane: Lane) -> Outlet | None:
+        """The outlet of a route as its credential is now; None without one."""
         credential = self._keyring.find(route) if route.kind.gateway in self._gateways else None
         if credential is None:
-            self.end(wave, NO_CREDENTIAL.code)
-            return
-        outlet = self.lanes.outlet(OutletKey(route, credential, wave.campaign.lane))
+            return None
+        outlet = self.lanes.outlet(OutletKey(route, credential, lane))
         outlet.held = self._keyring.state(credential, route.bundle) is CredentialState.PAUSED
-        outlet.add(wave)
-        self.pump_soon()
+        return outlet
 
     def end(self, wave: Wave, code: int) -> None:
         """Settles what is left of a wave without sending it."""
@@ -147,12 +157,14 @@ class Dispatcher(Service):
 
     def hold(self, credential_id: int, bundle: str | None) -> None:
         """Stops everything that sends with a credential the gateway refused, or one bundle's part of it."""
+        self._last = None
         for outlet in self.lanes.of_credential(credential_id):
             if bundle is None or outlet.key.route.bundle == bundle:
                 outlet.held = True
 
     def credentials_changed(self) -> None:
         """Looks at every outlet anew: resumed credentials send, replaced ones hand over, removed ones end."""
+        self._last = None
         for outlet in self.lanes:
             credential = self._keyring.find(outlet.key.route)
             if credential == outlet.key.credential_id:
@@ -175,6 +187,7 @@ class Dispatcher(Service):
         while True:
             await self._due.wait()
             self._due.clear()
+            self._last = None
             if not self._draining:
                 self._pump()
             self.progress += 1
@@ -348,6 +361,7 @@ class Dispatcher(Service):
                 self.end(wave, EXPIRED.code)
 
     def _forget_idle(self) -> None:
+        self._last = None
         now = self._clock.monotonic()
         self.lanes.prune(now)
         self._budgets.forget_idle(now)
