@@ -172,11 +172,11 @@ async def _subscribe(
     errors: dict[str, list[str]] = {}
     if users:
         done = await context.store.channels.subscribe_users(app_id, channel_id, users, on=on)
-        apply(context, done)
+        await apply(context, done)
         errors |= {"unknown_users": [*done.unknown], "full_users": [*done.full]}
     if installs:
         done = await context.store.channels.subscribe_installs(app_id, channel_id, installs, on=on)
-        apply(context, done)
+        await apply(context, done)
         errors |= {"unknown_installs": [*done.unknown], "full_installs": [*done.full]}
     return SubscriptionErrors(**errors)
 
@@ -189,12 +189,9 @@ async def _change(
     done = await context.store.channels.change(
         app_id, user=user, install=install, add=add, remove=change.unsubscribe, replace=replace
     )
-    apply(context, done)
+    await apply(context, done)
 
 
-def apply(context: Context, done: Subscribed) -> None:
-    """Takes in what subscribing changed."""
-    if done.users is not None:
-        context.index.apply_users(done.users)
-    if done.devices is not None:
-        context.index.apply_devices(done.devices)
+async def apply(context: Context, done: Subscribed) -> None:
+    """Takes in what subscribing changed, in slices."""
+    await context.index.take_in(users=done.users, devices=done.devices)
