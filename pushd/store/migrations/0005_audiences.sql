@@ -153,6 +153,9 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     changed int[];
 BEGIN
+    -- In the order of ids, as whoever retires devices locks them.
+    PERFORM d.id FROM unnest(p_installs) AS n (id) JOIN devices d ON d.install = n.id
+        WHERE d.deleted_at IS NULL ORDER BY d.id FOR UPDATE OF d;
     WITH theirs AS (
         UPDATE devices d SET labels = i.tags || i.channels, revision = d.revision + 1
             FROM unnest(p_installs) AS n (id) JOIN installs i ON i.id = n.id
