@@ -380,6 +380,13 @@ BEGIN
         DELETE FROM profiles WHERE id IN (SELECT id FROM profiles WHERE app_id = ANY (gone) LIMIT p_rows);
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
+        DELETE FROM routes WHERE id IN (SELECT id FROM routes WHERE app_id = ANY (gone) LIMIT p_rows);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        -- They went with the app, but for one that was written in the same moment.
+        DELETE FROM credentials WHERE app_id = ANY (gone);
+        DELETE FROM safari_sites WHERE app_id = ANY (gone);
+        DELETE FROM live_activity_channels WHERE app_id = ANY (gone);
     END IF;
     DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE deleted_at < p_feed LIMIT p_rows);
     GET DIAGNOSTICS deleted = ROW_COUNT;

@@ -10,9 +10,17 @@ import pytest
 from pushd.bitset import Devices
 from pushd.errors import ConflictError, NotFoundError
 from pushd.model.app import Role, Settings
+from pushd.model.audience import Broadcast
+from pushd.model.channel import NewChannel
 from pushd.model.credential import CredentialState
 from pushd.model.device import Environment, GatewayName
+from pushd.model.geofence import GeofenceChange
+from pushd.model.imports import Subscribe
+from pushd.model.live_activity import LiveActivityChannel
+from pushd.model.safari import SiteSettings
+from pushd.model.segment import NewSegment
 from pushd.model.user import UserChange
+from pushd.store.locations import Crossed, Crossing, Report
 from tests.integration.store.samples import NOW, accept, registration
 
 pytestmark = pytest.mark.asyncio
@@ -50,10 +58,75 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
         await store.notifications.accept(accept(app.id, node.id, Devices([1])))
     await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
     await store.maintenance.purge()
-    for table in ("devices", "installs", "users", "tags"):
+    for table in ("devices", "installs", "users", "labels"):
         assert await store.database.fetchval(f"SELECT count(*) FROM {table} WHERE app_id = $1", app.id) == 0
     assert len(await store.devices.images(done.ids)) == 0
     assert len(await store.devices.images(kept.ids)) == 1
+
+
+HISTORY = {
+    *("api_keys", "id_blocks", "changes", "idempotency", "runs", "notifications", "outcome_deltas", "outcome_parts"),
+    *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days"),
+}
+"""Tables whose rows outlive an app: what ages out by itself, revoked keys, and ids that are never given again."""
+
+
+async def test_nothing_of_a_deleted_app_is_left_in_any_table(store, app, other):
+    for each in (app, other):
+        await filled(store, each)
+    assert await store.apps.delete(app.id)
+    # What was under way in that moment, and takes no lock of the app.
+    await store.safari_sites.put(app.id, "web.late", SITE, [b"png"] * 6)
+    await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
+    await store.locations.sweep(0, 100)
+    await store.imports.sweep(86_400, 86_400)
+    await store.maintenance.sweep_channels()
+    await store.maintenance.purge()
+    tables = await store.database.fetch(
+        "SELECT c.table_name AS name FROM information_schema.columns c JOIN information_schema.tables t"
+        " USING (table_schema, table_name) WHERE c.column_name = 'app_id' AND t.table_schema = current_schema()"
+        " AND t.table_type = 'BASE TABLE' AND c.table_name !~ '_(default|[0-9]{4}_[0-9]{2})$'"
+    )
+    names = {row["name"] for row in tables} - HISTORY
+    assert len(names) >= 14
+    for name in names:
+        rows = await store.database.fetch(f"SELECT DISTINCT app_id FROM {name}")
+        assert [row["app_id"] for row in rows] == [other.id], name
+    for name in ("import_parts", "geofence_counts", "crossings", "crossing_rests"):
+        assert await store.database.fetchval(f"SELECT count(*) FROM {name}") == 1, name
+
+
+SITE = SiteSettings(website_name="A", allowed_domains=["https://a.example"], web_service_url="https://b.example")
+
+
+async def filled(store, app):
+    """Something of everything in an app."""
+    fields = {"user_id": "u", "tags": ["t"], "locale": "de"}
+    (device,) = (await store.devices.register_many(app.id, [registration(1, **fields)], NOW)).ids.tolist()
+    channel = await store.channels.create(app.id, "news", NewChannel())
+    await store.channels.subscribe_users(app.id, channel.id, ["u"], on=True)
+    await store.segments.create(app.id, "all", NewSegment(name="All", audience=Broadcast()))
+    made = await store.imports.create(app.id, Subscribe(channel="news"), channel.id, 8)
+    await store.imports.put_part(app.id, made.id, 1, 1, b"d", b"u\n")
+    await store.imports.start(app.id, made.id)
+    fence = GeofenceChange(name="F", bounds={}, enabled=True, tags=[], on_enter=None, on_exit=None)
+    fence_id = await store.geofences.create(app.id, fence, 8)
+    for number, rest_s in enumerate((0, 60)):
+        store.locations.crossed = Crossed(lambda *_, rest_s=rest_s: [Crossing(fence_id, rest_s == 0, rest_s)])
+        await store.locations.put(Report(app.id, device, (1, number), None, NOW + number))
+    await store.database.execute("DELETE FROM crossings WHERE NOT entered")
+    await store.credentials.put(app.id, GatewayName.APNS, Environment.SANDBOX, "c", {}, lambda _: b"x")
+    await store.safari_sites.put(app.id, "web.a", SITE, [b"png"] * 6)
+    live = LiveActivityChannel(
+        id=device,
+        channel_id="c",
+        bundle="a",
+        environment=Environment.SANDBOX,
+        stores=True,
+        reachable=True,
+        created_at=NOW,
+    )
+    await store.live_activity_channels.put(app.id, live)
 
 
 async def test_of_a_key_only_its_digest_is_stored(store, app, dsn):
