@@ -98,7 +98,7 @@ async def test_channels_are_made_changed_listed_and_deleted(tenant, world):
     counted = await tenant.server.ok("POST", "/audience/count", {"audience": {"type": "channels", "any": ["world"]}})
     assert counted["devices"] == 0
     query = "SELECT count(*) FROM channels WHERE deleted_at IS NOT NULL"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await world.daemon.store.database.fetchval(query):
             await asyncio.sleep(0.1)
     left = await world.daemon.store.database.fetchval(

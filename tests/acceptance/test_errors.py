@@ -101,7 +101,7 @@ async def test_a_full_daemon_answers_503_and_takes_more_once_there_is_room(proxi
     assert int(refused.headers["Retry-After"]) >= 1
     assert (await tenant.finished(sent["id"]))["counts"]["accepted"] == 8
     proxied.simulator.faults.clear()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await tenant.server("POST", "/notifications", json=HELLO)).status != 202:
             await asyncio.sleep(0.05)
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 async def acknowledged(service, count):
     """The newest acknowledgements, once there are so many."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(service.browsers.acknowledged) < count:
             await asyncio.sleep(0.02)
     return list(service.browsers.acknowledged)

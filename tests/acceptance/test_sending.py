@@ -131,7 +131,7 @@ async def test_the_ledger_adds_up_whenever_it_is_looked_at(tenant):
     tenant.fault(Slow(latency_ms=30, jitter_ms=150))
     sent = await tenant.send()
     seen = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             view = await tenant.show(sent["id"])  # asserts that it adds up
             seen.append(view["counts"]["pending"])
@@ -180,7 +180,7 @@ async def test_what_a_refused_credential_holds_goes_out_once_it_is_replaced(worl
     made = await tenant.server.ok("POST", "/credentials", wrong)
     device = await tenant.register("phone")
     sent = await tenant.send()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (shown := await tenant.server.ok("GET", f"/credentials/{made['id']}"))["state"] != "paused":
             await asyncio.sleep(0.02)
     assert shown["paused_reason"] == "InvalidProviderToken"

@@ -23,7 +23,7 @@ from pushd.simulator.faults import Fault
 from pushd.simulator.simulator import Simulator
 
 BUNDLE = "com.example.orchard"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 _NUMBERS = itertools.count(1)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 
+import msgspec
 import numpy as np
 
 from pushd.batch import Batch, Lane, Rendered
@@ -11,20 +12,24 @@ from pushd.gateway import Gateway
 from pushd.model.device import Route
 from pushd.outcome import Outcome
 
-QUICK = TransportConfig(
-    connect_timeout_s=1.0,
-    settings_timeout_s=0.5,
-    response_timeout_s=0.4,
-    ping_after_s=0.25,
-    ping_timeout_s=0.25,
-    drain_timeout_s=0.4,
-    window_timeout_s=0.5,
-    queue_timeout_s=0.8,
+PATIENT = TransportConfig(
+    resolve_timeout_s=30.0,
+    connect_timeout_s=30.0,
+    settings_timeout_s=30.0,
+    response_timeout_s=30.0,
+    ping_after_s=30.0,
+    ping_timeout_s=30.0,
+    drain_timeout_s=30.0,
+    window_timeout_s=30.0,
+    queue_timeout_s=30.0,
     close_timeout_s=0.2,
     connect_backoff_base_s=0.02,
     connect_backoff_cap_s=0.1,
     connects_per_minute_max=10_000,
 )
+"""Deadlines that no busy machine reaches."""
+SILENT = msgspec.structs.replace(PATIENT, connect_timeout_s=2.0, response_timeout_s=2.0)
+"""Where the far side is silent on purpose: long for whatever else is answered, short to wait for."""
 
 
 class Far(ABC):
@@ -39,6 +44,8 @@ class Far(ABC):
     """Whether a throttling vendor has words for when to come back."""
     provable = True
     """Whether the vendor can be asked about a credential without a device."""
+    many = 5_000
+    """Devices that are soon made."""
 
     unthrottled_s: float | None = None
     """What the gateway itself waits where a throttling vendor names no time."""
@@ -106,7 +113,7 @@ class Far(ABC):
 
     async def send(self, rows: int, first: int = 1, **rest) -> Batch:
         batch = self.batch(rows, first, **rest)
-        await asyncio.wait_for(self.gateway.send(batch), 10)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
         assert not batch.pending
         return batch
 

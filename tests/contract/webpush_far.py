@@ -42,6 +42,7 @@ class WebPushFar(Far):
     dead_since_ms = None
     unthrottled_s = 60.0
     provable = False
+    many = 300
     http1 = False
 
     async def start(self, directory, transport):

@@ -253,7 +253,7 @@ async def test_what_a_repetition_was_told_stays_though_the_first_was_given_up(st
             await asyncio.sleep(0.2)
             assert not released
     looks.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not released:
             await asyncio.sleep(0.01)
     ((notification,),) = [each.notifications for each in released]

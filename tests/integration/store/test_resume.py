@@ -196,7 +196,7 @@ async def test_a_fenced_node_is_fatal(store, app):
     zombie.fatal = died.set_result
     await store.notifications.accept(accept(app.id, zombie.id, Devices([1])))
     await store.database.execute("UPDATE nodes SET fenced_at = now() WHERE id = $1", zombie.id)
-    assert isinstance(await asyncio.wait_for(died, 5), FencedError)
+    assert isinstance(await asyncio.wait_for(died, 60), FencedError)
     await zombie.stop()
 
 
@@ -312,7 +312,7 @@ async def test_who_does_not_come_back_in_time_is_fenced_and_its_work_is_claimed(
     assert (await store.settlements.settle(rows_of([(sent.id, 1)]), lost.id)).refused == {sent.id}
     returning = asyncio.create_task(lost._return())
     with pytest.raises(FencedError):
-        await asyncio.wait_for(returning, 5)
+        await asyncio.wait_for(returning, 60)
     await lost.stop()
     await heir.stop()
 

@@ -49,7 +49,7 @@ class Client:
         if app is not None:
             sent["Pushd-App"] = str(app)
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             self.session.request(method, self.base + path, headers=sent, **options) as answer,
         ):
             body = await answer.json(content_type=None) if "json" in answer.content_type else await answer.text()

@@ -94,7 +94,7 @@ async def test_a_chunk_is_begun_while_the_one_before_is_carried_out():
         begun.append(len(rows))
         if len(begun) == 2:
             go.set()
-        await asyncio.wait_for(go.wait(), 5)
+        await asyncio.wait_for(go.wait(), 60)
         return list(range(len(rows))), {}
 
     text = b"".join(b'{"external_id":"%d"}\n' % number for number in range(4_010))

@@ -258,7 +258,7 @@ async def test_the_task_sends_what_comes(world: World):
     await crossings.start()
     try:
         await at(world, device, PARIS)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not sent(world):
                 await asyncio.sleep(0.01)
     finally:

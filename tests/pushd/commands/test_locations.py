@@ -207,6 +207,6 @@ async def test_another_node_hears_of_it_through_the_feed(world: World):
 
 
 async def until(holds):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.02)

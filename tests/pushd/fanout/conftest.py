@@ -116,7 +116,7 @@ class Bench:
     def release(self, given, ids):
         self.fanout.release(given, Settings(), Devices(ids))
 
-    async def until(self, condition, seconds=5.0):
+    async def until(self, condition, seconds=60.0):
         """Waits until a condition holds; the ledger must add up all the while."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -126,7 +126,7 @@ class Bench:
             await asyncio.sleep(0.002)
         assert not self.failures, self.failures
 
-    async def done(self, *numbers, seconds=5.0):
+    async def done(self, *numbers, seconds=60.0):
         await self.until(lambda: set(numbers) <= set(self.store.finished), seconds)
 
 

@@ -302,7 +302,7 @@ async def test_with_a_store_that_never_commits_sending_stops_at_the_bound_howeve
     assert sum(one.gateway.sent.values()) == sent <= 1_000
     assert sent > 500 or delivery is Delivery.AT_MOST_ONCE, "at most once nothing goes before its try is committed"
     one.store.down = False
-    await one.done(*numbers, seconds=15)
+    await one.done(*numbers)
     assert max(one.gateway.sent.values()) == 1
     assert one.fanout.unsettled == one.fanout.backlog == 0
 
@@ -320,6 +320,6 @@ async def test_rows_that_come_back_keep_the_bound(bench, code):
     one.gateway.script = script
     for app_id in (1, 2, 3):
         one.release(notification(app_id, app_id=app_id), populate(one, app_id, 2_000))
-    await one.done(1, 2, 3, seconds=15)
+    await one.done(1, 2, 3)
     assert one.gateway.in_flight_max <= 1_000
     assert sum(one.store.codes(number)[ACCEPTED.code] for number in (1, 2, 3)) == 6_000

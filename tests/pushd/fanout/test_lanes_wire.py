@@ -127,7 +127,7 @@ async def test_a_slow_tenant_does_not_delay_another(wire):
         await one.until(lambda: one.fanout.unsettled > 1_500)
         one.release(notification(2, app_id=2), populate(one, 2, 5_000))
         await singles(one, 3, 20, 100)
-        await one.done(2, seconds=20)
+        await one.done(2)
         assert one.store.codes(2) == {ACCEPTED.code: 5_000}
         assert pending(one, 1) > 5_000
 
@@ -140,7 +140,7 @@ async def test_a_gateway_that_hangs_does_not_delay_another(wire):
             await one.until(lambda: one.fanout.unsettled > 1_000)
             one.release(notification(2, app_id=2), populate(one, 2, 4_000, Environment.SANDBOX))
             one.release(notification(3, app_id=2), ids_of(2, 1))
-            await one.done(2, 3, seconds=20)
+            await one.done(2, 3)
             assert pending(one, 1) == 6_000
             one.fanout.cancel(1)
             await one.done(1)
@@ -155,7 +155,7 @@ async def test_a_gateway_that_is_not_there_does_not_delay_another(wire):
         one.release(notification(1, app_id=1), populate(one, 1, 6_000))
         await asyncio.sleep(0.1)
         one.release(notification(2, app_id=2), populate(one, 2, 4_000, Environment.SANDBOX))
-        await one.done(2, seconds=20)
+        await one.done(2)
         assert pending(one, 1) == 6_000
 
 
@@ -179,7 +179,7 @@ async def test_a51_a_campaign_of_bad_tokens_goes_on_alone_and_leaves_the_link_of
         campaign = one.fanout._campaigns[2]
         await one.until(lambda: campaign.lane is Lane.DOUBTFUL)
         one.release(notification(3, app_id=9), good)
-        await one.done(3, seconds=20)
+        await one.done(3)
         assert one.store.codes(3) == {ACCEPTED.code: 6_000}
         assert pending(one, 2) > 0, "the bad one is slow, and alone"
         await one.until(lambda: links(one)["doubtful"] == 1)
@@ -187,7 +187,7 @@ async def test_a51_a_campaign_of_bad_tokens_goes_on_alone_and_leaves_the_link_of
         left = pending(one, 2)
         await one.until(lambda: pending(one, 2) < left)
         one.fanout.cancel(2)
-        await one.done(2, seconds=20)
+        await one.done(2)
         assert sum(one.store.codes(2).values()) == 3_000
         assert not one.simulator.record.violation_kinds
 
@@ -196,7 +196,7 @@ async def test_a51_a_gateway_that_leaves_after_many_bad_tokens_is_met_again_and_
     async with wire(Behaviour(bad_tokens_max=50)) as one:
         fault(one, Answer(reason="BadDeviceToken"), token_prefix=prefix(1), rate=0.5, sticky=True)
         one.release(notification(1, app_id=1), populate(one, 1, 1_500))
-        await one.done(1, seconds=20)
+        await one.done(1)
         codes = one.store.codes(1)
         assert sum(codes.values()) == 1_500
         assert 500 < codes[ACCEPTED.code] < 1_000

@@ -371,7 +371,7 @@ async def test_g06_the_budget_defers_and_does_not_drop(bench):
     one.index.apply_devices(rows(range(1, 41)))
     one.gateway.script = once(DOWN.code)
     one.release(notification(1), range(1, 41))
-    await one.done(1, seconds=20)
+    await one.done(1)
     assert one.store.codes(1) == {ACCEPTED.code: 40}
     assert max(len(batch) for batch in one.gateway.batches if batch.attempt == 2) <= 5
 

@@ -312,7 +312,7 @@ async def test_g06_a_campaign_that_met_an_outage_recovers_whole(bench):
     one.index.apply_devices(rows(range(1, 3_001)))
     one.gateway.script = answers(DOWN.code)
     one.release(notification(1), range(1, 3_001))
-    await one.done(1, seconds=20)
+    await one.done(1)
     assert one.store.codes(1) == {ACCEPTED.code: 3_000}
     retried = [len(batch) for batch in one.gateway.batches if batch.attempt == 2]
     assert max(retried) > 100, "it grew as retries were accepted"

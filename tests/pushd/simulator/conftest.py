@@ -24,7 +24,7 @@ from pushd.simulator.simulator import Simulator
 
 TOKEN = "ab" * 32
 TOPIC = "com.example.app"
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 PAYLOAD = b'{"aps":{"alert":"hello"}}'
 
 SECOND_KEY = ProviderKey(key_id="SIMKEY0002")

@@ -83,7 +83,7 @@ async def request(local, body, *, token=None, path=PATH, method="POST"):
     writer.write(connection.data_to_send())
     status, said, ended = 0, b"", False
     while not ended:
-        for event in connection.receive_data(await asyncio.wait_for(reader.read(65_536), 5)):
+        for event in connection.receive_data(await asyncio.wait_for(reader.read(65_536), 60)):
             if isinstance(event, h2.events.ResponseReceived):
                 status = int(dict(event.headers)[":status"])
             elif isinstance(event, h2.events.DataReceived):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = [sys.executable, "-m", "pushd", "simulate"]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def start(tmp_path, *options):

@@ -76,7 +76,7 @@ async def test_own_changes_are_seen_at_once_and_others_with_the_feed(dsn18):
     assert await one.apps.get(made.id) == made
     await one.apps.update(made.id, name="changed")
     assert (await one.apps.get(made.id)).name == "changed"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await other.apps.update(made.id, settings=Settings(locale="fr"))
         while (await one.apps.get(made.id)).settings.locale != "fr":
             await told.wait()

@@ -29,5 +29,5 @@ async def test_changes_that_may_have_been_purged_unread_are_fatal():
     failed = asyncio.get_running_loop().create_future()
     follower.fatal = failed.set_result
     await follower.start()
-    assert isinstance(await asyncio.wait_for(failed, 2), FeedLostError)
+    assert isinstance(await asyncio.wait_for(failed, 60), FeedLostError)
     await follower.stop()

@@ -203,6 +203,6 @@ async def raw_pool(script, tmp_path, *, alpn=("h2",), plain=False, server_names=
 async def push(pool, rows=3, body=b"{}"):
     """The batch after the pool sent it."""
     batch = batch_of(rows, body)
-    await asyncio.wait_for(pool.send(batch, loads), 10)
+    await asyncio.wait_for(pool.send(batch, loads), 60)
     assert not batch.pending
     return batch

@@ -105,7 +105,7 @@ async def test_rows_that_were_answered_but_not_understood_are_lost_and_not_forgo
                 streams = []
 
     async with far(tmp_path, Exchange, script) as (pool, _, failures):
-        one, two = await asyncio.wait_for(asyncio.gather(push(pool, 3), push(pool, 3)), 5)
+        one, two = await asyncio.wait_for(asyncio.gather(push(pool, 3), push(pool, 3)), 60)
         assert sorted({*one.outcomes.tolist(), *two.outcomes.tolist()}) == [ACCEPTED, LOST]
         assert len(failures()) == 1
 
@@ -139,7 +139,7 @@ async def test_a_batch_that_cannot_be_made_into_loads_ends_alone(tmp_path):
 
     async with far(tmp_path) as (pool, _, failures):
         broken, whole = batch_of(5), batch_of(5)
-        await asyncio.wait_for(asyncio.gather(pool.send(broken, prepare), pool.send(whole, loads)), 5)
+        await asyncio.wait_for(asyncio.gather(pool.send(broken, prepare), pool.send(whole, loads)), 60)
         assert broken.outcomes.tolist() == [FAILED] * 5
         assert whole.outcomes.tolist() == [ACCEPTED] * 5
         assert len(failures()) == 1
@@ -169,7 +169,7 @@ def with_bad_rows(rows, bad):
 async def test_a_row_that_cannot_be_encoded_is_rejected_alone(tmp_path, bad):
     async with far(tmp_path) as (pool, raw, failures):
         batch = with_bad_rows(100, bad)
-        await asyncio.wait_for(pool.send(batch, loads), 5)
+        await asyncio.wait_for(pool.send(batch, loads), 60)
         assert set(np.flatnonzero(batch.outcomes == IMPOSSIBLE).tolist()) == bad
         assert np.count_nonzero(batch.outcomes == ACCEPTED) == 100 - len(bad)
         assert (raw.connections, failures()) == (1, [])
@@ -180,7 +180,7 @@ async def test_when_no_row_can_be_encoded_all_are_rejected_and_the_link_stays(tm
     async with far(tmp_path) as (pool, raw, _):
         assert set((await push(pool, 1)).outcomes.tolist()) == {ACCEPTED}
         batch = with_bad_rows(rows, range(rows))
-        await asyncio.wait_for(pool.send(batch, loads), 5)
+        await asyncio.wait_for(pool.send(batch, loads), 60)
         assert set(batch.outcomes.tolist()) == {IMPOSSIBLE}
         assert set((await push(pool, 50)).outcomes.tolist()) == {ACCEPTED}
         assert raw.connections == 1

@@ -68,7 +68,7 @@ class Wire:
 
     async def head(self):
         """Status and headers of the next answer."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode().split("\r\n")[:-2]
         return int(first.split()[1]), {
@@ -78,12 +78,12 @@ class Wire:
     async def answer(self):
         """Status, headers and body of the next answer."""
         status, headers = await self.head()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return status, headers, await self.reader.readexactly(int(headers.get("content-length", 0)))
 
     async def closed(self):
         """What still came before the server closed."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read()
             except ConnectionResetError:
