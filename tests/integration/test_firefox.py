@@ -16,7 +16,7 @@ from pushd.simulator.browsers import DELIVERED, UNDECRYPTABLE
 from pushd.simulator.webpush import PushService
 from tests.contract.webpush_far import config_for, public
 from tests.firefox import firefox
-from tests.pushd.gateways.apns_world import QUICK, Credentials
+from tests.pushd.gateways.apns_world import PATIENT, Credentials
 from tests.pushd.gateways.webpush_world import World
 
 pytestmark = pytest.mark.asyncio
@@ -37,7 +37,7 @@ async def test_w01_w25_firefox_reads_what_the_gateway_sent_and_no_broken_body(tm
     service = PushService(tmp_path / "identity")
     await service.start()
     secret = vapid_keys.complete(VapidKeys(subject="mailto:push@example.com"), None)
-    gateway = WebPushGateway(config_for(service, padding_block_bytes=128), QUICK, Credentials({1: secret}))
+    gateway = WebPushGateway(config_for(service, padding_block_bytes=128), PATIENT, Credentials({1: secret}))
     await gateway.start()
     key = public(secret)
     text = vapid.public_text(vapid.load_private(secret.private_key).public_key())
@@ -52,10 +52,10 @@ async def test_w01_w25_firefox_reads_what_the_gateway_sent_and_no_broken_body(tm
             for title in ("Grüße", "zweite"):
                 payload = orjson.dumps({"notification": {"title": title}})
                 batch = World.batch(None, [line], payloads=Rendered(payload=payload, headers=(("urgency", "high"),)))
-                await asyncio.wait_for(gateway.send(batch), 10)
+                await asyncio.wait_for(gateway.send(batch), 60)
                 assert batch.outcomes.tolist() == [1]
                 assert await browser.received() == payload.decode()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(service.browsers.acknowledged) < 2:
                     await asyncio.sleep(0.02)
             assert {each.code for each in service.browsers.acknowledged} == {DELIVERED}
