@@ -177,6 +177,7 @@ class Daemon:
             snapshot=snapshot,
         )
         await self.definitions.load()
+        self._follower = follower
         await self._begin(follower)
         await self._begin(places)
 
@@ -263,6 +264,7 @@ class Daemon:
             fanout=self.fanout,
             clock=self.clock,
             config=self.config,
+            position=lambda: self._follower.position,
             guard=Guard.of(self.config.webpush),
             safari_log=SafariLog(self.config.safari),
         )

@@ -15,6 +15,7 @@ from pushd.api import (
     geofences,
     health,
     imports,
+    index,
     keys,
     live_activity_channels,
     locations,
@@ -53,6 +54,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *safari_sites.OPERATIONS,
     *apps.OPERATIONS,
     *keys.OPERATIONS,
+    *index.OPERATIONS,
 )
 
 

@@ -8,30 +8,67 @@ import resource
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from pushd.cli.client import Client, read_key
 from pushd.cli.offline import offline_server
 from pushd.cli.output import show
-from pushd.cli.settings import AsJson, ConfigPath, DataDir, Dsn, configuration
+from pushd.cli.settings import DEFAULT_URL, AsJson, ConfigPath, DataDir, Dsn, KeyFile, Url, configuration
 from pushd.config import Config
 from pushd.credentials.vault import load_master_key
-from pushd.errors import PushdError
+from pushd.errors import PushdError, UnavailableError
 from pushd.store.database import Database
 from pushd.store.migrations import status
 
 DESCRIPTORS_MIN = 4096
+IDS_SHOWN = 5
+"""Of rows that differ; --json has no more, the API a hundred."""
 COLUMNS = ("check", "ok", "detail")
 
 
-def doctor(config: ConfigPath = None, data_dir: DataDir = None, dsn: Dsn = None, json: AsJson = False) -> None:
-    """Check configuration, directories, master key, PostgreSQL and limits; exit status 1 when something is wrong."""
-    loaded = configuration(config, data_dir, dsn)
-    findings = asyncio.run(_examine(loaded.config))
+def doctor(
+    config: ConfigPath = None,
+    data_dir: DataDir = None,
+    dsn: Dsn = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Compare the index of a running daemon with its database instead.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    json: AsJson = False,
+) -> None:
+    """Check configuration, directories, master key, PostgreSQL and limits; exit status 1 when something is wrong.
+
+    With --index, which needs an admin key: what the daemon has in memory, against the tables.
+    """
+    if index:
+        findings = asyncio.run(_index(Client(url, read_key(key_file))))
+    else:
+        findings = asyncio.run(_examine(configuration(config, data_dir, dsn).config))
     show(findings, as_json=json, columns=COLUMNS)
     if not all(each["ok"] for each in findings):
         raise typer.Exit(1)
+
+
+async def _index(client: Client) -> list[dict[str, Any]]:
+    """A finding for each sort of difference, and one for what was compared; UnavailableError when it is cut off."""
+    findings = []
+    async with client:
+        async for line in client.lines("/index/check", None):
+            if line.get("type") == "difference":
+                ids = ", ".join(map(str, line["ids"][:IDS_SHOWN])) + (" …" if line["count"] > IDS_SHOWN else "")
+                what = f"{line['of']}: {line['what']}" if line["what"] else line["of"]
+                findings.append(_finding(what, False, f"{line['count']:,} differ from the database: {ids}"))
+            elif line.get("type") == "summary":
+                compared = f"{line['devices']:,} devices and {line['users']:,} users compared"
+                unsettled = f"; {line['unsettled']:,} changed all the while" if line["unsettled"] else ""
+                findings.append(_finding("index", not line["differences"], compared + unsettled))
+                return findings
+            else:
+                raise UnavailableError(f"The check ended early: {line.get('detail', 'no explanation')}")
+    raise UnavailableError("The check was cut off")
 
 
 async def _examine(config: Config) -> list[dict[str, Any]]:

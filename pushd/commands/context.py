@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -80,6 +80,8 @@ class Context:
     """Of this daemon: what it accepts is its own to send."""
     guard: Guard = field(default_factory=lambda: Guard.of(WebPushConfig()))
     """What the endpoints of subscriptions are checked with."""
+    position: Callable[[], int] = lambda: 0
+    """Of the change feed: all changes below it are in the index."""
     safari_log: SafariLog = field(default_factory=lambda: SafariLog(SafariConfig()))
     """What Safari complained of to its web service."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)

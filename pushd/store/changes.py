@@ -44,6 +44,7 @@ FROM bound LEFT JOIN LATERAL (
 """  # noqa: S608  # a constant
 _REST = "SELECT aggregate, app_id, ids, revisions FROM changes WHERE xid = $1::text::xid8"
 _LATER = "SELECT 1 FROM changes WHERE xid >= $1::text::xid8 LIMIT 1"
+_HORIZON = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 
@@ -106,6 +107,10 @@ class ChangeStore:
             return Page([_event(row) for row in whole], last, last=False)
         rows = await self._database.fetch(_REST, str(last))
         return Page([_event(row) for row in rows], last + 1, last=False)
+
+    async def horizon(self) -> int:
+        """Where the feed will stand when all that is committed by now can have been read."""
+        return int(await self._database.fetchval(_HORIZON))
 
     async def waiting(self, position: int) -> bool:
         """Whether a change from this position on is committed, but may not be read yet."""
@@ -171,6 +176,8 @@ class Follower(Service):
         self._device_images = device_images
         self._user_images = user_images
         self._begin = position
+        self.position = 0
+        """All changes below it are applied."""
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -191,7 +198,7 @@ class Follower(Service):
                     raise FeedLostError
                 if page.events:
                     await self._apply(page.events)
-                position = page.position
+                self.position = position = page.position
                 if page.last:
                     true_at = began
                 if page.events:

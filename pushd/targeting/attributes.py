@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -116,6 +116,10 @@ class Attributes:
         """The attribute of this name; None when nobody ever had it."""
         number = self._names.get(name)
         return self.columns[number - 1] if number else None
+
+    def named(self) -> Iterator[tuple[str, AttributeColumn]]:
+        """Every attribute by its name."""
+        return ((name, self.columns[number - 1]) for name, number in self._names.items())
 
     def put(self, users: NDArray[np.uint32], values: Sequence[Mapping[str, Any]]) -> tuple[Pairs, Pairs]:
         """Gives users that have none their attributes.

@@ -16,8 +16,9 @@ from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
 from pushd.model.device import Kind, Route
 from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
-from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, user_images
+from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, likeness, user_images
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
+from pushd.targeting.likeness import Differences
 from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
@@ -302,6 +303,27 @@ class Index:
         known = np.zeros(len(ids), np.bool_)
         known[within] = revised[ids[within]] >= revisions[within]
         return known
+
+    def devices_apart(self, made: Index, ids: Devices, app_ids: set[int]) -> Differences:
+        """What an index that was made from the database says differently of these devices, in steps."""
+        return likeness.devices_apart(self._population, made._population, ids, app_ids)
+
+    def users_apart(self, made: Index, ids: Users) -> Differences:
+        """What an index that was made from the database says differently of these users, in steps."""
+        return likeness.users_apart(self._population, made._population, ids)
+
+    def is_ahead(self, devices: DeviceRows | None, users: UserRows) -> tuple[Devices, Users]:
+        """Those of which newer images are known than these."""
+        return likeness.ahead(self._population, devices, users)
+
+    def known(self, app_ids: set[int]) -> tuple[Devices, Users]:
+        """Copies of the sets of all devices and users of these apps."""
+        tenants = [self._tenant(app_id) for app_id in sorted(app_ids)]
+        return Devices.union(Devices(), *(t.known for t in tenants)), Users.union(Users(), *(t.users for t in tenants))
+
+    def defined(self, app_id: int) -> Definitions:
+        """What an app has defined for its audiences, as the index knows it."""
+        return self._definitions(app_id)
 
     def stats(self) -> dict[str, int]:
         """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""

@@ -204,6 +204,21 @@ class Places:
         then = set() if before is None else {f for f in holding(app, *before) if app.newest(f.id) is f}
         return Crossings(sorted(now - then, key=_by_id), sorted(then - now, key=_by_id))
 
+    def at(self, ids: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Where devices are, in units: latitudes, longitudes, and whether that is known (else both are 0)."""
+        within = np.where(ids < len(self._revisions.data), ids, 0)
+        return self._latitudes.data[within], self._longitudes.data[within], self._revisions.data[within] != 0
+
+    def shown(self) -> list[Fence]:
+        """Every fence whose members are known."""
+        return [fence for app in self._apps.values() for fence in app.fences.values()]
+
+    def inside(self, fence: Fence, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Those of these devices whose place, as it is known now, lies in a fence of their app."""
+        app = self._apps.get(fence.app_id)
+        ids = ids[ids < len(self._revisions.data)]
+        return self._inside(fence, (Devices.of(ids) & app.located).column()) if app is not None else ids[:0]
+
     def stats(self) -> dict[str, int]:
         """Counts of what is there, and the bytes of the columns."""
         return {

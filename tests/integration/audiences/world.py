@@ -68,7 +68,9 @@ class Reader:
 
     def __init__(self, dsn: str, clock: MovableClock) -> None:
         self.clock = clock
-        self.store = Store(StoreConfig(pool_size=6, retry_after_s=0.2, feed_poll_ms=1_000), dsn, clock)
+        # What is folded into bitmaps SQL cannot read.
+        config = StoreConfig(pool_size=6, retry_after_s=0.2, feed_poll_ms=1_000, receipt_fold_interval_s=1e6)
+        self.store = Store(config, dsn, clock)
         self._caught_up = asyncio.Event()
 
     async def start(self) -> None:
@@ -89,8 +91,8 @@ class Reader:
         await places.settle()
         await definitions.load()
         if following:
-            self._follower = self._follow(index, definitions, places, snapshot)
-            await self._follower.start()
+            self.follower = self._follow(index, definitions, places, snapshot)
+            await self.follower.start()
         return index, definitions, places
 
     def _follow(self, index, definitions, places, snapshot):
@@ -126,7 +128,7 @@ class Reader:
         await self.places.settle()
 
     async def stop(self) -> None:
-        await self._follower.stop()
+        await self.follower.stop()
         await self.store.stop()
 
 
