@@ -23,18 +23,15 @@ async def test_channels_and_segments(tenant: Tenant):
     done = await run("channel", "subscribe", "ne/ws", "--user", "ada", "--install", "a", "--user", "bob")
     assert done == {"errors": {"unknown_users": ["bob"]}}
     assert (await run("channel", "show", "ne/ws"))["devices"] == 1
-    assert await run("channel", "subscribers", "ne/ws") == [{"name": "ada"}]
     assert await run("channel", "subscribers", "ne/ws", "--installs") == [{"name": "a"}]
     assert [each["uuid"] for each in await run("channel", "of", "--user", "ada")] == ["ne/ws"]
     changed = await run("channel", "change", "ne/ws", "--uuid", "news", "--not-in-portal")
     assert (changed["uuid"], changed["name"], changed["show_in_portal"]) == ("news", "News", False)
     assert await run("channel", "unsubscribe", "news", "--install", "a") == {"errors": {}}
     assert await run("channel", "of", "--install", "a") == []
-    assert [each["uuid"] for each in await run("channel", "list")] == ["news"]
     audience = '{"type": "channels", "any": ["news"]}'
     segment = await run("segment", "create", "Readers", "--uuid", "readers", "--audience", audience)
     assert segment["audience"] == {"type": "channels", "any": ["news"]}
-    assert (await run("segment", "count", "readers"))["devices"] == 1
     assert (await run("segment", "change", "readers", "--name", "All", "--broadcast"))["audience"][
         "type"
     ] == "broadcast"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -15,7 +16,7 @@ from tests.acceptance.world import Client
 from tests.faults.children import Daemon, scratch
 
 PATIENCE_S = 60.0
-USERS = 6_000
+USERS = 3_000
 BAD_EVERY = 10
 KILLS = 3
 
@@ -49,6 +50,14 @@ async def subscribers(client: Client) -> int:
         cursor = f"&cursor={page['next']}"
 
 
+async def written(file: Path) -> str:
+    """The admin key, which the daemon writes once it is ready."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not file.exists() or not file.read_text().endswith("\n"):
+            await asyncio.sleep(0.02)
+    return file.read_text().strip()
+
+
 def further(stood: int, view) -> bool:
     return view["done"] > stood or view["state"] == "done"
 
@@ -62,7 +71,7 @@ async def test_imports_go_on_after_kills_and_each_line_counts_once():
         try:
             await daemon.start("--admin-key-file", str(key_file))
             async with aiohttp.ClientSession() as session:
-                await imported(daemon, session, key_file.read_text().strip())
+                await imported(daemon, session, await written(key_file))
         finally:
             await daemon.put_away()
         assert daemon.broken_parts() == []
