@@ -51,6 +51,7 @@ TAGS = {
     "retirements": "Dead tokens that were retired, and their revival.",
     "apps": "Tenants: everything else belongs to exactly one.",
     "keys": "API keys and their roles.",
+    "index": "What the daemon holds in memory.",
 }
 
 INTRODUCTION = f"""Push notifications in, pushes out.
