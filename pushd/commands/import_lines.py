@@ -16,6 +16,8 @@ from pushd.model.imports import UserLine
 NAME_CHARS_MAX = 255
 VALUE_CHARS_MAX = 255
 """Of a line that are shown beside what is wrong with it."""
+COLUMNS_MAX = 1_000
+"""Of a file of users."""
 BOM = b"\xef\xbb\xbf"
 LISTS = frozenset({"tags", "subscribe", "unsubscribe"})
 """Columns whose cells hold several values."""
@@ -103,6 +105,8 @@ def users_of(first: int, lines: Sequence[bytes], head: Head | None) -> UserLines
             found.numbers.append(number)
         except InvalidLineError as error:
             found.faults.append(_fault(number, raw, error))
+        except RecursionError:  # whichever of the readers met it
+            found.faults.append(_fault(number, raw, InvalidLineError("is nested too deep")))
     return found
 
 
@@ -115,13 +119,17 @@ class Head:
             self._columns = [column.strip() for column in _cells(_bare(1, line))]
         except InvalidLineError as error:
             raise InvalidRequestError(faults=[Fault(f"/1/{error.column}", error.detail)]) from None
+        if len(self._columns) > COLUMNS_MAX:
+            detail = f"there are {len(self._columns):,} columns, and there may be {COLUMNS_MAX:,}"
+            raise InvalidRequestError(faults=[Fault(f"/1/{COLUMNS_MAX + 1}", detail)])
         known = {"external_id", "email", *LISTS}
-        faults = []
+        faults, seen = [], set()
         for number, column in enumerate(self._columns, 1):
-            if self._columns.index(column) < number - 1:
+            if column in seen:
                 faults.append(Fault(f"/1/{number}", f"{column} is there twice"))
             elif column not in known and not column.startswith(ATTRIBUTE):
                 faults.append(Fault(f"/1/{number}", f"is none of {', '.join(sorted(known))}, {ATTRIBUTE}NAME"))
+            seen.add(column)
         if "external_id" not in self._columns:
             faults.append(Fault("/1/1", "external_id is not there"))
         if faults:
@@ -194,8 +202,6 @@ def _json(raw: bytes) -> UserLine:
         return _user(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidLineError(str(error)) from None
-    except RecursionError:
-        raise InvalidLineError("is nested too deep") from None
 
 
 def _checked(user: UserLine) -> UserLine:

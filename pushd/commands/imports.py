@@ -20,6 +20,7 @@ from pushd.errors import (
     UnavailableError,
 )
 from pushd.model.imports import Import, ImportPart, ImportReject, ImportState, Job, Subscribe, Users
+from pushd.store.imports import HEAD_BYTES_MAX
 
 SLICE_LINES = 1_000
 """Lines that are checked at a stretch, some 2 ms: then others have the event loop."""
@@ -66,7 +67,10 @@ async def put_part(
     if part == 1:
         job = (await get(context, app_id, import_id)).job
         if isinstance(job, Users) and job.format == "csv":
-            Head(cut(body, 1)[0][0])
+            head = cut(body, 1)[0][0]
+            if len(head) > HEAD_BYTES_MAX:
+                raise InvalidRequestError(faults=[Fault("/1/1", f"the header is longer than {HEAD_BYTES_MAX:,} bytes")])
+            Head(head)
     lines = count_lines(body)
     await context.store.imports.put_part(app_id, import_id, part, lines, found, body)
     return ImportPart(part=part, lines=lines, digest=found.hex())
@@ -175,28 +179,15 @@ async def _check(first: int, body: bytes, faults: list[LineFault], most: int) ->
 
 async def _parts(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes | None]:
     """Whole lines of at most so many bytes together; None, as the last, where a line is longer."""
-    held: list[bytes] = []
-    size = 0
+    held = bytearray()
     async for chunk in chunks:
-        for at in range(0, len(chunk), most):
-            piece = chunk[at : at + most]
-            if size + len(piece) > most:
-                whole, tail = _whole(b"".join(held))
-                if not whole:
-                    yield None
-                    return
-                yield whole
-                held, size = [tail], len(tail)
-                if size + len(piece) > most:
-                    yield None
-                    return
-            held.append(piece)
-            size += len(piece)
-    if size:
-        yield b"".join(held)
-
-
-def _whole(body: bytes) -> tuple[bytes, bytes]:
-    """The whole lines of octets, and what has begun after them."""
-    at = body.rfind(b"\n") + 1
-    return body[:at], body[at:]
+        held += chunk
+        while len(held) > most:
+            end = held.rfind(b"\n", 0, most) + 1
+            if not end:
+                yield None
+                return
+            yield bytes(held[:end])
+            del held[:end]
+    if held:
+        yield bytes(held)

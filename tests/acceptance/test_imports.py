@@ -225,6 +225,7 @@ async def test_what_cannot_be_imported_is_told_at_once(tenant: Tenant):
     for header, pointers in (
         (b"email,colour,email\n", ["/1/2", "/1/3", "/1/1"]),
         (b'"open\n', ["/1/1"]),
+        (b"external_id,attributes." + b"a" * 65_536 + b"\n", ["/1/1"]),
     ):
         refused = await part_of(tenant, made["id"], 1, header + b"a\n")
         assert (refused.status, refused.pointers) == (400, pointers)
