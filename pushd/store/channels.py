@@ -86,7 +86,8 @@ class ChannelStore:
     async def delete(self, app_id: int, channel_id: int) -> bool:
         """Whether there was such a channel; its subscribers are relieved of it in the background."""
         now = moment(self._clock.now())
-        return bool(await self._database.fetchval("SELECT delete_channel($1, $2, $3)", now, app_id, channel_id))
+        row = await self._asked("SELECT delete_channel($1, $2, $3) AS done", now, app_id, channel_id)
+        return bool(row["done"])
 
     async def get(self, app_id: int, channel: str | int) -> Channel | None:
         """The channel of a uuid or an id; None when the app has no such one."""

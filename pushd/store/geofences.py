@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import asyncpg
 import msgspec
 import orjson
 from msgspec import UNSET
 
 from pushd.clock import Clock
 from pushd.model.geofence import FenceImage, Geofence, GeofenceChange, Trigger
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.loading import Snapshot
 from pushd.store.times import moment, seconds, seconds_or_none
@@ -37,11 +39,14 @@ class GeofenceStore:
         self._clock = clock
 
     async def create(self, app_id: int, wanted: GeofenceChange, most: int) -> int | None:
-        """The id of a new geofence, of which everything is given; None when the app has `most`."""
-        made = await self._database.fetchval(
-            "SELECT create_geofence($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            *(moment(self._clock.now()), app_id, most, *_values(wanted)),
-        )
+        """The id of a new geofence, of which everything is given; None when the app has `most`. NotFoundError."""
+        try:
+            made = await self._database.fetchval(
+                "SELECT create_geofence($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                *(moment(self._clock.now()), app_id, most, *_values(wanted)),
+            )
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         return None if made is None else int(made)
 
     async def change(self, app_id: int, geofence_id: int, wanted: GeofenceChange) -> bool:

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import asyncpg
 import msgspec
 
 from pushd.clock import Clock
 from pushd.errors import ConflictError, Fault, NotFoundError, TooManyRequestsError
 from pushd.model.imports import Import, ImportPart, ImportReject, ImportState, Job
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.resume import Absences
 from pushd.store.times import moment, seconds, seconds_or_none
@@ -87,9 +89,12 @@ class ImportStore:
         """Set when there may be something to carry out."""
 
     async def create(self, app_id: int, job: Job, channel_id: int | None, most: int) -> Import:
-        """A new import that takes parts. TooManyRequestsError where the app has `most` that are not finished."""
+        """A new import that takes parts. NotFoundError; TooManyRequestsError where `most` are not finished."""
         text = msgspec.json.encode(job).decode()
-        row = await self._database.fetchrow(_CREATE, moment(self._clock.now()), app_id, text, channel_id, most)
+        try:
+            row = await self._database.fetchrow(_CREATE, moment(self._clock.now()), app_id, text, channel_id, most)
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         if row is None:
             retry_after_s = self._database.config.retry_after_s
             detail = f"The app has {most} imports that are not finished, as many as it may have"

@@ -96,6 +96,22 @@ async def test_nothing_of_a_deleted_app_is_left_in_any_table(store, app, other):
         assert await store.database.fetchval(f"SELECT count(*) FROM {name}") == 1, name
 
 
+async def test_nothing_is_made_for_an_app_that_is_gone(store, app):
+    channel = await store.channels.create(app.id, "news", NewChannel())
+    assert await store.apps.delete(app.id)
+    fence = GeofenceChange(name="F", bounds={}, enabled=True, tags=[], on_enter=None, on_exit=None)
+    for call in (
+        store.channels.create(app.id, "more", NewChannel()),
+        store.channels.delete(app.id, channel.id),
+        store.channels.subscribe_users(app.id, channel.id, ["u"], on=True),
+        store.channels.change(app.id, user="u", add=["news"]),
+        store.geofences.create(app.id, fence, 8),
+        store.imports.create(app.id, Subscribe(channel="news"), channel.id, 8),
+    ):
+        with pytest.raises(NotFoundError):
+            await call
+
+
 SITE = SiteSettings(website_name="A", allowed_domains=["https://a.example"], web_service_url="https://b.example")
 
 
