@@ -173,6 +173,24 @@ async def test_a_thousand_channels_and_a_thousand_tags_fit_and_no_more(store, ap
     assert list(index.resolve(app.id, model.Tags(all=tags), ALERT_KINDS).devices) == [1]
 
 
+async def test_names_are_looked_up_one_by_one_before_there_are_statistics(store, app):
+    (news,) = await channels(store, app, "news")
+    names = [f"user-{number}" for number in range(400)]
+    await people(store, app, *names)
+    await store.devices.register_many(app.id, [registration(number) for number in range(400)], NOW)
+    installs = [f"install-{number}" for number in range(400)]
+    connection = await store.database.connect()
+    # A plan of its own is made for the first five calls only.
+    for function, given, table in (("subscribe_users", names, "users"), ("subscribe_installs", installs, "installs")):
+        for turn in range(8):
+            query = f"SELECT unknown FROM {function}($1, $2, $3, $4, 1000)"
+            await connection.execute(query, app.id, news.id, given, turn % 2 == 0)
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        read = await connection.fetchval("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = $1", table)
+        assert read < 8 * 400 * 12  # reading everyone for each name would be 400 times as many
+    await connection.close()
+
+
 async def test_everyone_is_relieved_of_a_deleted_channel_in_portions(store, app):
     news, sports = await channels(store, app, "news", "sports")
     names = [f"user-{number}" for number in range(25)]
