@@ -109,7 +109,9 @@ class Importer(Service):
             except UnavailableError as error:
                 log.warning("import_waits", number=work.id, error=error.detail)
             except (PushdError, asyncpg.PostgresError) as error:
-                log.warning("import_failed", number=work.id, error=str(error))
+                # What PostgreSQL says may quote the line.
+                code = error.code if isinstance(error, PushdError) else error.sqlstate
+                log.warning("import_failed", number=work.id, error=type(error).__name__, code=code)
                 # A channel that went this moment is unknown to the lines that name it, the next time.
                 if not (isinstance(error, NotFoundError) and isinstance(work.job, Users)):
                     await self._fail(work, error)
