@@ -1,0 +1,125 @@
+"""Quiet hours: in any zone, across midnight and changes of clocks, one by one and in columns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushd.scheduler import quiet, zones
+from pushd.scheduler.quiet import NONE, Drop, Go, Hold, Policy, QuietHours, decide, ends
+
+NIGHT = QuietHours(from_minute=22 * 60, to_minute=7 * 60)
+LUNCH = QuietHours(from_minute=12 * 60, to_minute=13 * 60 + 30)
+
+
+def at(text):
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "quiets", "until"),
+    [
+        ("2026-11-21T21:59:59+01:00", "Europe/Berlin", [NIGHT], None),
+        ("2026-11-21T22:00:00+01:00", "Europe/Berlin", [NIGHT], "2026-11-22T07:00+01:00"),
+        ("2026-11-21T22:00:00+01:00", "Asia/Kolkata", [NIGHT], "2026-11-22T07:00+05:30"),
+        ("2026-11-22T06:59:59+01:00", "Europe/Berlin", [NIGHT], "2026-11-22T07:00+01:00"),
+        ("2026-11-22T07:00:00+01:00", "Europe/Berlin", [NIGHT], None),
+        ("2026-11-22T12:10:00+01:00", "Europe/Berlin", [NIGHT, LUNCH], "2026-11-22T13:30+01:00"),
+        ("2026-11-22T12:10:00+01:00", "Europe/Berlin", [], None),
+        # Nights of 8 and 10 hours.
+        ("2026-03-28T23:00:00+01:00", "Europe/Berlin", [NIGHT], "2026-03-29T07:00+02:00"),
+        ("2026-10-24T23:00:00+02:00", "Europe/Berlin", [NIGHT], "2026-10-25T07:00+01:00"),
+        # An end that is skipped, a begin that is skipped, an end that comes twice.
+        (
+            "2026-03-29T01:00:00+01:00",
+            "Europe/Berlin",
+            [QuietHours(from_minute=0, to_minute=150)],
+            "2026-03-29T03:00+02:00",
+        ),
+        (
+            "2026-03-29T03:00:00+02:00",
+            "Europe/Berlin",
+            [QuietHours(from_minute=150, to_minute=240)],
+            "2026-03-29T04:00+02:00",
+        ),
+        ("2026-10-25T02:15:00+01:00", "Europe/Berlin", [QuietHours(from_minute=0, to_minute=150)], None),
+        # A day that was left out.
+        ("2011-12-29T23:00:00-10:00", "Pacific/Apia", [NIGHT], "2011-12-31T07:00+14:00"),
+        # What follows on is waited for too.
+        (
+            "2026-11-22T06:00:00+00:00",
+            "UTC",
+            [NIGHT, QuietHours(from_minute=420, to_minute=480)],
+            "2026-11-22T08:00+00:00",
+        ),
+    ],
+)
+def test_until_when_it_is_quiet(now, zone, quiets, until):
+    assert ends(quiets, at(now), ZoneInfo(zone)) == (None if until is None else at(until))
+
+
+def test_hold_or_drop_and_what_is_exempt():
+    night, zone = at("2026-11-21T23:00+01:00"), ZoneInfo("Europe/Berlin")
+    assert decide([NIGHT], night, zone) == Hold(at("2026-11-22T07:00+01:00"))
+    assert decide([NIGHT], night, zone, policy=Policy.DROP) == Drop()
+    assert decide([NIGHT], night, zone, policy=Policy.DROP, transactional=True) == Go()
+    assert decide([NIGHT], night + 10 * 3600, zone, policy=Policy.DROP) == Go()
+
+
+def test_a_day_has_to_have_other_hours():
+    fault = quiet.check(QuietHours(from_minute=60, to_minute=60), "/settings/quiet_hours")
+    assert [each.pointer for each in fault] == ["/settings/quiet_hours/to_minute"]
+    assert quiet.check(NIGHT, "") == []
+
+
+MINUTE = st.integers(0, 1439)
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+    "Asia/Kolkata",
+    "Pacific/Apia",
+    "Asia/Beirut",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(MINUTE, MINUTE, st.integers(0, 40 * 31_557_600), st.sampled_from(ZONES))
+def test_quiet_is_what_the_clock_says(begin, end, seconds, name):
+    if begin == end:
+        return
+    zone, hours = ZoneInfo(name), QuietHours(from_minute=begin, to_minute=end)
+    found = ends([hours], seconds, zone)
+    shown = zones.shown(seconds, zone)
+    minute = shown.hour * 60 + shown.minute
+    by_clock = begin <= minute < end if begin < end else minute >= begin or minute < end
+    steady = {shown + timedelta(hours=step) for step in range(-25, 26)} == {
+        zones.shown(seconds + step * 3600, zone) for step in range(-25, 26)
+    }
+    if steady:  # no change of clocks near
+        assert (found is not None) == by_clock
+    if found is not None:
+        assert seconds < found <= seconds + 86_400 + 3600
+        assert ends([hours], found, zone) is None
+        assert ends([hours], found - 1, zone) == found
+
+
+def test_columns_say_what_rows_say():
+    rng = np.random.default_rng(1)
+    begins = rng.integers(0, 24, 5_000).astype(np.uint16) * 60
+    ends_ = rng.integers(0, 24, 5_000).astype(np.uint16) * 60
+    begins[::3] = NONE
+    now, zone = datetime(2026, 11, 21, 22, 30, tzinfo=UTC).timestamp(), ZoneInfo("Europe/Berlin")
+    for app in (None, NIGHT):
+        column = quiet.holds(begins, ends_, app, now, zone)
+        for row in range(0, 5_000, 7):
+            begin, end = int(begins[row]), int(ends_[row])
+            own = [] if NONE in {begin, end} or begin == end else [QuietHours(from_minute=begin, to_minute=end)]
+            assert column[row] == (ends([*own, app] if app else own, now, zone) or 0)
+    assert (quiet.holds(begins, ends_, NIGHT, now, zone) > 0).all()
