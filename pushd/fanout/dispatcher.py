@@ -188,18 +188,22 @@ class Dispatcher(Service):
             await self._due.wait()
             self._due.clear()
             self._last = None
-            if not self._draining:
-                self._pump()
+            if not self._draining and self._pump():
+                self._due.set()
+                await asyncio.sleep(0)  # what waits for the event loop comes between two batches, not behind all
             self.progress += 1
 
-    def _pump(self) -> None:
+    def _pump(self) -> bool:
+        """Launches what may go out: single sends all at once, of campaigns a batch. Whether more may go at once."""
         now = self._clock.monotonic()
         self.lanes.wake(now)
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)
-        for lane in Lane:
-            self._fill(lane, now)
+        left = self._fill(Lane.TRANSACTIONAL, now, self._config.unsettled_rows_max)
+        for lane in (Lane.BULK, Lane.DOUBTFUL):
+            left |= self._fill(lane, now, self._config.batch_rows_max)
         self._set_alarm(now)
+        return left
 
     def _admit_retry(self, key: OutletKey, wave: Wave, now: float) -> None:
         """Lets a due retry into its lane as far as the pool's budget goes; the rest waits while the message lives."""
@@ -220,22 +224,29 @@ class Dispatcher(Service):
             else:
                 self._later.put(now + delay, key, rest, latest=now + LAST_MOMENT * left_s)
 
-    def _fill(self, lane: Lane, now: float) -> None:
-        """Launches a batch of every app in turn, until nobody may launch any more."""
-        launched = True
-        while launched and self.lanes.credit.free(lane) > 0:
-            launched = False
-            for share in self.lanes.ready(lane, now):
-                launched |= self._launch_next(share, now)
+    def _fill(self, lane: Lane, now: float, rows: int) -> bool:
+        """Launches a batch of every app in turn, until nobody may launch any more, or these rows are out.
 
-    def _launch_next(self, share: Share, now: float) -> bool:
-        """Launches a batch of the first outlet in an app's line that may; False: none may."""
+        True: they are out, and somebody may launch more.
+        """
+        launched = 1
+        while launched and self.lanes.credit.free(lane) > 0:
+            launched = 0
+            for share in self.lanes.ready(lane, now):
+                if rows <= 0:
+                    return True
+                launched += (more := self._launch_next(share, now))
+                rows -= more
+        return False
+
+    def _launch_next(self, share: Share, now: float) -> int:
+        """Launches a batch of the first outlet in an app's line that may; its rows at most, 0: none may."""
         for outlet in list(share.line):
             rows = self._allowance(outlet, now)
             if rows > 0:
                 self._launch(outlet, rows, now)
-                return True
-        return False
+                return rows
+        return 0
 
     def _allowance(self, outlet: Outlet, now: float) -> int:
         """Rows that an outlet may launch now: within its share and its pool's room, and worth a batch."""

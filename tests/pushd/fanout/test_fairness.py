@@ -323,3 +323,17 @@ async def test_rows_that_come_back_keep_the_bound(bench, code):
     await one.done(1, 2, 3)
     assert one.gateway.in_flight_max <= 1_000
     assert sum(one.store.codes(number)[ACCEPTED.code] for number in (1, 2, 3)) == 6_000
+
+
+@pytest.mark.asyncio
+async def test_a_single_send_goes_out_between_two_batches_of_a_campaign(bench, everyone):
+    one = await bench(batch_rows_max=100)
+    one.index.apply_devices(rows(everyone))
+    one.release(notification(1), everyone)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    one.release(notification(2), [7])
+    await one.done(1, 2)
+    lanes = [batch.lane for batch in one.gateway.batches]
+    assert lanes.count(Lane.BULK) == 50
+    assert lanes.index(Lane.TRANSACTIONAL) < 10
