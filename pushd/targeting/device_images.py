@@ -244,8 +244,11 @@ def _describe_many(
     for sight in SIGHTS:
         column, given = devices.sights(sight), rows.sights(sight)
         _see_many(population, sight, column, ids, np.where(alive, given[taken], 0).astype(np.uint32), app_ids)
-    named = {row: rows.aliases[row] for row in taken[alive].tolist() if row in rows.aliases} if rows.aliases else {}
-    _name_many(population, ids, [named.get(row, "") for row in taken.tolist()] if named else [], app_ids)
+    at = np.full(len(rows), -1)
+    at[taken[alive]] = np.flatnonzero(alive)
+    named = at[np.fromiter(rows.aliases, np.intp, len(rows.aliases))]
+    names = [name for name, row in zip(rows.aliases.values(), named.tolist(), strict=True) if row >= 0]
+    _name_many(population, ids, named[named >= 0], names, app_ids)
 
 
 def _see_many(
@@ -278,21 +281,34 @@ def _rehome_many(population: Population, ids: NDArray[np.uint32], after: NDArray
     homes.link_many(after[after != 0], ids[after != 0])
 
 
-def _name_many(population: Population, ids: NDArray[np.uint32], names: list[str], app_ids: NDArray[np.int32]) -> None:
+def _name_many(
+    population: Population,
+    ids: NDArray[np.uint32],
+    named: NDArray[np.intp],
+    names: list[str],
+    app_ids: NDArray[np.int32],
+) -> None:
+    """Gives those of the devices that stand at `named` these aliases, and the others none."""
     column, aliases, texts = population.devices.aliases.data, population.aliases, population.texts
     before = column[ids]
     if not names and not before.any():
         return
     after = np.zeros(len(ids), np.uint32)
-    named = np.array([row for row, name in enumerate(names) if name], np.intp)
-    if len(named):
-        after[named] = texts.take_many(app_ids[named], [names[row] for row in named.tolist()])
+    had_it = before[named]
+    kept = np.array(
+        [number != 0 and texts.text(number) == name for number, name in zip(had_it.tolist(), names, strict=True)],
+        np.bool_,
+    )
+    after[named[kept]] = had_it[kept]
+    fresh = np.flatnonzero(~kept)
+    if len(fresh):
+        after[named[fresh]] = texts.take_many(app_ids[named[fresh]], [names[row] for row in fresh.tolist()])
         population.reach_texts(aliases)
     had, has = (before != after) & (before != 0), (before != after) & (after != 0)
     aliases.unlink_many(before[had], ids[had])
     aliases.link_many(after[has], ids[has])
     column[ids] = after
-    texts.drop_many(before)
+    texts.drop_many(before[had])
 
 
 def _tag_many(population: Population, ids: NDArray[np.uint32], after: Pairs, app_ids: NDArray[np.int32]) -> None:
@@ -328,7 +344,7 @@ def remove_devices(population: Population, ids: NDArray[np.uint32]) -> None:
     devices.tokens.free_many(devices.token_places.data[ids])
     population.carried.free_many(devices.tag_places.data[ids])
     _rehome_many(population, ids, np.zeros(len(ids), np.int32))
-    _name_many(population, ids, [], np.zeros(len(ids), np.int32))
+    _name_many(population, ids, np.zeros(0, np.intp), [], np.zeros(len(ids), np.int32))
     for column in (
         *(devices.users, devices.token_places, devices.tag_places),
         *(devices.profiles, devices.first_seen, devices.last_seen),

@@ -174,13 +174,27 @@ class Population:
 
 
 def difference(before: Pairs, after: Pairs) -> tuple[Pairs, Pairs]:
-    """The pairs that went and the pairs that came, each ordered by position."""
+    """The pairs that went and the pairs that came, each once and ordered by position and number."""
     if not len(before[0]) or not len(after[0]):
         return before, after
-    old, new = (pairs[0].astype(np.uint64) << np.uint64(32) | pairs[1] for pairs in (before, after))
-    gone, come = np.setdiff1d(old, new), np.setdiff1d(new, old)
-    return _pairs(gone), _pairs(come)
+    # One sort of both, with the side in the lowest bit: what stands there on one side only went, or came.
+    narrow = max(before[0].max(), after[0].max()) < 1 << 16 and max(before[1].max(), after[1].max()) < 1 << 15
+    kind, bits = (np.uint32, 16) if narrow else (np.uint64, 33)
+    keys = np.concatenate((_keys(before, kind, bits), _keys(after, kind, bits) | kind(1)))
+    keys.sort()
+    keys = keys[np.append(True, keys[1:] != keys[:-1])]
+    paired = keys[1:] >> kind(1) == keys[:-1] >> kind(1)
+    alone = keys[~(np.append(False, paired) | np.append(paired, False))]
+    came = alone & kind(1) != 0
+    return _pairs(alone[~came], bits), _pairs(alone[came], bits)
 
 
-def _pairs(keys: NDArray[np.uint64]) -> Pairs:
-    return (keys >> np.uint64(32)).astype(np.intp), keys.astype(np.uint32)
+def _keys(pairs: Pairs, kind: Any, bits: int) -> NDArray[Any]:
+    """Position, number, and a bit that is 0."""
+    keys: NDArray[Any] = pairs[0].astype(kind) << kind(bits) | pairs[1].astype(kind) << kind(1)
+    return keys
+
+
+def _pairs(keys: NDArray[Any], bits: int) -> Pairs:
+    kind = keys.dtype.type
+    return (keys >> kind(bits)).astype(np.intp), (keys >> kind(1) & kind((1 << bits - 1) - 1)).astype(np.uint32)

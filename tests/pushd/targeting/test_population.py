@@ -28,6 +28,10 @@ def listed(found):
 def test_the_difference_of_pairs():
     gone, come = difference(pairs((0, 1), (0, 2), (3, 1)), pairs((3, 1), (0, 2), (0, 70_000)))
     assert (listed(gone), listed(come)) == ([(0, 1)], [(0, 70_000)])
+    gone, come = difference(pairs((0, 5), (1, 7), (1, 3)), pairs((1, 7), (0, 32_767), (1, 7), (0, 32_767)))
+    assert (listed(gone), listed(come)) == ([(0, 5), (1, 3)], [(0, 32_767)])
+    gone, come = difference(pairs((70_000, 1), (70_000, 2)), pairs((70_000, 2), (70_001, 2)))
+    assert (listed(gone), listed(come)) == ([(70_000, 1)], [(70_001, 2)])
     gone, come = difference(pairs(), pairs((1, 1)))
     assert (listed(gone), listed(come)) == ([], [(1, 1)])
 
