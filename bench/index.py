@@ -23,7 +23,7 @@ heap); and the sum of the bytes that columns, look-up tables, tag lists and bitm
 Then twelve audiences over everything that devices can be told apart by, and the same as SQL: `bench.audiences`, with
 200,000 devices (quick) or 5 million.
 
-The ratio is the smallest margin of all targets at the largest size, of which at least 1.0 means that all are met. Of the
+The ratio is the smallest margin of all targets at the largest size, at least 1.0 where all are met. Of the
 plain index: load rate over 500,000/s, 5 ms over the slowest of the five audiences, 60 bytes over the resident bytes per
 device. Of the twelve audiences: load rate over 300,000/s, 5 ms over the median, 50 ms over the slowest, 20 ms over the
 longest slice, 100 µs over an update of a location, 100 ms over one tag more on 100,000 devices, 160 bytes over the

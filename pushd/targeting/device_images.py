@@ -162,8 +162,12 @@ def _apply_many(population: Population, rows: DeviceRows) -> None:
 
 
 def _apps(population: Population, route_ids: NDArray[np.int32]) -> NDArray[np.int32]:
-    known, inverse = np.unique(route_ids, return_inverse=True)
-    return np.array([population.routes[route_id].app_id for route_id in known.tolist()], np.int32)[inverse]
+    known = set(route_ids.tolist())
+    apps = np.zeros(max(known, default=0) + 1, np.int32)
+    for route_id in known:
+        apps[route_id] = population.routes[route_id].app_id
+    found: NDArray[np.int32] = apps[route_ids]
+    return found
 
 
 def _place_many(
