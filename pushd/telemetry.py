@@ -154,6 +154,8 @@ class _RequestLines:
 
     def __init__(self) -> None:
         self.write: Callable[[dict[str, Any]], None] = self.slowly
+        self._flushing: asyncio.AbstractEventLoop | None = None
+        """The event loop that is about to pass on what the stream still holds."""
 
     def slowly(self, fields: dict[str, Any]) -> None:
         """Through all of structlog."""
@@ -166,14 +168,25 @@ class _RequestLines:
         elif out is None:
             self.write = self.slowly
         else:
-            self.write = partial(_write_line, out)
+            self.write = partial(self._line, out)
 
+    def _line(self, out: BinaryIO, fields: dict[str, Any]) -> None:
+        """Writes a line, which leaves with all others of this turn of the event loop."""
+        fields["event"], fields["level"] = "request", "info"
+        fields["timestamp"] = datetime.now(UTC)
+        out.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            out.flush()
+            return
+        if self._flushing is not loop:
+            self._flushing = loop
+            loop.call_soon(self._flush, out)
 
-def _write_line(out: BinaryIO, fields: dict[str, Any]) -> None:
-    fields["event"], fields["level"] = "request", "info"
-    fields["timestamp"] = datetime.now(UTC)
-    out.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
-    out.flush()
+    def _flush(self, out: BinaryIO) -> None:
+        self._flushing = None
+        out.flush()
 
 
 _request_lines = _RequestLines()

@@ -105,11 +105,9 @@ class Room:
     def _wait(self, load: Load, rows: int, rows_max: int, campaigns_max: int, now: float) -> float:
         """Seconds until there is room; 0: there is."""
         excess = min(load.rows + rows - rows_max, load.rows)
-        waits = [
-            (excess, load.settled.per_s(now)),
-            (load.campaigns + 1 - campaigns_max, load.finished.per_s(now)),
-        ]
-        return max((self._bounded(over, rate) for over, rate in waits if over > 0), default=0.0)
+        wait_s = self._bounded(excess, load.settled.per_s(now)) if excess > 0 else 0.0
+        excess = load.campaigns + 1 - campaigns_max
+        return max(wait_s, self._bounded(excess, load.finished.per_s(now))) if excess > 0 else wait_s
 
     def _bounded(self, over: int, per_s: float) -> float:
         config = self._config

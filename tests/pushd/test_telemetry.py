@@ -149,3 +149,23 @@ async def test_the_lag_of_the_loop_is_sampled():
     await lag.stop()
     assert all(sample >= 0 for sample in samples)
     assert lag.last_s == samples[-1]
+
+
+@pytest.mark.asyncio
+async def test_request_lines_of_one_turn_of_the_event_loop_leave_together(lines):  # which restores what was
+    class Counting(io.BytesIO):
+        flushes = 0
+
+        def flush(self):
+            self.flushes += 1
+
+    out = Counting()
+    configure_logging(TelemetryConfig(log_format="json"), out)
+    for number in range(3):
+        log_request({"id": str(number)})
+    await asyncio.sleep(0)
+    assert [json.loads(line)["id"] for line in out.getvalue().splitlines()] == ["0", "1", "2"]
+    assert out.flushes == 1
+    log_request({"id": "3"})
+    await asyncio.sleep(0)
+    assert out.flushes == 2
