@@ -358,6 +358,7 @@ DECLARE
     gone int[];
     deleted int;
     most int := 0;
+    first int := 0;
 BEGIN
     SELECT coalesce(array_agg(id), '{}') INTO gone FROM apps WHERE deleted_at < p_feed;
     IF cardinality(gone) > 0 THEN
@@ -374,15 +375,19 @@ BEGIN
         DELETE FROM installs WHERE id IN (SELECT id FROM installs WHERE app_id = ANY (gone) LIMIT p_rows);
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
-        DELETE FROM labels WHERE id IN (SELECT id FROM labels WHERE app_id = ANY (gone) LIMIT p_rows);
-        GET DIAGNOSTICS deleted = ROW_COUNT;
-        most := greatest(most, deleted);
-        DELETE FROM profiles WHERE id IN (SELECT id FROM profiles WHERE app_id = ANY (gone) LIMIT p_rows);
-        GET DIAGNOSTICS deleted = ROW_COUNT;
-        most := greatest(most, deleted);
-        DELETE FROM routes WHERE id IN (SELECT id FROM routes WHERE app_id = ANY (gone) LIMIT p_rows);
-        GET DIAGNOSTICS deleted = ROW_COUNT;
-        most := greatest(most, deleted);
+        -- What devices and users refer to goes after the last of them: whoever starts meanwhile reads both.
+        first := most;
+        IF first = 0 THEN
+            DELETE FROM labels WHERE id IN (SELECT id FROM labels WHERE app_id = ANY (gone) LIMIT p_rows);
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            most := greatest(most, deleted);
+            DELETE FROM profiles WHERE id IN (SELECT id FROM profiles WHERE app_id = ANY (gone) LIMIT p_rows);
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            most := greatest(most, deleted);
+            DELETE FROM routes WHERE id IN (SELECT id FROM routes WHERE app_id = ANY (gone) LIMIT p_rows);
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            most := greatest(most, deleted);
+        END IF;
         -- They went with the app, but for one that was written in the same moment.
         DELETE FROM credentials WHERE app_id = ANY (gone);
         DELETE FROM safari_sites WHERE app_id = ANY (gone);
@@ -401,5 +406,5 @@ BEGIN
     GET DIAGNOSTICS deleted = ROW_COUNT;
     most := greatest(most, deleted);
     DELETE FROM nodes n WHERE n.fenced_at < p_feed AND NOT EXISTS (SELECT FROM runs r WHERE r.node_id = n.id);
-    RETURN most = p_rows;
+    RETURN most = p_rows OR first > 0;
 END $$;

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from pushd.bitset import Devices
+from pushd.config import StoreConfig
 from pushd.errors import ConflictError, NotFoundError
 from pushd.model.app import Role, Settings
 from pushd.model.audience import Broadcast
@@ -21,6 +22,7 @@ from pushd.model.safari import SiteSettings
 from pushd.model.segment import NewSegment
 from pushd.model.user import UserChange
 from pushd.store.locations import Crossed, Crossing, Report
+from pushd.store.store import Store
 from tests.integration.store.samples import NOW, accept, registration
 
 pytestmark = pytest.mark.asyncio
@@ -110,6 +112,25 @@ async def test_nothing_is_made_for_an_app_that_is_gone(store, app):
     ):
         with pytest.raises(NotFoundError):
             await call
+
+
+async def test_whoever_starts_while_an_app_is_purged_can_read_what_is_left(store, app, dsn):
+    fields = {"user_id": "u", "tags": ["t"], "locale": "de"}
+    await store.devices.register_many(app.id, [registration(number, **fields) for number in range(3)], NOW)
+    assert await store.apps.delete(app.id)
+    await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
+    left = []
+    more = True
+    while more:
+        more = await store.database.fetchval("SELECT purge(now(), now(), 1)")
+        another = Store(StoreConfig(), dsn)
+        await another.database.start()
+        left.append(sum([len(rows) async for rows in another.devices.load()]))
+        await another.database.stop()
+    assert left[0] == 2
+    assert left[-1] == 0
+    for table in ("installs", "labels", "profiles", "routes"):
+        assert await store.database.fetchval(f"SELECT count(*) FROM {table}") == 0
 
 
 SITE = SiteSettings(website_name="A", allowed_domains=["https://a.example"], web_service_url="https://b.example")
