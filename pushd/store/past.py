@@ -76,7 +76,7 @@ SELECT o.user_id AS position, u.external_id AS name, o.at FROM (
     SELECT user_id, min(at) AS at FROM receipts
     WHERE notification_id = $1 AND created_at = $2 AND user_id > $3 AND user_id IS NOT NULL AND event IN (3, 4)
     GROUP BY user_id ORDER BY user_id LIMIT $4
-) o JOIN users u ON u.id = o.user_id ORDER BY 1
+) o JOIN users u ON u.id = o.user_id AND u.deleted_at IS NULL ORDER BY 1
 """
 
 _OPENING = sorted(event.number for event in OPENING)
