@@ -156,4 +156,5 @@ def _peaks(weights: NDArray[np.float32]) -> Hours:
     near = np.roll(weights, 1, axis=1) + np.roll(weights, -1, axis=1)
     smooth = weights * (1 - 2 * _SHARE) + near * _SHARE
     # A thousandth decides between hours that only look alike; argmax takes the first.
-    return np.argmax(smooth + weights * np.float32(1e-3), axis=1).astype(np.int8)
+    peaks: Hours = np.argmax(smooth + weights * np.float32(1e-3), axis=1).astype(np.int8)
+    return peaks

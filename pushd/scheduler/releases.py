@@ -162,33 +162,53 @@ def at_preferred_hours(day: date, *, names: Iterable[str], app_zone: str, now: f
     """
     found: _Hours = defaultdict(lambda: defaultdict(set))
     passed: dict[int, set[str]] = defaultdict(set)
-    for name in {*names, NO_ZONE}:
-        of = _zone(name, app_zone)
+    for begins, group in _alike(day, names, app_zone).items():
         for hour in range(24):
-            begin = datetime.combine(day, time(hour))
-            if zones.instant(begin + _HOUR, of) > now:
-                found[max(zones.instant(begin, of), now)][hour].add(name)
+            if begins[hour + 1] > now:
+                found[max(begins[hour], now)][hour] |= group
             elif ignore:
-                passed[hour].add(name)
+                passed[hour] |= group
             else:
-                found[_next_day(begin, of, now)][hour].add(name)
+                for name in group:
+                    wall = datetime.combine(day, time(hour))
+                    found[_next_day(wall, _zone(name, app_zone), now)][hour].add(name)
     return Plan(releases=_by_hour(found), passed=_at_hours(passed) if passed else None)
 
 
 def as_soon_as_preferred(*, names: Iterable[str], app_zone: str, now: float) -> Plan:
     """One release for each distinct instant from `now` on at which a zone comes to a preferred hour, or is in it."""
     found: _Hours = defaultdict(lambda: defaultdict(set))
-    for name in {*names, NO_ZONE}:
-        of = _zone(name, app_zone)
-        shown = zones.shown(now, of)
-        for hour in range(24):
-            begin = datetime.combine(shown.date(), time(hour))
-            if zones.instant(begin + _HOUR, of) > now:
-                at = max(zones.instant(begin, of), now)
-            else:
-                at = _next_day(begin, of, now)
-            found[at][hour].add(name)
+    left = [(name, zones.shown(now, _zone(name, app_zone)).date()) for name in {*names, NO_ZONE}]
+    for today in {day for _, day in left}:
+        here = [name for name, day in left if day == today]
+        for begins, group in _alike(today, here, app_zone, only=True).items():
+            tomorrow = _alike(today + _DAY, group, app_zone, only=True)
+            for hour in range(24):
+                if begins[hour + 1] > now:
+                    found[max(begins[hour], now)][hour] |= group
+                    continue
+                for next_begins, names_alike in tomorrow.items():
+                    found[next_begins[hour]][hour] |= names_alike
     return Plan(releases=_by_hour(found))
+
+
+def _alike(day: date, names: Iterable[str], app_zone: str, *, only: bool = False) -> dict[tuple[float, ...], set[str]]:
+    """Zones by the instants at which the hours of a day begin there, the next day's first among them.
+
+    `only` these, else `NO_ZONE` too.
+    """
+    found: dict[tuple[float, ...], set[str]] = defaultdict(set)
+    for name in set(names) if only else {*names, NO_ZONE}:
+        found[_hours(day, _zone(name, app_zone))].add(name)
+    return found
+
+
+def _hours(day: date, of: ZoneInfo) -> tuple[float, ...]:
+    begin = datetime.combine(day, time())
+    first, last = zones.instant(begin, of), zones.instant(begin + _DAY, of)
+    if last - first == 24 * 3600:  # no zone's clocks change twice in a day
+        return tuple(first + hour * 3600 for hour in range(25))
+    return tuple(zones.instant(begin + hour * _HOUR, of) for hour in range(25))
 
 
 _Hours = dict[float, dict[int, set[str]]]

@@ -26,8 +26,10 @@ class Database(NamedTuple):
     """As IANA names it, such as 2026a; `unknown` where the system does not say."""
 
 
+@lru_cache(maxsize=1_024)
 def zone(name: str) -> ZoneInfo:
     """The zone of that name; InvalidRequestError where the database has none."""
+    # Kept here: ZoneInfo itself keeps eight, and reads the others' files again and again.
     if not is_time_zone(name):
         raise InvalidRequestError(
             "The time zone is not known", faults=[Fault("/time_zone", f"names no time zone: {name[:64]!r}")]

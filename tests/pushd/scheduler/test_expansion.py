@@ -66,6 +66,31 @@ def test_leap_days_and_month_ends():
     assert [each.day for each in last] == [31, 29, 31]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"FREQ={each};BYMONTH=2;BYMONTHDAY=29" for each in ("YEARLY", "MONTHLY", "DAILY", "HOURLY", "MINUTELY")),
+        "FREQ=YEARLY;BYYEARDAY=366",
+        "FREQ=HOURLY;BYYEARDAY=366",
+        "FREQ=MINUTELY;BYYEARDAY=366",
+        "FREQ=WEEKLY;BYDAY=SU;BYMONTH=2;BYSETPOS=1",
+        "FREQ=YEARLY;BYWEEKNO=53;BYDAY=TH",
+    ],
+)
+def test_what_is_rare_is_found(text):
+    """The longest that there is none: 2096 to 2104."""
+    assert found(text, datetime(2096, 1, 1), datetime(2097, 1, 7), number=1)
+
+
+@pytest.mark.parametrize("frequency", ["YEARLY", "MONTHLY", "DAILY", "HOURLY", "MINUTELY"])
+def test_a_leap_day_that_is_a_certain_day_of_the_week(frequency):
+    for day in ("MO", "TU", "WE", "TH", "FR", "SA", "SU"):
+        text = f"FREQ={frequency};BYMONTH=2;BYMONTHDAY=29;BYDAY={day};BYHOUR=9"
+        (first,) = found(text, datetime(2068, 3, 1), number=1)
+        assert (first.month, first.day) == (2, 29)
+        assert first.year - 2068 <= 40
+
+
 def _join(name, values):
     return f"{name}={','.join(map(str, sorted(values)))}"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 import numpy as np
@@ -186,6 +186,15 @@ def test_a_preferred_hour_is_past_when_it_is_over():
     hours = {hour: local(at, "Europe/London") for name, hour, at in every(next_day) if name}
     assert hours[11] == "11-22 11:00"
     assert next_day.passed is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(available_timezones())), st.dates(date(1995, 1, 1), date(2040, 1, 1)))
+def test_the_hours_of_any_day_anywhere(name, day):
+    found = planned(said("intelligent", day.isoformat()), [name], app_zone="UTC", now=0.0)
+    midnight = datetime.combine(day, datetime.min.time())
+    for _, hour, at in [each for each in every(found) if each[0]]:
+        assert at == zones.instant(midnight + timedelta(hours=hour), ZoneInfo(name))
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
 from io import BytesIO
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -168,6 +169,13 @@ def test_every_change_of_every_zone():
         for change in file.changes[-12:]:
             for wall in (file.shown(change), file.shown(change - 1), file.shown(change) - timedelta(minutes=29)):
                 assert zones.instant(wall, of) == file.first(wall), (name, wall)
+
+
+def test_no_zones_clocks_change_twice_in_a_day():
+    """Planning preferred hours takes a day of 24 hours for one without changes."""
+    for name in NAMES:
+        changes = [each for each in both(name)[1].changes if each > 0]
+        assert all(after - before > 26 * 3600 for before, after in pairwise(changes)), name
 
 
 @settings(max_examples=300, deadline=None)
