@@ -24,12 +24,12 @@ from pushd.transport.resolve import SystemResolver
 from pushd.transport.tls import client_context
 
 QUICK = TransportConfig(
-    resolve_timeout_s=0.3,
-    connect_timeout_s=0.6,
-    settings_timeout_s=0.3,
-    response_timeout_s=0.5,
-    ping_after_s=0.2,
-    ping_timeout_s=0.2,
+    resolve_timeout_s=2.0,
+    connect_timeout_s=1.5,
+    settings_timeout_s=1.0,
+    response_timeout_s=1.5,
+    ping_after_s=0.5,
+    ping_timeout_s=0.5,
     drain_timeout_s=0.3,
     window_timeout_s=0.3,
     queue_timeout_s=0.7,
@@ -182,7 +182,7 @@ def loads(sending):
 
 def pool_to(port, ca_file, *, host="localhost", resolver=None, links=1, exchange=PlainExchange, **settings):
     config = msgspec.structs.replace(QUICK, **settings)
-    dialer = Dialer(host, port, client_context(str(ca_file)), resolver or SystemResolver(0.3), config)
+    dialer = Dialer(host, port, client_context(str(ca_file)), resolver or SystemResolver(2.0), config)
     return Pool("far side", dialer, exchange, links, config)
 
 

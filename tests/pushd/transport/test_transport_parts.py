@@ -188,8 +188,9 @@ async def test_overdue_rows_are_lost_and_reset():
     early.deadline = 99.0
     flights.add(late)
     flights.add(early)
+    oldest = late.run
     ((run, rows),) = flights.overdue(10.0)
-    assert (run, rows.tolist()) == (late.run, [0, 1])
+    assert (run, rows.tolist()) == (oldest, [0, 1])
     assert of.batch.outcomes.tolist() == [outcome.RESPONSE_TIMEOUT.code] * 2 + [0, 0]
     assert flights.overdue(10.0) == []
 
