@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 FORM = "multipart/form-data"
 CHUNK_BYTES = 65_536
+LINES_MAX = 500
+"""Of a form, outside its file: headers, and what may stand before them."""
 
 
 class Upload:
@@ -55,7 +57,7 @@ class Upload:
             yield chunk
 
     async def _of_form(self, suffix: str, types: frozenset[str]) -> AsyncIterator[bytes]:
-        reader = MultipartReader(self._headers, self._content)
+        reader = self._reader()
         files = 0
         while (part := await self._bounded(reader.next())) is not None:
             if not isinstance(part, BodyPartReader) or part.filename is None:
@@ -68,6 +70,12 @@ class Upload:
                 yield bytes(chunk)
         if not files:
             raise InvalidRequestError(faults=[Fault("/file", "is not there")])
+
+    def _reader(self) -> MultipartReader:
+        try:
+            return MultipartReader(self._headers, cast("StreamReader", _Lines(self._content)))
+        except ValueError:
+            raise InvalidRequestError(faults=[Fault("Content-Type", "says no boundary that a form may have")]) from None
 
     async def _bounded(self, reading: Awaitable[T]) -> T:
         """What a read gives, in time, within the bytes that a body may have."""
@@ -83,6 +91,26 @@ class Upload:
         if self._content.total_bytes > self._bytes_max:
             raise PayloadTooLargeError(f"The body is longer than {self._bytes_max} bytes")
         return found
+
+
+class _Lines:
+    """What arrives of a form, of which no more lines are read one by one than an honest one has."""
+
+    __slots__ = ("_content", "_left")
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._left = LINES_MAX
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def readline(self, **limits: int) -> bytes:
+        """The next line; ValueError past the limit."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("there are too many lines outside the file")
+        return await self._content.readline(**limits)
 
 
 def _check(name: str, headers: Mapping[str, str], suffix: str, types: frozenset[str]) -> None:
