@@ -29,6 +29,11 @@ MACROS: Final = {
     "@annually": "0 0 1 1 *",
 }
 """Names that crontab(5) has for cron expressions."""
+GRACE_S: Final = 60
+"""A start within the minute that runs is not past: requests take a moment."""
+EAST_S: Final = 14 * 3600
+WEST_S: Final = 12 * 3600
+"""How far ahead of UTC the first zone on earth is, and how far behind the last."""
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -37,9 +42,10 @@ class Occurrences:
     """A recurrence made ready: its pattern, its zone, and where it starts and ends.
 
     Occurrences are UNIX seconds. Where each device goes by its own clock they stand for wall times: those that UTC
-    shows at that instant.
+    shows at that instant; and where each user has his own hour, for days, by their midnight.
     """
 
+    strategy: Strategy
     pattern: int | Rule | str
     """Seconds, a filled rule, or a cron expression."""
     zone: ZoneInfo
@@ -57,6 +63,19 @@ class Occurrences:
         if self.count is not None and occurred >= self.count:
             return None
         return next(self._instants(at), None)
+
+    def first(self, accepted_at: float) -> float | None:
+        """The first occurrence of a schedule accepted at an instant, the running minute's counted; None: there is none.
+
+        Where devices go by their own clocks: the first that is still to come somewhere.
+        """
+        behind = {Strategy.LOCAL: WEST_S, Strategy.INTELLIGENT: WEST_S + 86_400}.get(self.strategy, 0)
+        return self.after(accepted_at - behind - GRACE_S - 1)
+
+    def due(self, occurrence: float) -> float:
+        """UNIX seconds at which an occurrence is to be planned: its instant, or when it comes to the first zone."""
+        by_device = self.strategy in {Strategy.LOCAL, Strategy.INTELLIGENT}
+        return occurrence - EAST_S if by_device else occurrence
 
     def next(self, number: int, at: float | None = None, occurred: int = 0) -> list[float]:
         """The next few occurrences after an instant; fewer where it ends before."""
@@ -98,6 +117,8 @@ class Occurrences:
             found = walls(self.pattern, self.start, after)
         else:
             found = _cron(str(self.pattern), self.start - _SECOND if after is None else after)
+        if self.strategy is Strategy.INTELLIGENT:
+            found = (wall.replace(hour=0, minute=0, second=0) for wall in found)
         return (zones.instant(wall, self.zone) for wall in found)
 
 
@@ -114,13 +135,18 @@ def prepare(schedule: Schedule, *, accepted_at: float, app_zone: str, pointer: s
     now = -(-accepted_at // 1)
     first = zones.shown(now, zones.zone(app_zone) if by_device else zone)
     start, starts_at = _bound(recurrence.starts_at, zone) or (first, zones.instant(first, zone) if by_device else now)
+    if schedule.strategy is Strategy.INTELLIGENT:  # goes by days
+        start = start.replace(hour=0, minute=0, second=0)
+        starts_at = zones.instant(start, zone)
     _, ends_at = _bound(recurrence.ends_at, zone) or (None, None)
     field = next(each for each in ("every_s", "rrule", "cron") if getattr(recurrence, each) is not None)
     try:
         pattern, until, count = _pattern(recurrence, start, zone)
     except RuleError as error:
         raise _invalid(f"{pointer}/recurrence/{field}", str(error)) from None
+    assert schedule.strategy is not None, "checked before"
     ready = Occurrences(
+        strategy=schedule.strategy,
         pattern=pattern,
         zone=zone,
         start=start,
@@ -128,8 +154,7 @@ def prepare(schedule: Schedule, *, accepted_at: float, app_zone: str, pointer: s
         ends_at=min((each for each in (ends_at, until) if each is not None), default=None),
         count=min((each for each in (recurrence.count, count) if each is not None), default=None),
     )
-    # The last zone on earth is twelve hours behind.
-    if ready.after(now - (12 * 3600 if by_device else 0) - 1) is None:
+    if ready.first(accepted_at) is None:
         raise _invalid(f"{pointer}/recurrence/{field}", "does not occur from now on")
     return ready
 

@@ -13,9 +13,8 @@ from pushd.bitset import Bitset
 from pushd.model.schedule import PastTimes, Schedule, Strategy, as_date, as_instant, as_wall
 from pushd.model.time_zones import is_time_zone
 from pushd.scheduler import zones
+from pushd.scheduler.recurrence import GRACE_S
 
-GRACE_S: Final = 60
-"""A time is past when its minute is: times are said to the minute, and requests take a moment."""
 BATCH_S: Final = 60
 NO_ZONE: Final = ""
 """The zone of devices that have none: the app's own stands in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from pushd.errors import InvalidRequestError
 from pushd.model.schedule import Schedule, check
 from pushd.model.schedule import When as Time
 from pushd.scheduler import zones
-from pushd.scheduler.recurrence import NEXT_MAX, prepare
+from pushd.scheduler.recurrence import EAST_S, NEXT_MAX, WEST_S, prepare
 
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -144,6 +144,39 @@ def test_by_local_time_occurrences_are_wall_times():
     assert texts(ready.next(1)) == ["01-02 09:00+0000"]
     spring = recurring("local", cron="30 2 29 3 *", app_zone="Europe/Berlin")
     assert zones.utc_wall(spring.after(None)) == datetime(2026, 3, 29, 2, 30)
+
+
+def test_a_start_in_the_running_minute_is_not_missed():
+    ready = recurring(every_s=86_400, starts_at=ACCEPTED - 45)
+    assert ready.first(ACCEPTED) == ACCEPTED - 45
+    assert recurring(every_s=86_400, starts_at=ACCEPTED - 62).first(ACCEPTED) == ACCEPTED - 62 + 86_400
+    assert ready.due(ACCEPTED) == ACCEPTED
+
+
+def test_by_local_time_an_occurrence_is_planned_before_the_first_zone_comes_to_it():
+    ready = recurring("local", cron="0 9 * * *", starts_at="2025-12-30T00:00")
+    # At midnight of New Year in UTC it is noon of the last day of the year in the last zone.
+    assert texts([ready.first(ACCEPTED)]) == ["01-01 09:00+0000"]
+    assert texts([ready.first(ACCEPTED - 3 * 3600 - 60)]) == ["12-31 09:00+0000"]
+    nine = at("2026-01-01T09:00+00:00")
+    assert ready.due(nine) == zones.instant(datetime(2026, 1, 1, 9), ZoneInfo("Pacific/Kiritimati"))
+
+
+def test_no_zone_is_further_ahead_or_behind():
+    now = datetime(2026, 7, 1, tzinfo=UTC)
+    for month in (1, 7):
+        offsets = {now.replace(month=month).astimezone(ZoneInfo(name)).utcoffset() for name in available_timezones()}
+        assert max(offsets) <= timedelta(seconds=EAST_S)
+        assert min(offsets) >= timedelta(seconds=-WEST_S)
+
+
+def test_by_preferred_hour_an_occurrence_is_a_day():
+    ready = recurring("intelligent", cron="0 9,18 * * MON", starts_at="2026-01-05T12:00")
+    assert texts(ready.next(2)) == ["01-05 00:00+0000", "01-12 00:00+0000"]
+    assert ready.first(ACCEPTED) == ready.next(1)[0]
+    assert texts([ready.first(at("2026-01-06T11:00+00:00"))]) == ["01-05 00:00+0000"]
+    assert texts([ready.first(at("2026-01-06T13:00+00:00"))]) == ["01-12 00:00+0000"]
+    assert texts([ready.due(ready.first(ACCEPTED))]) == ["01-04 10:00+0000"]
 
 
 def test_what_downtime_missed():
