@@ -39,6 +39,12 @@ class Bitset(BitMap):
             at = self.next_set_bit(end) if end <= self.max() else None
         return cut
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its containers."""
+        kinds = self.get_statistics()
+        return int(sum(kinds[f"n_bytes_{kind}_containers"] for kind in ("array", "run", "bitset")))
+
     def dump(self) -> bytes:
         """The portable roaring serialisation, run-compressed."""
         compact = self.copy()

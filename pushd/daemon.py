@@ -20,6 +20,7 @@ from pushd.commands.importer import Importer
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
+from pushd.credentials.coverage import CoverageWatch
 from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
@@ -276,6 +277,7 @@ class Daemon:
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
         safari_service.mount(router, self.context, auth, subkey(self._master_key, b"safari packages"))
         self.http = HttpServer(self.config.http, router)
+        await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))
         await self._begin(self.http)
 

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.bitset import Bitset, Devices, Users
+from pushd.bitset import Devices, Users
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
@@ -275,6 +275,12 @@ class Index:
         pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
         return [(routes[route_id], piece) for route_id, piece in pieces if piece]
 
+    def every_route(self) -> Iterator[tuple[Route, int]]:
+        """Every route of every app, and how many of its devices are reachable; apps may change meanwhile."""
+        for tenant in [*self._population.tenants.values()]:
+            for route_id, members in [*tenant.routes.items()]:
+                yield self._population.routes[route_id], members.intersection_cardinality(tenant.reachable)
+
     def platforms(self, app_id: int, devices: Devices) -> dict[str, int]:
         """How many of these devices run on each platform; none with 0. Of some devices it is not known."""
         values = self._tenant(app_id).facets.values["platform"]
@@ -351,7 +357,7 @@ class Index:
             "user_bytes": population.users.nbytes + population.owners.first.nbytes + population.owners.counts.nbytes,
             "identity_bytes": population.identities.nbytes,
             "tag_list_bytes": population.carried.nbytes,
-            "bitmap_bytes": sum(_bitmap_bytes(bitmap) for bitmap in bitmaps),
+            "bitmap_bytes": sum(bitmap.nbytes for bitmap in bitmaps),
             "token_bytes": population.devices.tokens.nbytes,
             "external_id_bytes": population.identities.text_nbytes,
             "shared_text_bytes": population.texts.text_nbytes,
@@ -382,10 +388,3 @@ class Index:
 
     def _tenant(self, app_id: int) -> Tenant:
         return self._population.tenants.get(app_id) or Tenant()
-
-
-def _bitmap_bytes(bitmap: Bitset) -> int:
-    counts = bitmap.get_statistics()
-    return int(
-        counts["n_bytes_array_containers"] + counts["n_bytes_run_containers"] + counts["n_bytes_bitset_containers"]
-    )
