@@ -12,7 +12,9 @@ CREATE TABLE channels (
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     -- Gone for everyone at once; subscribers are relieved of its label in the background.
-    deleted_at     timestamptz
+    deleted_at     timestamptz,
+    -- Whether they are found.
+    swept          boolean NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX channels_uuid ON channels (app_id, uuid) WHERE deleted_at IS NULL;
 CREATE INDEX channels_app ON channels (app_id, id) WHERE deleted_at IS NULL;
@@ -219,33 +221,56 @@ BEGIN
     END IF;
 END $$;
 
--- Relieves at most p_rows users, and as many installs, of the labels of deleted channels; the channel goes with the last.
--- False when nothing is left to do. What changed, other nodes and ours learn from the feed.
+-- Whom a deleted channel's label is still to be taken off, in portions: found once, for a channel that is gone gets nobody more.
+CREATE TABLE channel_leavers (
+    channel_id int NOT NULL REFERENCES channels ON DELETE CASCADE,
+    -- Users, or installs.
+    users      boolean NOT NULL,
+    portion    int NOT NULL,
+    ids        int[] NOT NULL,
+    PRIMARY KEY (channel_id, users, portion)
+);
+
+-- One step of relieving subscribers of the label of a deleted channel: finds them, takes it off at most p_rows of them, or,
+-- when all are done, ends the channel. False when nothing is left to do. What changed, every node learns from the feed.
 CREATE FUNCTION sweep_channels(p_rows int) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     gone channels;
-    ids int[];
+    leaving channel_leavers;
 BEGIN
     SELECT * INTO gone FROM channels WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
+    IF NOT gone.swept THEN
+        INSERT INTO channel_leavers (channel_id, users, portion, ids)
+            SELECT gone.id, true, n.portion, array_agg(n.id) FROM (
+                SELECT id, row_number() OVER (ORDER BY id) / p_rows AS portion FROM users WHERE channels @> ARRAY[gone.label]) n
+            GROUP BY n.portion;
+        INSERT INTO channel_leavers (channel_id, users, portion, ids)
+            SELECT gone.id, false, n.portion, array_agg(n.id) FROM (
+                SELECT id, row_number() OVER (ORDER BY id) / p_rows AS portion FROM installs WHERE channels @> ARRAY[gone.label]) n
+            GROUP BY n.portion;
+        UPDATE channels SET swept = true WHERE id = gone.id;
+        RETURN true;
+    END IF;
     PERFORM pg_advisory_xact_lock(7001, gone.app_id);
-    SELECT coalesce(array_agg(id), '{}') INTO ids FROM (
-        SELECT id FROM users WHERE channels @> ARRAY[gone.label] LIMIT p_rows) u;
-    IF cardinality(ids) > 0 THEN
-        UPDATE users SET channels = with_label(channels, gone.label, false), revision = revision + 1 WHERE id = ANY (ids);
-        PERFORM changed_users(ids);
+    SELECT * INTO leaving FROM channel_leavers WHERE channel_id = gone.id ORDER BY users, portion LIMIT 1;
+    IF NOT FOUND THEN
+        DELETE FROM channels WHERE id = gone.id;
         RETURN true;
     END IF;
-    SELECT coalesce(array_agg(id), '{}') INTO ids FROM (
-        SELECT id FROM installs WHERE channels @> ARRAY[gone.label] LIMIT p_rows) i;
-    IF cardinality(ids) > 0 THEN
-        UPDATE installs SET channels = with_label(channels, gone.label, false) WHERE id = ANY (ids);
-        PERFORM changed_devices(relabel_installs(ids));
-        RETURN true;
+    IF leaving.users THEN
+        UPDATE users SET channels = with_label(channels, gone.label, false), revision = revision + 1
+            WHERE id = ANY (leaving.ids) AND channels @> ARRAY[gone.label];
+        PERFORM changed_users(leaving.ids);
+    ELSE
+        UPDATE installs SET channels = with_label(channels, gone.label, false)
+            WHERE id = ANY (leaving.ids) AND channels @> ARRAY[gone.label];
+        PERFORM changed_devices(relabel_installs(leaving.ids));
     END IF;
-    DELETE FROM channels WHERE id = gone.id;
+    DELETE FROM channel_leavers
+        WHERE channel_id = gone.id AND users = leaving.users AND portion = leaving.portion;
     RETURN true;
 END $$;
 

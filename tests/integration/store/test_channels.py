@@ -79,6 +79,21 @@ async def test_an_app_has_no_more_channels_and_segments_than_it_may(store, app, 
     await small.stop()
 
 
+async def test_the_audiences_of_an_app_s_segments_have_a_length_together(store, app, other, dsn):
+    small = Store(StoreConfig(pool_size=2, segments_bytes_max=200), dsn)
+    await small.start()
+    long = NewSegment(name="some", audience=model.UserIds(ids=["ä" * 40]))
+    await small.segments.create(app.id, "one", long)
+    with pytest.raises(ConflictError):
+        await small.segments.create(app.id, "two", long)
+    await small.segments.create(other.id, "one", long)
+    await small.segments.create(app.id, "two", NewSegment(name="all", audience=model.Broadcast()))
+    with pytest.raises(ConflictError):
+        await small.segments.update(app.id, "two", None, long.audience)
+    assert await small.segments.update(app.id, "one", None, long.audience)
+    await small.stop()
+
+
 async def test_users_are_subscribed_once_and_unknown_ones_named(store, app, other):
     news, sports = await channels(store, app, "news", "sports")
     await people(store, app, "ada", "bob")
@@ -204,10 +219,14 @@ async def test_everyone_is_relieved_of_a_deleted_channel_in_portions(store, app)
     steps = 0
     while await count(store, "SELECT sweep_channels(10)"):
         steps += 1
-    assert steps == 7  # three of users, three of installs, and the channel itself
+        if steps == 2:  # who goes meanwhile, or is deleted, is no trouble
+            await store.channels.change(app.id, user="user-24", remove=["sports"])
+            await store.users.delete(app.id, "user-23")
+    assert steps == 8  # who they are, three of users, three of installs, and the channel itself
     assert await count(store, "SELECT count(*) FROM channels WHERE uuid = 'news'") == 0
-    for table in ("users", "installs"):
-        assert await count(store, f"SELECT count(*) FROM {table} WHERE cardinality(channels) = 1") == 25
+    for table, left in (("users", 23), ("installs", 25)):
+        assert await count(store, f"SELECT count(*) FROM {table} WHERE channels IS NOT NULL") == left
+        assert await count(store, f"SELECT count(*) FROM {table} WHERE cardinality(channels) = 1") == left
     assert await count(store, "SELECT count(*) FROM devices WHERE cardinality(labels) = 1") == 25
     assert await uuids_of(store, app, "user-7") == ["sports"]
 
