@@ -161,43 +161,47 @@ def _profiles(w: _Writer, d: str, condition: str) -> str:
     return f"{d}.profile_id IN (SELECT p.id FROM profiles p WHERE p.app_id = {int(w.catalog.app_id)} AND {condition})"
 
 
-def _labelled(w: _Writer, d: str, label: int | None, of: str, column: str) -> str:
-    """That a device carries a label, itself or through its user."""
-    if label is None:
+def _labelled(w: _Writer, d: str, labels: Sequence[int | None], of: str, column: str) -> str:
+    """That a device carries one of these labels, itself or through its user."""
+    known = ",".join(str(label) for label in labels if label is not None)
+    if not known:
         return "false"
     t = w.alias()
-    own = f"SELECT {t}.id FROM devices {t} WHERE {t}.labels @> ARRAY[{label}] AND {w.everyone(t)}"
+    own = f"SELECT {t}.id FROM devices {t} WHERE {t}.labels && ARRAY[{known}] AND {w.everyone(t)}"
     theirs = (
         f"SELECT {t}.id FROM users u JOIN devices {t} ON {t}.user_id = u.id"
-        f" WHERE u.{column} @> ARRAY[{label}] AND u.deleted_at IS NULL AND {w.everyone(t)}"
+        f" WHERE u.{column} && ARRAY[{known}] AND u.deleted_at IS NULL AND {w.everyone(t)}"
     )
     wanted = {"device": own, "user": theirs, "either": f"{own} UNION ALL {theirs}"}[of]
     return f"{d}.id IN ({wanted})"
 
 
 def _tags(w: _Writer, leaf: model.Tags, d: str) -> str:
-    def carries(name: str) -> str:
-        return _labelled(w, d, w.catalog.tags.get(name.casefold()), leaf.of, "tags")
+    def carries(names: Sequence[str]) -> str:
+        return _labelled(w, d, [w.catalog.tags.get(name.casefold()) for name in names], leaf.of, "tags")
 
     return _chosen(leaf, carries)
 
 
 def _channels(w: _Writer, leaf: model.Channels, d: str) -> str:
-    return _chosen(leaf, lambda uuid: _labelled(w, d, w.catalog.channels.get(uuid), "either", "channels"))
+    def carries(uuids: Sequence[str]) -> str:
+        return _labelled(w, d, [w.catalog.channels.get(uuid) for uuid in uuids], "either", "channels")
+
+    return _chosen(leaf, carries)
 
 
-def _chosen(leaf: model.Tags | model.Channels, carries: Callable[[str], str]) -> str:
+def _chosen(leaf: model.Tags | model.Channels, carries: Callable[[Sequence[str]], str]) -> str:
     return _all(
-        ([_any([carries(name) for name in leaf.any])] if leaf.any else [])
-        + [carries(name) for name in leaf.all]
-        + [_no(carries(name)) for name in leaf.exclude]
+        ([carries(leaf.any)] if leaf.any else [])
+        + [carries([name]) for name in leaf.all]
+        + ([_no(carries(leaf.exclude))] if leaf.exclude else [])
     )
 
 
 def _tags_segment(w: _Writer, leaf: model.TagsSegment, d: str) -> str:
     so_far = ""
     for element in leaf.elements:
-        tagged = _labelled(w, d, w.catalog.tags.get(element.name.casefold()), "either", "tags")
+        tagged = _labelled(w, d, [w.catalog.tags.get(element.name.casefold())], "either", "tags")
         part = _no(tagged) if element.association.endswith("NOT") else tagged
         word = "AND" if element.association.startswith("AND") else "OR"
         so_far = f"({so_far} {word} {part})" if so_far else f"({part})"
