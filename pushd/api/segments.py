@@ -91,6 +91,7 @@ OPERATIONS = (
         params=OneSegment,
         body=SegmentChange,
         answer=Segment,
+        errors=(ConflictError,),
         example={"name": "Beta"},
     ),
     Operation(

@@ -15,7 +15,7 @@ from pushd.model.segment import NewSegment, Segment, SegmentChange
 
 
 async def create(context: Context, app_id: int, new: NewSegment) -> Segment:
-    """The new segment. InvalidRequestError where its audience cannot be, ConflictError where its uuid is taken."""
+    """The new segment. InvalidRequestError where its audience cannot be, ConflictError where it finds no place."""
     check_text(new)
     uuid = new.uuid or str(uuid4())
     _check(context, app_id, uuid, new.audience)
@@ -36,7 +36,7 @@ async def list_page(context: Context, app_id: int, *, after: int, limit: int) ->
 
 
 async def update(context: Context, app_id: int, uuid: str, change: SegmentChange) -> Segment:
-    """The segment after the change. NotFoundError, InvalidRequestError."""
+    """The segment after the change. NotFoundError, InvalidRequestError, ConflictError."""
     check_text(change)
     audience = None if change.audience is UNSET else change.audience
     if audience is not None:

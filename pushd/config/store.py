@@ -47,6 +47,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Channels of an app."""
     segments_max: int = 10_000
     """Segments of an app."""
+    segments_bytes_max: int = 16 * 1024 * 1024
+    """Of the audiences of an app's segments together, as JSON: every node has them in memory."""
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,12 @@ SELECT id, note_change(6::smallint, app_id, ARRAY[id]) FROM gone
 """
 _GET = f"SELECT {_COLUMNS} FROM segments WHERE app_id = $1 AND uuid = $2"  # noqa: S608  # constants
 _LIST = f"SELECT {_COLUMNS} FROM segments WHERE app_id = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608  # constants
+_OTHERS = "SELECT coalesce(sum(octet_length(audience)), 0)::bigint FROM segments WHERE app_id = $1 AND uuid <> $2"
 _AUDIENCES = "SELECT app_id, uuid, audience FROM segments WHERE $1::int[] IS NULL OR app_id = ANY($1)"
+
+SLICE_CHARS = 262_144
+"""Of audiences that are decoded before others get their turn, a few ms; each counts `SMALL_CHARS` more."""
+SMALL_CHARS = 512
 
 _audience = msgspec.json.Decoder(Audience).decode
 
@@ -51,10 +57,11 @@ class SegmentStore:
 
     async def create(self, app_id: int, uuid: str, new: NewSegment) -> Segment:
         """The new segment. ConflictError where the uuid is taken, or the app has as many as it may."""
-        most = self._database.config.segments_max
+        most, text = self._database.config.segments_max, _json(new.audience)
+        await self._check_room(app_id, uuid, text)
         try:
             row = await self._database.fetchrow(
-                _CREATE, *(app_id, uuid, new.name, _json(new.audience), moment(self._clock.now()), most)
+                _CREATE, *(app_id, uuid, new.name, text, moment(self._clock.now()), most)
             )
         except asyncpg.UniqueViolationError as error:
             fault = Fault("/uuid", "is the uuid of another segment")
@@ -64,8 +71,13 @@ class SegmentStore:
         return _segment(row)
 
     async def update(self, app_id: int, uuid: str, name: str | None, audience: Audience | None) -> Segment | None:
-        """The changed segment; None when there is no such one. Arguments that are None leave what they name."""
+        """The changed segment; None when there is no such one. Arguments that are None leave what they name.
+
+        ConflictError where the app's audiences would be too long together.
+        """
         text = None if audience is None else _json(audience)
+        if text is not None:
+            await self._check_room(app_id, uuid, text)
         row = await self._database.fetchrow(_UPDATE, app_id, uuid, name, text, moment(self._clock.now()))
         return None if row is None else _segment(row)
 
@@ -85,9 +97,20 @@ class SegmentStore:
     async def audiences(self, app_ids: Sequence[int] | None) -> Mapping[int, Mapping[str, Audience]]:
         """By app, the audience of each segment by its uuid; of every app where none is named."""
         found: dict[int, dict[str, Audience]] = {app_id: {} for app_id in app_ids or ()}
+        decoded = 0
         for row in await self._database.fetch(_AUDIENCES, None if app_ids is None else list(app_ids)):
             found.setdefault(row["app_id"], {})[row["uuid"]] = _audience(row["audience"])
+            decoded += SMALL_CHARS + len(row["audience"])
+            if decoded > SLICE_CHARS:
+                decoded = 0
+                await asyncio.sleep(0)
         return found
+
+    async def _check_room(self, app_id: int, uuid: str, text: str) -> None:
+        """Returns when the audiences of an app's segments, with this one, are not longer than they may be together."""
+        most = self._database.config.segments_bytes_max
+        if await self._database.fetchval(_OTHERS, app_id, uuid) + len(text.encode()) > most:
+            raise ConflictError(f"The audiences of the app's segments may have {most:,} bytes together")
 
 
 def _json(audience: Audience) -> str:
