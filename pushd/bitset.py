@@ -43,7 +43,9 @@ class Bitset(BitMap):
     def nbytes(self) -> int:
         """Bytes of its containers."""
         kinds = self.get_statistics()
-        return int(sum(kinds[f"n_bytes_{kind}_containers"] for kind in ("array", "run", "bitset")))
+        return int(
+            kinds["n_bytes_array_containers"] + kinds["n_bytes_run_containers"] + kinds["n_bytes_bitset_containers"]
+        )
 
     def dump(self) -> bytes:
         """The portable roaring serialisation, run-compressed."""

@@ -74,10 +74,11 @@ def _user_numbers(scope: Scope, leaf: model.UserNumbers) -> Steps:
         chosen = [owner in wanted and owner in known for owner in owners]
         return Devices.of(ids[np.array(chosen, np.bool_)])
     parts: list[Devices] = []
-    for ids in each_once(leaf.ids):
+    for numbers in each_once(leaf.ids):
         if parts:
             yield
-        parts.append(_some_users(scope, "user_numbers", ids, [user if user in known else 0 for user in ids]))
+        named = [user if user in known else 0 for user in numbers]
+        parts.append(_some_users(scope, "user_numbers", numbers, named))
     return parts[0] if len(parts) == 1 else Devices.union(*parts)
 
 
