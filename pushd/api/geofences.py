@@ -110,6 +110,7 @@ OPERATIONS = (
         params=OneGeofence,
         body=GeofenceChange,
         answer=GeofenceView,
+        errors=(ConflictError,),
         example={"enabled": False},
     ),
     Operation(

@@ -59,10 +59,11 @@ class GeofenceStats(Struct, frozen=True, kw_only=True):
 
 
 async def create(context: Context, app_id: int, wanted: NewGeofence) -> GeofenceView:
-    """The new geofence. InvalidRequestError; ConflictError when the app has as many as it may."""
+    """The new geofence. InvalidRequestError; ConflictError when the app has as many as it may, or as long ones."""
     fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
     change = GeofenceChange(**fields)
     await _check(context, app_id, change)
+    await _check_room(context, app_id, 0, change)
     most = context.config.places.geofences_per_app_max
     made = await context.whole(_create(context, app_id, change, most))
     if made is None:
@@ -83,9 +84,10 @@ async def list_page(context: Context, app_id: int, *, after: int, limit: int) ->
 async def update(context: Context, app_id: int, geofence_id: int, wanted: GeofenceChange) -> GeofenceView:
     """The geofence after the change; who is in new bounds is worked out in the background.
 
-    InvalidRequestError, NotFoundError.
+    InvalidRequestError, NotFoundError, ConflictError.
     """
     await _check(context, app_id, wanted)
+    await _check_room(context, app_id, geofence_id, wanted)
     if not await context.whole(_change(context, app_id, geofence_id, wanted)):
         raise NotFoundError("There is no such geofence")
     return await get(context, app_id, geofence_id)
@@ -197,6 +199,15 @@ async def _check(context: Context, app_id: int, wanted: GeofenceChange) -> None:
         await asyncio.to_thread(check, wanted.bounds)
     for name, trigger in (("on_enter", wanted.on_enter), ("on_exit", wanted.on_exit)):
         await _check_trigger(context, app_id, name, trigger)
+
+
+async def _check_room(context: Context, app_id: int, geofence_id: int, wanted: GeofenceChange) -> None:
+    """Returns when the bounds of the app's geofences, with these, are not longer than they may be together."""
+    if wanted.bounds is UNSET:
+        return
+    most = context.config.places.bounds_bytes_per_app_max
+    if await context.store.geofences.bounds_bytes(app_id, geofence_id) + len(orjson.dumps(wanted.bounds)) > most:
+        raise ConflictError(f"The bounds of the app's geofences may have {most:,} bytes together")
 
 
 async def _check_trigger(context: Context, app_id: int, name: str, trigger: Trigger | UnsetType | None) -> None:

@@ -15,6 +15,8 @@ class PlacesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of circles; beyond 5,000 km distances are no longer told within 0.1 %."""
     bounds_bytes_max: int = 512 * 1024
     """Of a geofence's GeoJSON, its properties included."""
+    bounds_bytes_per_app_max: int = 64 * 1024 * 1024
+    """Of the bounds of an app's geofences together, as JSON: every node has them in memory."""
     location_keep_s: int = 30 * 86_400
     """The age at which a device's location is forgotten; 0: never."""
     location_ahead_s: float = 300.0

@@ -25,6 +25,7 @@ SELECT g.*, k.entered, k.left_, k.last_entered_at FROM geofences g JOIN geofence
 """
 _GET = f"{_SELECT} WHERE g.app_id = $1 AND g.id = $2"  # a constant
 _LIST = f"{_SELECT} WHERE g.app_id = $1 AND g.id > $2 ORDER BY g.id LIMIT $3"  # a constant
+_OTHERS = "SELECT coalesce(sum(octet_length(bounds)), 0)::bigint FROM geofences WHERE app_id = $1 AND id <> $2"
 _IMAGE = "id, app_id, revision, enabled, bounds, tags, on_enter, on_exit"
 _IMAGES = f"SELECT {_IMAGE} FROM geofences WHERE id = ANY($1) ORDER BY id"  # noqa: S608  # a constant
 _LOAD = f"""SELECT {_IMAGE} FROM geofences g WHERE id > $1
@@ -61,6 +62,10 @@ class GeofenceStore:
     async def delete(self, app_id: int, geofence_id: int) -> bool:
         """Whether there was such a geofence; it is gone, with what its crossings had still to send."""
         return bool(await self._database.fetchval("SELECT delete_geofence($1, $2)", app_id, geofence_id))
+
+    async def bounds_bytes(self, app_id: int, beside: int) -> int:
+        """How long the bounds of an app's geofences are together, as they are stored, without one of them (0: all)."""
+        return int(await self._database.fetchval(_OTHERS, app_id, beside))
 
     async def get(self, app_id: int, geofence_id: int) -> Geofence | None:
         """The geofence; None when the app has no such one."""

@@ -152,6 +152,22 @@ async def test_an_app_has_no_more_than_it_may(call: Native):
     assert sorted(answer.status for answer in answers) == [201, 201, 409, 409]
 
 
+async def test_the_bounds_of_an_app_have_a_length_together(call: Native):
+    context, config = call.world.context, call.world.context.config
+    made = await call("POST", "/geofences", json={"name": "Park", "bounds": CIRCLE})
+    path = f"/geofences/{made.body['id']}"
+    most = await context.store.geofences.bounds_bytes(call.world.app.id, 0)
+    longer = {**CIRCLE, "properties": {**CIRCLE["properties"], "note": "x" * 50}}
+    object.__setattr__(context, "config", Config(places=PlacesConfig(bounds_bytes_per_app_max=most)))
+    try:
+        assert (await call("POST", "/geofences", json={"name": "More", "bounds": CIRCLE})).status == 409
+        assert (await call("PATCH", path, json={"bounds": longer})).status == 409
+        assert (await call("PATCH", path, json={"bounds": CIRCLE, "name": "Yard"})).status == 200
+        assert (await call("POST", "/geofences", key="other", json={"name": "Theirs", "bounds": CIRCLE})).status == 201
+    finally:
+        object.__setattr__(context, "config", config)
+
+
 @pytest.mark.parametrize(
     ("audience", "pointer"),
     [
