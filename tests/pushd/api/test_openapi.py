@@ -110,6 +110,7 @@ def test_errors_follow_from_the_shape_of_an_operation():
     assert not {NotFoundError, PayloadTooLargeError} & set(without)
     assert ForbiddenError in without
     assert PayloadTooLargeError in openapi.errors_of(Operation(**plain, body_lines=Thing))
+    assert PayloadTooLargeError in openapi.errors_of(Operation(**plain, media=frozenset({"text/csv"})))
 
 
 def test_docstrings_under_fields_are_descriptions():
