@@ -48,6 +48,9 @@ BACKLOG = Gauge("pushd_backlog_devices", "Rows accepted and not settled.", regis
 CROSSINGS_WAITING = Gauge(
     "pushd_crossings_waiting", "Crossings of geofences whose notifications are not accepted yet.", registry=REGISTRY
 )
+IMPORT_LINES = Counter(
+    "pushd_import_lines", "Lines of imports that are committed, by what came of them.", ("result",), registry=REGISTRY
+)
 RETRIES = Counter(
     "pushd_retries", "Rows sent again, by the reason of the attempt before.", ("reason",), registry=REGISTRY
 )

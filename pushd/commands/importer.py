@@ -26,6 +26,7 @@ from pushd.model.user import UserChange
 from pushd.service import Service
 from pushd.store.channels import Subscribed
 from pushd.store.imports import ImportStore, Rejects, Work
+from pushd.telemetry import IMPORT_LINES
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +173,10 @@ class Importer(Service):
                 await self._subscribe(connection, work, found, effects)
             else:
                 await self._put(connection, work, found, effects)
-            await self._imports.advance(connection, work, lines, ended, effects.rejects(), self._config.rejects_max)
+            rejects = effects.rejects()
+            await self._imports.advance(connection, work, lines, ended, rejects, self._config.rejects_max)
+        IMPORT_LINES.labels("done").inc(lines - len(rejects.numbers))
+        IMPORT_LINES.labels("rejected").inc(len(rejects.numbers))
         for rows in effects.users:
             self._context.index.apply_users(rows)
             await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from pushd.model.device import ALERT_KINDS
 from pushd.model.imports import Import, ImportState, Job, Subscribe, Users
 from pushd.model.user import UserChange
 from pushd.store.database import OutcomeUnknownError
+from pushd.telemetry import REGISTRY
 from tests.pushd.commands.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -104,6 +105,9 @@ async def test_a_database_that_is_away_for_a_while_loses_and_repeats_nothing(wor
         import_id = await begun(world, Subscribe(channel="news"), b"".join(lines[:10]), b"".join(lines[10:]))
         shown = await ended(world, import_id)
     assert (lost, away) == ([0], [0])
+    counted = [REGISTRY.get_sample_value("pushd_import_lines_total", {"result": each}) for each in ("done", "rejected")]
+    assert counted[0] >= 20
+    assert counted[1] >= 4
     assert (shown.state, shown.done, shown.rejected) == (ImportState.DONE, shown.lines, 4)
     assert len(await rejected(world, import_id)) == 4
 
