@@ -235,8 +235,8 @@ def _describe_many(
     _rehome_many(population, ids, np.where(alive, rows.installs[taken], 0))
     profiles = np.where(alive, rows.profile_ids[taken], 0).astype(np.int32)
     before = devices.profiles.data[ids]
-    devices.profiles.data[ids] = profiles
     moved = np.flatnonzero(before != profiles)
+    devices.profiles.data[ids[moved]] = profiles[moved]  # pages that are never written take no memory
     for app_id, chosen in groups(app_ids[moved]):
         part, facets = moved[chosen], population.tenant(app_id).facets
         for facet in FACETS:
@@ -264,7 +264,8 @@ def _see_many(
     app_ids: NDArray[np.int32],
 ) -> None:
     before = column.data[ids]
-    column.data[ids] = seen
+    changed = before != seen
+    column.data[ids[changed]] = seen[changed]
     moved = np.flatnonzero((before // DAY_S != seen // DAY_S) | ((before == 0) != (seen == 0)))
     for app_id, chosen in groups(app_ids[moved]):
         part = moved[chosen]

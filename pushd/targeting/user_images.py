@@ -131,16 +131,23 @@ def _mail_many(
     population: Population, app_id: int, ids: NDArray[np.uint32], before: NDArray[np.uint32], emails: list[str]
 ) -> None:
     after = np.zeros(len(ids), np.uint32)
-    rows = [row for row, email in enumerate(emails) if email]
-    if rows:
-        folded = [emails[row].lower() for row in rows]
-        after[rows] = population.texts.take_many(np.full(len(rows), app_id, np.int32), folded)
+    texts, held, fresh, folded = population.texts, before.tolist(), [], []
+    for row, email in enumerate(emails):
+        if email:
+            text = email.lower()
+            if held[row] and texts.text(held[row]) == text:
+                after[row] = held[row]
+            else:
+                fresh.append(row)
+                folded.append(text)
+    if fresh:
+        after[fresh] = texts.take_many(np.full(len(fresh), app_id, np.int32), folded)
         population.reach_texts(population.emails)
     had, has = (before != after) & (before != 0), (before != after) & (after != 0)
     population.emails.unlink_many(before[had], ids[had])
     population.emails.link_many(after[has], ids[has])
     population.users.emails.data[ids] = after
-    population.texts.drop_many(before)
+    texts.drop_many(before[had])
 
 
 def _tag_many(population: Population, ids: NDArray[np.uint32], after: Pairs, app_ids: NDArray[np.int32]) -> None:
