@@ -151,6 +151,8 @@ class Daemon:
     async def _start_index(self) -> None:
         """Loads everything as of one moment, and follows the feed from that moment on."""
         self.index = Index(self.clock)
+        for app_id in await self.store.apps.gone():
+            self.index.remove_app(app_id)
         self.vault = Vault(self._master_key)
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)

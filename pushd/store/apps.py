@@ -31,6 +31,10 @@ SELECT {_COLUMNS}, note_change(5::smallint, id, ARRAY[id]) FROM changed
 """  # noqa: S608  # constants
 _GET = f"SELECT {_COLUMNS} FROM apps WHERE id = $1 AND deleted_at IS NULL"  # noqa: S608  # constants
 _LIST = f"SELECT {_COLUMNS} FROM apps WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"  # noqa: S608  # constants
+_GONE = """
+SELECT id FROM apps a WHERE deleted_at IS NOT NULL AND (EXISTS (SELECT FROM routes r WHERE r.app_id = a.id)
+    OR EXISTS (SELECT FROM users u WHERE u.app_id = a.id AND u.deleted_at IS NULL)) ORDER BY id
+"""
 
 
 class AppStore:
@@ -68,6 +72,10 @@ class AppStore:
     async def list(self, after: int = 0, limit: int = 1000) -> Sequence[App]:
         """Apps with ids above `after`, ascending."""
         return [_app(row) for row in await self._database.fetch(_LIST, after, limit)]
+
+    async def gone(self) -> Sequence[int]:
+        """Ids of apps that were deleted and whose devices and users may not be purged yet: nobody is to know these."""
+        return [row["id"] for row in await self._database.fetch(_GONE)]
 
     async def update(self, app_id: int, name: str | None = None, settings: Settings | None = None) -> App | None:
         """The changed app; None when there is no such one."""

@@ -23,6 +23,7 @@ from pushd.model.segment import NewSegment
 from pushd.model.user import UserChange
 from pushd.store.locations import Crossed, Crossing, Report
 from pushd.store.store import Store
+from pushd.targeting.index import Index
 from tests.integration.store.samples import NOW, accept, registration
 
 pytestmark = pytest.mark.asyncio
@@ -112,6 +113,25 @@ async def test_nothing_is_made_for_an_app_that_is_gone(store, app):
     ):
         with pytest.raises(NotFoundError):
             await call
+
+
+async def test_who_starts_after_a_deletion_knows_nothing_of_the_app(store, app, other):
+    for each in (app, other):
+        await store.devices.register_many(each.id, [registration(number, user_id="u") for number in range(20)], NOW)
+    assert await store.apps.gone() == []
+    await store.apps.delete(app.id)
+    assert await store.apps.gone() == [app.id]
+    index = Index()
+    for app_id in await store.apps.gone():
+        index.remove_app(app_id)
+    async for users in store.users.load():
+        index.apply_users(users)
+    async for devices in store.devices.load():
+        index.apply_devices(devices)
+    assert [index.stats()[name] for name in ("apps", "devices", "users")] == [1, 20, 1]
+    await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
+    await store.maintenance.purge()
+    assert await store.apps.gone() == []
 
 
 async def test_whoever_starts_while_an_app_is_purged_can_read_what_is_left(store, app, dsn):
