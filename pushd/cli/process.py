@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from pushd.cli import COLLECT_AFTER
 from pushd.cli.notify import Notifier
 from pushd.config import Config
 from pushd.daemon import Daemon
@@ -24,8 +25,6 @@ log = structlog.get_logger(__name__)
 STOP_S = 30.0
 """A stop ends within this time, whatever hangs."""
 PARENT_POLL_S = 0.25
-COLLECT_AFTER = (20_000, 20, 50)
-"""Objects and rounds after which the garbage collector looks: Python's 700 were made for small heaps."""
 
 
 def run(config: Config, *, announce: Callable[[Daemon], object] | None = None, with_parent: bool = False) -> int:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from pushd.cli.output import console
 from pushd.cli.process import run
 from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
 from pushd.daemon import Daemon
@@ -52,7 +51,18 @@ async def _welcome(key_file: Path | None, daemon: Daemon) -> None:
             with open(key_file, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.write(secret + "\n")
     url = f"http://{daemon.config.http.host}:{daemon.http.port}"
-    console.print(f"pushd listens on {url}  (API reference: {url}/pushd/v1/docs)", soft_wrap=True)
+    print(f"pushd listens on {url}  (API reference: {url}/pushd/v1/docs)", flush=True)
     if secret is not None and key_file is None:
-        console.print(f"The admin key, shown this once:\n\n    {secret}\n", markup=False, soft_wrap=True)
-        console.print("Keep it in ~/.config/pushd/key (mode 0600), and `pushd app`, `key`, `send` … will use it.")
+        print(f"The admin key, shown this once:\n\n    {secret}\n")
+        print("Keep it in ~/.config/pushd/key (mode 0600), and `pushd app`, `key`, `send` … will use it.", flush=True)
+
+
+def add_to(commands: typer.Typer) -> None:
+    """Adds both commands."""
+    commands.command()(up)
+    commands.command()(serve)
+
+
+program = typer.Typer(name="pushd", pretty_exceptions_enable=False, rich_markup_mode=None)
+"""These two alone, which is what a daemon runs."""
+add_to(program)

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protocols.safari_package import ICONS
-from pushd.cli import program
+from pushd.cli.program import program
 from pushd.model.safari import icon_field
 from pushd.simulator.faults import Answer
 from tests.protocols.test_safari_package import png

@@ -1,0 +1,46 @@
+"""The program: every command in its place, for whoever is no daemon."""
+
+from __future__ import annotations
+
+import typer
+
+from pushd.cli import (
+    app,
+    audience,
+    channel,
+    config,
+    demo,
+    device,
+    doctor,
+    gateway,
+    geofence,
+    imports,
+    key,
+    live_activity_channel,
+    migrate,
+    safari,
+    segment,
+    send,
+    simulate,
+    up,
+)
+
+program = typer.Typer(
+    name="pushd",
+    help="A self-hosted push-notification fan-out daemon.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+up.add_to(program)
+program.command()(demo.demo)
+program.command()(simulate.simulate)
+program.command()(send.send)
+program.command()(migrate.migrate)
+program.command()(doctor.doctor)
+NOUNS = (
+    *(device, channel, segment, imports, live_activity_channel, app, key, gateway, safari),
+    *(audience, geofence, config),
+)
+for noun in NOUNS:
+    program.add_typer(noun.commands)
