@@ -38,6 +38,8 @@ from pushd.model.device import GatewayName
 from pushd.model.notification import Notification, State
 from pushd.service import Service
 from pushd.store.embedded import EmbeddedServer
+from pushd.store.loading import Snapshot
+from pushd.store.resume import Resume
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from pushd.telemetry import BACKLOG, LEDGER_DRIFT, OLDEST_PENDING, LoopLag
@@ -83,8 +85,12 @@ class Daemon:
 
     async def _start(self) -> None:
         await self._start_store()
-        await self._start_index()
-        await self._start_fanout()
+        await self._start_gateways()
+        async with self.store.snapshot() as snapshot:
+            await self._start_index(snapshot)
+            await self._start_fanout()
+            await self._load_users(snapshot)
+        await self._start_takeover()
         await self._start_http()
         self._ready = True
         log.info("ready", port=self.http.port, tls_port=self.http.tls_port, devices=self.index.stats()["devices"])
@@ -148,24 +154,29 @@ class Daemon:
         self.node = Node(self.store.database.connect, ping_s=limits.node_ping_s, timeout_s=limits.node_timeout_s)
         await self._begin(self.node)
 
-    async def _start_index(self) -> None:
-        """Loads everything as of one moment, and follows the feed from that moment on."""
-        self.index = Index(self.clock)
-        for app_id in await self.store.apps.gone():
-            self.index.remove_app(app_id)
+    async def _start_gateways(self) -> None:
         self.vault = Vault(self._master_key)
         self.keyring = Keyring(self.store.credentials, self.vault)
         await self._begin(self.keyring)
         await self._begin(ExpiryWatch(self.keyring, self.clock))
+        self.gateways = self._build_gateways()
+        for gateway in self.gateways.values():
+            await self._begin(_GatewayService(gateway))
+
+    async def _start_index(self, snapshot: Snapshot) -> None:
+        """Loads everything but users as of one moment, and follows the feed from that moment on.
+
+        Users are half of the work, and nothing that goes out to others than named people waits for them: they are
+        loaded while it goes on. What the feed says of them meanwhile is newer, whichever comes first.
+        """
+        self.index = Index(self.clock)
+        for app_id in await self.store.apps.gone():
+            self.index.remove_app(app_id)
         self.definitions = Definitions(self.store, self.index)
-        places = PlaceKeeper(self.store, self.index, self.clock, self.config.places)
-        async with self.store.snapshot() as snapshot:
-            async for users in self.store.users.load(snapshot):
-                self.index.apply_users(users)
-            async for devices in self.store.devices.load(snapshot):
-                self.index.apply_devices(devices)
-            await places.load(snapshot)
-        await places.settle()
+        self._places = places = PlaceKeeper(self.store, self.index, self.clock, self.config.places)
+        async for devices in self.store.devices.load(snapshot):
+            self.index.apply_devices(devices)
+        await places.load(snapshot)
         follower = self.store.follow(
             on_devices=self.index.apply_devices,
             on_users=self.index.apply_users,
@@ -182,7 +193,11 @@ class Daemon:
         await self.definitions.load()
         self._follower = follower
         await self._begin(follower)
-        await self._begin(places)
+
+    async def _load_users(self, snapshot: Snapshot) -> None:
+        async for users in self.store.users.load(snapshot):
+            self.index.apply_users(users)
+            await asyncio.sleep(0)
 
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
         """Reads apps anew that were changed, and forgets those that another node deleted."""
@@ -192,9 +207,7 @@ class Daemon:
                 self.index.remove_app(app_id)
 
     async def _start_fanout(self) -> None:
-        self.gateways = self._build_gateways()
-        for gateway in self.gateways.values():
-            await self._begin(_GatewayService(gateway))
+        """Starts the fan-out, and at once goes on with what names nobody."""
         self.fanout = Fanout(
             self.config.fanout,
             index=self.index,
@@ -209,7 +222,13 @@ class Daemon:
         BACKLOG.set_function(lambda: self.fanout.backlog)
         LEDGER_DRIFT.set_function(lambda: self.fanout.drift)
         OLDEST_PENDING.set_function(lambda: self.fanout.oldest_pending_s)
+        await self._resume(named=False)
+
+    async def _start_takeover(self) -> None:
+        """Goes on with the rest too, now that all users are known, and works out who is in which fence."""
         await self._begin(_Takeover(self._resume, self._database_trouble, self.config.store.node_ping_s))
+        await self._places.settle()
+        await self._begin(self._places)
 
     def _build_gateways(self) -> dict[GatewayName, Gateway]:
         config, keyring, clock = self.config, self.keyring, self.clock
@@ -223,26 +242,42 @@ class Daemon:
         )
         return {gateway.name: gateway for gateway in gateways}
 
-    async def _resume(self) -> None:
-        """Takes over what dead nodes left: exactly what they had targeted and not settled."""
-        while lefts := deque(await self.store.notifications.resumable(self.node.id)):
-            try:
-                while lefts:
-                    app = await self.store.apps.get(lefts[0].notification.app_id)
-                    left = lefts.popleft()
-                    self.fanout.resume(
-                        left.notification,
-                        app.settings if app else Settings(),
-                        targeted=left.targeted,
-                        counts=left.counts,
-                        remaining=left.remaining,
-                        attempted=left.attempted,
-                    )
-                    log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
-                    if self._ready:
-                        await self._cancel_if_told(left.notification)
-            finally:
-                self.store.notifications.give_back(lefts)
+    async def _resume(self, *, named: bool = True) -> None:
+        """Takes over what dead nodes left: exactly what they had targeted and not settled.
+
+        Without `named`, what names people is left for the next call.
+        """
+        later: list[Resume] = []
+        try:
+            while lefts := deque(await self.store.notifications.resumable(self.node.id)):
+                try:
+                    while lefts:
+                        app = await self.store.apps.get(lefts[0].notification.app_id)
+                        left = lefts.popleft()
+                        if named or not self._names_people(left.notification):
+                            await self._go_on(left, app.settings if app else Settings())
+                        else:
+                            later.append(left)
+                finally:
+                    self.store.notifications.give_back(lefts)
+        finally:
+            self.store.notifications.give_back(later)
+
+    def _names_people(self, notification: Notification) -> bool:
+        return self.index.names_people(notification.app_id, notification.send.audience)
+
+    async def _go_on(self, left: Resume, settings: Settings) -> None:
+        self.fanout.resume(
+            left.notification,
+            settings,
+            targeted=left.targeted,
+            counts=left.counts,
+            remaining=left.remaining,
+            attempted=left.attempted,
+        )
+        log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
+        if self._ready:
+            await self._cancel_if_told(left.notification)
 
     async def _cancel_if_told(self, notification: Notification) -> None:
         """A cancel that came between the claim and the resume found nothing running here: it is heard now."""

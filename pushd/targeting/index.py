@@ -253,13 +253,21 @@ class Index:
         is enough.
         """
         left = self._tenant(app_id).reach(devices, kinds)
-        if left and has_segments(audience):
-            # A segment that is gone by now kept these devices in when it was resolved.
-            audience = expand(audience, self._definitions(app_id).segments, missing=Broadcast())
-        if left and audiences.names_people(audience):
+        if left and self.names_people(app_id, audience):
+            audience = self._expand_old(app_id, audience)
             scope = self._scope(app_id, kinds, within=left, retrying=True)
             left = left & evaluation.at_once(scope.steps(audience))
         return left
+
+    def names_people(self, app_id: int, audience: Audience) -> bool:
+        """Whether the audience names people, itself or in a segment: then `still` asks it again."""
+        return audiences.names_people(self._expand_old(app_id, audience))
+
+    def _expand_old(self, app_id: int, audience: Audience) -> Audience:
+        """As `expand`; a segment that is gone by now kept devices in when it was resolved."""
+        if not has_segments(audience):
+            return audience
+        return expand(audience, self._definitions(app_id).segments, missing=Broadcast())
 
     def routes(self, app_id: int, devices: Devices) -> list[tuple[Route, Devices]]:
         """The devices by route; those that the app does not have are left out."""

@@ -6,18 +6,22 @@ import pytest
 
 from pushd.bitset import Devices
 from pushd.daemon import Daemon
+from pushd.model.audience import UserIds
 from pushd.model.notification import State
 from pushd.store.resume import Resume
+from pushd.targeting.index import Index
 from tests.pushd.fanout.conftest import notification
+
+
+def _left(given):
+    return Resume(notification=given, targeted=1, counts={}, remaining=Devices([1]), attempted=Devices())
 
 
 class OneLeft:
     """Notifications of which a dead node left one."""
 
     def __init__(self, state):
-        self.left = [
-            Resume(notification=notification(1), targeted=1, counts={}, remaining=Devices([1]), attempted=Devices())
-        ]
+        self.left = [_left(notification(1))]
         self.state = state
 
     async def resumable(self, node_id):
@@ -60,3 +64,17 @@ async def test_a_cancel_that_came_too_early_is_heard(state):
     daemon.store = SimpleNamespace(notifications=OneLeft(state), apps=NoApps())
     await daemon._resume()
     assert daemon.fanout.calls == [("resume", 1), *([("cancel", 1)] if state is State.CANCELLED else [])]
+
+
+@pytest.mark.asyncio
+async def test_what_names_people_waits_for_the_users_and_nothing_else_does():
+    named, rest = notification(1, audience=UserIds(["ada"])), notification(2)
+    daemon = object.__new__(Daemon)
+    daemon._ready, daemon.node, daemon.fanout = False, SimpleNamespace(id=2), Heard()
+    daemon.index = Index()
+    daemon.store = SimpleNamespace(notifications=OneLeft(State.RUNNING), apps=NoApps())
+    daemon.store.notifications.left = [_left(named), _left(rest)]
+    await daemon._resume(named=False)
+    assert daemon.fanout.calls == [("resume", 2)]
+    await daemon._resume()
+    assert daemon.fanout.calls == [("resume", 2), ("resume", 1)]
