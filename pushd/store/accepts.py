@@ -21,6 +21,7 @@ from pushd.model.notification import Delivery, Notification, Send, State
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
+from pushd.store.literals import documents, microseconds, moments, numbers
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +33,9 @@ RESERVED_S = 1.0
 """How long they are good for."""
 
 _ACCEPT = """
-SELECT * FROM accept_notifications($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22)
+SELECT * FROM accept_notifications($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::float8[],
+    $7::text::float8[], $8::text::float8[], $9, string_to_array($10, chr(31)), $11::text::int[], $12::text::boolean[],
+    $13::text::int[], $14::text::int[], $15::text::int[], $16, $17, $18, $19, $20, $21, $22)
 """
 _IDS = "SELECT nextval('notification_ids') FROM generate_series(1, $1)"
 _KNOWN = "SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)"
@@ -308,9 +310,9 @@ class _Item:
                 id=number,
                 app_id=accept.app_id,
                 send=accept.send,
-                created_at=_microseconds(accept.created_at),
-                released_at=_microseconds(accept.released_at),
-                expires_at=None if accept.expires_at is None else _microseconds(accept.expires_at),
+                created_at=microseconds(accept.created_at),
+                released_at=microseconds(accept.released_at),
+                expires_at=None if accept.expires_at is None else microseconds(accept.expires_at),
                 state=State.CANCELLED if number in self.cancelled else State.RUNNING,
             )
             for number, accept in zip(self.ids, self.accepts, strict=True)
@@ -341,19 +343,20 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
             parts += [(row, part, piece.dump()) for part, piece in accept.targeted.parts()]
             lows.append(0)
         highs.append(len(devices))
+    names = [send.name for send in sends]
     return [
-        [number for item in items for number in item.ids],
-        [accept.app_id for accept in accepts],
-        [_microseconds(accept.created_at) for accept in accepts],
-        [_microseconds(accept.released_at) for accept in accepts],
-        [None if accept.expires_at is None else _microseconds(accept.expires_at) for accept in accepts],
-        [send.name for send in sends],
-        [(accept.text or _encode(accept.send)).decode() for accept in accepts],
-        targeted,
-        [send.delivery is Delivery.AT_MOST_ONCE for send in sends],
-        lows,
-        highs,
-        devices,
+        numbers([number for item in items for number in item.ids]),
+        numbers([accept.app_id for accept in accepts]),
+        moments([accept.created_at for accept in accepts]),
+        moments([accept.released_at for accept in accepts]),
+        moments([accept.expires_at for accept in accepts]),
+        names if any(name is not None for name in names) else [],  # what is missing of a column is null
+        documents([accept.text or _encode(accept.send) for accept in accepts]),
+        numbers(targeted),
+        numbers([send.delivery is Delivery.AT_MOST_ONCE for send in sends]),
+        numbers(lows),
+        numbers(highs),
+        numbers(devices),
         [row for row, _, _ in parts],
         [part for _, part, _ in parts],
         [piece for _, _, piece in parts],
@@ -362,11 +365,6 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
         [item.key.body_hash for _, item in keyed if item.key],
         [item.answer for _, item in keyed],
     ]
-
-
-def _microseconds(moment: float) -> float:
-    """The time as PostgreSQL keeps it: what is answered now is what is read later."""
-    return int(moment * 1e6 + 0.5) / 1e6  # `round` takes three times as long
 
 
 def _by_item(told: Sequence[Any], items: Sequence[_Item]) -> dict[int, Any]:

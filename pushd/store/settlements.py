@@ -21,6 +21,7 @@ from pushd.model.rows import DeviceRows
 from pushd.service import Service
 from pushd.store.columns import unpack_devices
 from pushd.store.database import Database
+from pushd.store.literals import numbers
 from pushd.store.names import Names
 from pushd.store.times import moment
 
@@ -28,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 _SETTLE = """
 SELECT r.refused, r.compactable, (r.retired).*
-FROM settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+FROM settle($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::smallint[], $7::text::smallint[], $8, $9, $10,
+        $11, $12, $13, $14, $15, $16, $17, $18, $19::text::bigint[], $20::text::bigint[])
     AS r (refused, compactable, retired)
 """
 # Under the fence, as settling is: who was fenced meanwhile waits for the row of its node, and then writes nothing.
@@ -140,8 +142,8 @@ class SettlementStore(Service):
             *_row_columns(settlement),
             *_delta_columns(settlement.deltas),
             *_retired_columns(settlement.retired),
-            _named(settlement),
-            list(settlement.finished),
+            numbers(_named(settlement)),
+            numbers(settlement.finished),
         )
         refused = frozenset(row["refused"])
         for notification_id in row["compactable"] or ():
@@ -191,10 +193,10 @@ def _named(settlement: Settlement) -> list[int]:
 
 def _row_columns(settlement: Settlement) -> list[Any]:
     return [
-        settlement.notifications.tolist(),
-        settlement.devices.tolist(),
-        settlement.gateways.tolist(),
-        settlement.codes.tolist(),
+        numbers(settlement.notifications.tolist()),
+        numbers(settlement.devices.tolist()),
+        numbers(settlement.gateways.tolist()),
+        numbers(settlement.codes.tolist()),
     ]
 
 
