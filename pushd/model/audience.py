@@ -128,7 +128,8 @@ class Outcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 class Opened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="opened"):
     """Devices whose install opened any notification of the app lately, or did not.
 
-    What an install opened counts for the devices that it had then. Days are whole ones in UTC: today, and so many before.
+    What an install opened counts for the devices that it had then. Days are whole ones in UTC: today, and so many
+    before.
     """
 
     is_: bool = msgspec.field(name="is")
