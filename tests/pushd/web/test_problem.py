@@ -6,7 +6,6 @@ from pushd import errors
 from pushd.errors import ConfigError, Fault, InternalError, InvalidRequestError, PushdError, UnknownTargetsError
 from pushd.web import problem
 
-
 ERRORS = [each for each in PushdError.__subclasses__() if each.__module__ == "pushd.errors"]
 """What callers are answered with; parts that have errors of their own inside keep them."""
 
