@@ -137,7 +137,6 @@ class Database(Service):
 
     def _give_back(self, connection: Any) -> None:
         """Returns a connection to the pool behind the caller's back: that takes turns of the event loop, no waiting."""
-
         pool = self._pool  # the store may be closed by the time it is this task's turn
 
         async def release() -> None:
