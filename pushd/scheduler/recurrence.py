@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -84,12 +84,8 @@ class Occurrences:
 
     def passed(self, since: float | None, until: float, occurred: int = 0, limit: int = NEXT_MAX) -> list[float]:
         """The occurrences after `since` up to and with `until`, at most so many: what downtime may have missed."""
-        found = []
-        for each in self.next(limit, since, occurred):
-            if each > until:
-                break
-            found.append(each)
-        return found
+        left = limit if self.count is None else min(limit, max(0, self.count - occurred))
+        return list(takewhile(lambda each: each <= until, islice(self._instants(since), left)))
 
     def _instants(self, at: float | None) -> Iterator[float]:
         """The occurrences after an instant, strictly ascending, `count` aside."""
