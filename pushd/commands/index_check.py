@@ -19,6 +19,10 @@ from pushd.targeting.likeness import Difference, Differences, fences_apart, plac
 
 LISTED_MAX = 100
 """Ids of one difference that are named; all are counted."""
+SCANNED_ROWS = 6_000
+"""Rows that are compared at first together: some 10 ms to take them in, and as much to compare them."""
+FENCED_ROWS = 8_192
+"""Devices that a geofence is asked about at a stretch."""
 ROWS_AT_ONCE = 256
 """Rows that are looked at again in one go, some 10 ms: no image can come in between."""
 ROUNDS_MAX = 6
@@ -118,20 +122,18 @@ class _Check:
         seen_devices, seen_users = Devices(), Users()
         async with self._store.snapshot() as snapshot:
             known_devices, known_users = self._index.known(self._apps)
-            async for user_rows in self._store.users.load(snapshot):
-                there = Users.of(user_rows.ids[np.isin(user_rows.app_ids, list(self._apps))])
-                seen_users |= there
-                made = _made(user_rows, None)
-                users.ids |= await _apart(self._index.users_apart(made, there), Users)
-            async for rows in self._store.devices.load(snapshot):
-                ids = self._ours(rows)
-                seen_devices |= ids
-                differing = await self._devices_apart(rows, ids)
-                devices.ids |= await _apart(differing, Devices)
-                async for part in self._fences_apart(ids):
-                    devices.found["members of a geofence"] = (
-                        devices.found.get("members of a geofence", Devices()) | part
-                    )
+            async for many_users in self._store.users.load(snapshot):
+                for user_rows in many_users.parts(SCANNED_ROWS):
+                    there = Users.of(user_rows.ids[np.isin(user_rows.app_ids, list(self._apps))])
+                    seen_users |= there
+                    users.ids |= await _apart(self._index.users_apart(_made(user_rows, None), there), Users)
+            async for many in self._store.devices.load(snapshot):
+                for rows in many.parts(SCANNED_ROWS):
+                    ids = self._ours(rows)
+                    seen_devices |= ids
+                    devices.ids |= await _apart(await self._devices_apart(rows, ids), Devices)
+                async for part in self._fences_apart(self._ours(many)):
+                    devices.found[FENCES] = devices.found.get(FENCES, Devices()) | part
         devices.ids |= known_devices - seen_devices
         users.ids |= known_users - seen_users
         return len(seen_devices), len(seen_users)
@@ -143,8 +145,10 @@ class _Check:
 
     async def _devices_apart(self, rows: DeviceRows, ids: Devices) -> Differences:
         owners = np.unique(rows.user_ids[rows.user_ids != 0])
-        made = _made(await self._store.users.images(owners), rows)
-        places = await self._store.locations.images(ids.column())
+        made = _made(await self._store.users.images(owners), None)
+        places = await self._store.locations.images(ids.column())  # others have their turn
+        made.apply_devices(rows)
+        await asyncio.sleep(0)
         return _chain(
             self._index.devices_apart(made, ids, {route.app_id for route in rows.routes.values()} & self._apps),
             places_apart(self._index.places, places, ids.column()),
@@ -152,11 +156,13 @@ class _Check:
 
     async def _fences_apart(self, ids: Devices) -> AsyncIterator[Devices]:
         """Who is wrongly in or out of a fence by memory's own columns: that is so whatever is on its way."""
-        for each in fences_apart(self._index.places, ids.column()):
-            if each is None:
-                await asyncio.sleep(0)
-            elif len(each.ids):
-                yield Devices.of(each.ids)
+        column = ids.column()
+        for start in range(0, len(column), FENCED_ROWS):
+            for each in fences_apart(self._index.places, column[start : start + FENCED_ROWS]):
+                if each is None:
+                    await asyncio.sleep(0)
+                elif len(each.ids):
+                    yield Devices.of(each.ids)
 
     async def _settle(self, suspects: _Suspects[Ids], look: Callable[[_Suspects[Ids], Ids], Any]) -> None:
         """Looks at suspects again, after all that was committed before is in the index.
