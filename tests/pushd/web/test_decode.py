@@ -298,3 +298,14 @@ def test_depth_is_looked_for_where_the_type_does_not_bound_it(monkeypatch, type_
 def test_a_bounded_type_refuses_all_the_same(raw):
     with pytest.raises(InvalidRequestError):
         JsonBody(Outer).decode(raw)
+
+
+@pytest.mark.parametrize("text", ["[" * 100, "}" * 100, '\\"' + "{" * 100, "\\\\", '[\\"]}'])
+def test_brackets_in_strings_do_not_count_as_depth(text):
+    body = JsonBody[Any](dict[str, Any])
+    flat = b'{"a":[' + b",".join([b'{"t":"' + text.encode() + b'"}'] * 80) + b"]}"
+    assert len(body.decode(flat)["a"]) == 80
+    deep = b'{"t":"' + text.encode() + b'","a":' + b"[" * 64 + b"]" * 64 + b"}"
+    with pytest.raises(InvalidRequestError) as caught:
+        body.decode(deep)
+    assert "deeper" in caught.value.faults[0].detail
