@@ -117,8 +117,8 @@ def _know_many(
         old = np.flatnonzero(had)
         kept.clear(ids[old].tolist(), [population.carried.get(place) for place in had[old].tolist()])
         population.carried.free_many(had[old])
+        places[ids[old]] = 0
     rows = [row for row, given in enumerate(attributes) if given]
-    places[ids] = 0
     if not rows:
         return np.zeros(0, np.intp), np.zeros(0, np.uint32)
     theirs = np.array(rows, np.intp)

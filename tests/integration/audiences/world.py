@@ -56,7 +56,7 @@ class MovableClock(SystemClock):
 
     def __init__(self) -> None:
         # Within today, so that there are partitions for it.
-        self.today = super().now() // DAY * DAY + 6 * 3_600
+        self.today = int(super().now()) // DAY * DAY + 6 * 3_600
         self.time = self.today
 
     def now(self) -> float:
