@@ -196,8 +196,7 @@ class Daemon:
 
     async def _load_users(self, snapshot: Snapshot) -> None:
         async for users in self.store.users.load(snapshot):
-            self.index.apply_users(users)
-            await asyncio.sleep(0)
+            await self.index.take_in(users=users)  # in slices: what was resumed goes out meanwhile
 
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
         """Reads apps anew that were changed, and forgets those that another node deleted."""
