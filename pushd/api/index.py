@@ -27,7 +27,7 @@ OPERATIONS = (
         summary="Compares the index in memory with the database",
         description="Everything that this daemon knows of devices, users, channels, segments and geofences is compared "
         "with the tables, in slices, while it works on; what is on its way through the change feed is no difference. "
-        "One line (NDJSON) for each sort of difference, and a summary as the last line. It takes about half a minute per "
+        "One line (NDJSON) for each sort of difference, and a summary as the last line. It takes half a minute for a "
         "million devices.",
         handler=check,
         roles=ADMINS,
