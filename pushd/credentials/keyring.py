@@ -48,9 +48,9 @@ class CredentialSource(Protocol):
         """Every credential that is not deleted, paused ones too."""
 
     async def set_state(
-        self, app_id: int, credential_id: int, state: CredentialState, reason: str | None
+        self, app_id: int, credential_id: int, state: CredentialState, reason: str | None, sealed: bytes | None = None
     ) -> Credential | None:
-        """The credential in its new state; None when there is no such one."""
+        """The credential in its new state; None when there is no such one, or its secret is not `sealed` any more."""
 
 
 class Change(Enum):
@@ -149,14 +149,17 @@ class Keyring(Service):
         """Those of the routes that no credential serves, for the check at start-up (A-18)."""
         return [route for route in routes if self.find(route) is None]
 
-    async def pause(self, credential_id: int, reason: str, bundle: str | None = None) -> None:
+    async def pause(
+        self, credential_id: int, reason: str, bundle: str | None = None, *, secret: Secret | None = None
+    ) -> None:
         """Stops the use of a credential, with one alert in the log; again is nothing (G-07).
 
+        With `secret` only while that is the credential's: what is known of one says nothing of the next.
         With `bundle` (TopicDisallowed) only its use for that bundle, in memory: after a restart the gateway is asked
         again.
         """
         entry = self._entries.get(credential_id)
-        if entry is None or entry.state(bundle) is CredentialState.PAUSED:
+        if entry is None or entry.state(bundle) is CredentialState.PAUSED or secret not in (None, entry.secret):
             return
         if bundle is None:
             entry.paused = entry.unsaved = True
@@ -236,7 +239,9 @@ class Keyring(Service):
     async def _save_pause(self, entry: _Entry, reason: str) -> None:
         credential = entry.credential
         try:
-            await self._source.set_state(credential.app_id, credential.id, CredentialState.PAUSED, reason)
+            # A secret that took its place meanwhile was not refused.
+            paused = CredentialState.PAUSED
+            await self._source.set_state(credential.app_id, credential.id, paused, reason, entry.sealed)
         except PushdError as error:
             log.warning("credential_pause_not_saved", **_named(credential), reason=error.detail)
             self.spawn(self._save_pause_later(entry, reason), "save-pause")

@@ -294,7 +294,8 @@ class Fanout(Service):
         """Pauses a credential, or one topic of it: its messages wait until it is fixed or they expire (G-07)."""
         self._dispatcher.hold(credential_id, bundle)
         if self._keyring.state(credential_id, bundle) is CredentialState.ACTIVE:
-            self.spawn(self._keyring.pause(credential_id, reason, bundle), "pause-credential")
+            secret = self._keyring.secret(credential_id)
+            self.spawn(self._keyring.pause(credential_id, reason, bundle, secret=secret), "pause-credential")
 
 
 def _render(campaign: Campaign, kind: Kind) -> Rendered | Reason:

@@ -35,7 +35,8 @@ SELECT id, note_change(4::smallint, app_id, ARRAY[id]) FROM gone
 """
 _SET_STATE = f"""
 WITH changed AS (
-    UPDATE credentials SET state = $3, paused_reason = $4, updated_at = now() WHERE app_id = $1 AND id = $2 RETURNING *
+    UPDATE credentials SET state = $3, paused_reason = $4, updated_at = now()
+    WHERE app_id = $1 AND id = $2 AND ($5::bytea IS NULL OR sealed = $5) RETURNING *
 )
 SELECT {_COLUMNS}, note_change(4::smallint, app_id, ARRAY[id]) FROM changed
 """  # noqa: S608  # constants
@@ -105,10 +106,10 @@ class CredentialStore:
         return await self._database.fetchrow(_DELETE, app_id, credential_id) is not None
 
     async def set_state(
-        self, app_id: int, credential_id: int, state: CredentialState, reason: str | None
+        self, app_id: int, credential_id: int, state: CredentialState, reason: str | None, sealed: bytes | None = None
     ) -> Credential | None:
-        """The credential in its new state; None when the app has no such one."""
-        row = await self._database.fetchrow(_SET_STATE, app_id, credential_id, state.value, reason)
+        """The credential in its new state; None when the app has no such one, or another secret than `sealed`."""
+        row = await self._database.fetchrow(_SET_STATE, app_id, credential_id, state.value, reason, sealed)
         return None if row is None else _credential(row)
 
     async def load_active(self) -> Sequence[Sealed]:

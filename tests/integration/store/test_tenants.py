@@ -236,6 +236,10 @@ async def test_credentials_are_sealed_for_their_id_replaced_paused_and_deleted(s
     assert (replaced.id, replaced.name, replaced.state) == (made.id, "newer", CredentialState.ACTIVE)
     (row,) = await store.credentials.load_active()
     assert row.sealed == b"again %d" % made.id
+    # A refusal that is late is of the secret before.
+    late = b"sealed %d" % made.id
+    assert await store.credentials.set_state(app.id, made.id, CredentialState.PAUSED, "refused", late) is None
+    assert (await store.credentials.get(app.id, made.id)).state is CredentialState.ACTIVE
     assert await store.credentials.get(other.id, made.id) is None
     assert await store.credentials.set_state(other.id, made.id, CredentialState.PAUSED, None) is None
     assert not await store.credentials.delete(other.id, made.id)

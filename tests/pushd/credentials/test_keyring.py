@@ -59,12 +59,12 @@ class Source:
             await self.hold.wait()
         return rows
 
-    async def set_state(self, app_id, credential_id, state, reason):
+    async def set_state(self, app_id, credential_id, state, reason, sealed=None):
         if self.away:
             raise UnavailableError("PostgreSQL is away")
         self.saved.append((credential_id, state, reason))
         row = self.rows.get(credential_id)
-        if row is None or row.credential.app_id != app_id:
+        if row is None or row.credential.app_id != app_id or sealed not in (None, row.sealed):
             return None
         credential = msgspec.structs.replace(row.credential, state=state, paused_reason=reason)
         self.rows[credential_id] = replace(row, credential=credential)
@@ -265,6 +265,20 @@ async def test_a_new_secret_lifts_a_pause(ring, source):
     source.put(1, SECRETS[1])
     await ring.reload()
     assert ring.state(1, "com.a") is ACTIVE
+
+
+@pytest.mark.asyncio
+async def test_g07_a_refusal_that_comes_late_says_nothing_of_the_next_secret(ring, source):
+    source.put(1)
+    await ring.start()
+    refused = ring.secret(1)
+    source.put(1, SECRETS[1])  # committed: this ring has not heard of it
+    await ring.pause(1, "refused", secret=refused)
+    await ring.reload()
+    assert ring.state(1) is ACTIVE
+    await ring.pause(1, "refused", secret=refused)
+    await ring.reload()
+    assert ring.state(1) is ACTIVE
 
 
 @pytest.mark.asyncio

@@ -143,6 +143,6 @@ class OneCredential:
         paused = self.paused.get((credential_id, None)) or self.paused.get((credential_id, bundle))
         return CredentialState.PAUSED if paused else CredentialState.ACTIVE
 
-    async def pause(self, credential_id, reason, bundle=None):
+    async def pause(self, credential_id, reason, bundle=None, *, secret=None):
         self.paused[credential_id, bundle] = True
         self.pauses.append((credential_id, reason, bundle))
