@@ -49,6 +49,7 @@ def test_w06_keys_come_in_any_base64():
         (P256DH, jwt.encode(bytes(17)).decode(), "auth"),
         (P256DH, "*", "auth"),
     ],
+    ids=["none", "not_base64", "short", "not_a_point", "one_byte", "no_auth", "auth_15", "auth_17", "auth_not_base64"],
 )
 def test_w06_bad_keys_are_refused_and_not_quoted(p256dh, auth, says):
     with pytest.raises(ValueError, match=says) as error:
