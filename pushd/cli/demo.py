@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from pushd.cli.settings import AsJson
 
 POLL_S = 0.2
 PATIENCE_S = 120.0
+CLEARING_S = 10.0
 VENDORS = ("vendor", "accepted", "arrived")
 COLUMNS = ("send", "targeted", "accepted", "unregistered", "failed", "pending", "seconds", "per_second")
 
@@ -67,6 +69,13 @@ async def _demo(devices: int, *, keep: bool, quiet: bool) -> dict[str, Any]:
                 await asyncio.wait({daemon.ended, simulator.ended}, return_when=asyncio.FIRST_COMPLETED)
             return result
     finally:
+        _remove(state)
+
+
+def _remove(state: Path) -> None:
+    """Removes what the demo kept; an initdb that was interrupted may be clearing up in there at the same time."""
+    until = time.monotonic() + CLEARING_S
+    while state.exists() and time.monotonic() < until:
         shutil.rmtree(state, ignore_errors=True)
 
 

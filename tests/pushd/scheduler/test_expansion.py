@@ -144,6 +144,8 @@ def oracle(text, start, number, until):
 @settings(max_examples=200, deadline=None)
 @given(rules(), STARTS)
 def test_any_rule_is_what_dateutil_makes_of_it(text, start):
+    # In the first week dateutil counts positions from the start on, where RFC 5545 counts those of the whole week.
+    assume(not ("WEEKLY" in text and "BYSETPOS" in text))
     ours = found(text, start, number=12)
     # Where what comes next is far, dateutil walks there day by day.
     ours = [wall for wall in ours if wall.year < start.year + 30]
