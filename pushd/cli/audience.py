@@ -11,9 +11,8 @@ from typing import Annotated, Any, BinaryIO
 import orjson
 import typer
 
-from pushd.cli.client import Client, ask, read_key
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.client import Client
+from pushd.cli.reach import Daemon, reaching
 from pushd.errors import UnavailableError
 
 COLUMNS = ("id", "install_id", "kind", "platform", "user_id", "locale", "app_version", "last_seen_at")
@@ -60,7 +59,9 @@ def expression(
 
 
 @commands.command()
+@reaching
 def count(
+    daemon: Daemon,
     broadcast: Broadcast = False,
     user: Users = None,
     device: Devices = None,
@@ -69,19 +70,17 @@ def count(
     exclude: TagsNone = None,
     audience: Expression = None,
     push_type: ForType = "alert",
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Count the devices that a message would reach, and those it would not, by reason."""
     whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     body = {"audience": whom, "push_type": push_type}
-    show(ask(url, key_file, app, "POST", "/audience/count", body), as_json=json)
+    daemon.show(daemon.ask("POST", "/audience/count", body))
 
 
 @commands.command()
+@reaching
 def sample(
+    daemon: Daemon,
     broadcast: Broadcast = False,
     user: Users = None,
     device: Devices = None,
@@ -92,22 +91,20 @@ def sample(
     push_type: ForType = "alert",
     size: Annotated[int, typer.Option(help="How many devices.", min=1, max=100)] = 10,
     seed: Annotated[int | None, typer.Option(help="Draws the same devices again.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Show some of the devices that a message would reach, drawn by chance."""
     whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     body: dict[str, Any] = {"audience": whom, "push_type": push_type, "size": size}
     if seed is not None:
         body["seed"] = seed
-    answer = ask(url, key_file, app, "POST", "/audience/sample", body)
-    show(answer if json else answer["items"], as_json=json, columns=COLUMNS)
+    answer = daemon.ask("POST", "/audience/sample", body)
+    daemon.show(answer if daemon.json else answer["items"], COLUMNS)
 
 
 @commands.command()
+@reaching
 def export(
+    daemon: Daemon,
     broadcast: Broadcast = False,
     user: Users = None,
     device: Devices = None,
@@ -118,16 +115,13 @@ def export(
     push_type: ForType = "alert",
     users: Annotated[bool, typer.Option("--users", help="The users of the devices in place of the devices.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="A file in place of the standard output.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
 ) -> None:
     """Write the devices that a message would reach, or their users, as lines of JSON (NDJSON)."""
     whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     body = {"audience": whom, "push_type": push_type, "members": "users" if users else "devices"}
     with ExitStack() as stack:
         file: BinaryIO = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
-        asyncio.run(_export(Client(url, read_key(key_file), app), body, file))
+        asyncio.run(_export(daemon.client(), body, file))
 
 
 async def _export(client: Client, body: Any, file: BinaryIO) -> None:

@@ -8,9 +8,7 @@ from urllib.parse import quote
 import orjson
 import typer
 
-from pushd.cli.client import ask
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.reach import Daemon, reaching
 
 commands = typer.Typer(name="channel", help="Channels, and who is subscribed to them.", no_args_is_help=True)
 
@@ -24,118 +22,107 @@ COLUMNS = ("uuid", "name", "show_in_portal", "meta")
 
 
 @commands.command()
+@reaching
 def create(
+    daemon: Daemon,
     uuid: Annotated[str | None, typer.Argument(help="Made up where none is given.")] = None,
     name: Name = None,
     portal: Portal = None,
     meta: Meta = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Make a channel."""
-    show(ask(url, key_file, app, "POST", "/channels", _body(uuid, name, portal, meta)), as_json=json)
+    daemon.show(daemon.ask("POST", "/channels", _body(uuid, name, portal, meta)))
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List the channels."""
-    show(ask(url, key_file, app, "GET", "/channels", limit=1000)["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/channels", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-def one(
-    channel: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def one(daemon: Daemon, channel: Identity) -> None:
     """Show a channel, and how many devices are subscribed to it."""
-    show(ask(url, key_file, app, "GET", _path(channel)), as_json=json)
+    daemon.show(daemon.ask("GET", _path(channel)))
 
 
 @commands.command()
+@reaching
 def change(
+    daemon: Daemon,
     channel: Identity,
     uuid: Annotated[str | None, typer.Option(help="Another uuid; it keeps its subscribers.")] = None,
     name: Name = None,
     portal: Portal = None,
     meta: Meta = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Change a channel; what is not given stays."""
-    show(ask(url, key_file, app, "PATCH", _path(channel), _body(uuid, name, portal, meta)), as_json=json)
+    daemon.show(daemon.ask("PATCH", _path(channel), _body(uuid, name, portal, meta)))
 
 
 @commands.command()
-def delete(channel: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, channel: Identity) -> None:
     """Delete a channel; everyone is taken off it."""
-    ask(url, key_file, app, "DELETE", _path(channel))
+    daemon.ask("DELETE", _path(channel))
 
 
 @commands.command()
+@reaching
 def subscribe(
+    daemon: Daemon,
     channel: Identity,
     user: Users = None,
     install: Installs = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Subscribe users and installs; `pushd import subscribe` takes a file of them."""
     body = {"users": user or [], "installs": install or []}
-    answer = ask(url, key_file, app, "POST", f"{_path(channel)}/subscribe", body)
-    show(answer or {"errors": {}}, as_json=json)
+    answer = daemon.ask("POST", f"{_path(channel)}/subscribe", body)
+    daemon.show(answer or {"errors": {}})
 
 
 @commands.command()
+@reaching
 def unsubscribe(
+    daemon: Daemon,
     channel: Identity,
     user: Users = None,
     install: Installs = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Take users and installs off a channel."""
     body = {"users": user or [], "installs": install or []}
-    answer = ask(url, key_file, app, "POST", f"{_path(channel)}/unsubscribe", body)
-    show(answer or {"errors": {}}, as_json=json)
+    answer = daemon.ask("POST", f"{_path(channel)}/unsubscribe", body)
+    daemon.show(answer or {"errors": {}})
 
 
 @commands.command()
+@reaching
 def subscribers(
+    daemon: Daemon,
     channel: Identity,
     installs: Annotated[bool, typer.Option("--installs", help="Installs that are subscribed themselves.")] = False,
     limit: Annotated[int, typer.Option(help="At most so many.", max=1000)] = 100,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """List the users, or the installs, that are subscribed to a channel."""
     of = "installs" if installs else "users"
-    found = ask(url, key_file, app, "GET", f"{_path(channel)}/subscribers", of=of, limit=limit)
-    show(found["items"], as_json=json, columns=("name",))
+    found = daemon.ask("GET", f"{_path(channel)}/subscribers", of=of, limit=limit)
+    daemon.show(found["items"], ("name",))
 
 
 @commands.command("of")
+@reaching
 def of_one(
+    daemon: Daemon,
     user: Annotated[str | None, typer.Option(help="External id of a user.")] = None,
     install: Annotated[str | None, typer.Option(help="Id of an install.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """List the channels of one user, or of one install itself."""
     if (user is None) == (install is None):
         raise typer.BadParameter("name one: --user or --install")
     path = f"/users/{quote(user, safe='')}" if user is not None else f"/installs/{quote(install or '', safe='')}"
-    show(ask(url, key_file, app, "GET", f"{path}/channels")["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", f"{path}/channels")["items"], COLUMNS)
 
 
 def _path(channel: str) -> str:

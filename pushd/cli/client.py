@@ -100,13 +100,11 @@ class Client:
             raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
 
 
-def ask(
-    url: str, key_file: Path | None, app_id: int | None, method: str, path: str, body: Any = None, **query: Any
-) -> Any:
+def ask(client: Client, method: str, path: str, body: Any, query: Mapping[str, Any]) -> Any:
     """One call from a command that is not asynchronous itself."""
 
     async def once() -> Any:
-        async with Client(url, read_key(key_file), app_id) as client:
+        async with client:
             return await client.call(method, path, body, query=query)
 
     return asyncio.run(once())

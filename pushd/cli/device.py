@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pushd.cli.client import Client, ask, read_key
-from pushd.cli.output import console, show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.output import console
+from pushd.cli.reach import Daemon, reaching
 from pushd.model.device import Environment, Kind, Platform
 
 commands = typer.Typer(name="device", help="Devices and their history.", no_args_is_help=True)
@@ -23,7 +22,9 @@ CHUNK_BYTES = 1 << 18
 
 
 @commands.command()
+@reaching
 def register(
+    daemon: Daemon,
     install: Annotated[str, typer.Argument(help="Id of the install, the client's own.")],
     token: Annotated[str, typer.Argument(help="The address that the platform gave.")],
     kind: Annotated[Kind, typer.Option(help="What sort of address it is.")] = Kind.APNS,
@@ -33,10 +34,6 @@ def register(
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may repeat.")] = None,
     alias: Annotated[str | None, typer.Option(help="Another name of the install.")] = None,
     platform: Annotated[Platform | None, typer.Option(help="What the install runs on.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Register one device; the newest registration of an address wins."""
     body: dict[str, Any] = {
@@ -54,59 +51,53 @@ def register(
         body["alias"] = alias
     if platform is not None:
         body["platform"] = platform
-    show(ask(url, key_file, app, "PUT", "/devices", body), as_json=json)
+    daemon.show(daemon.ask("PUT", "/devices", body))
 
 
 @commands.command("import")
+@reaching
 def bulk(
+    daemon: Daemon,
     file: Annotated[Path, typer.Argument(help="NDJSON: one registration a line.", exists=True, dir_okay=False)],
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Register a file of devices; lines that are refused are reported, the others are registered."""
-    summary, rejects = asyncio.run(_import(file, app, url, key_file, quiet=json))
-    show({**summary, "rejects": rejects}, as_json=json)
+    summary, rejects = asyncio.run(_import(daemon, file))
+    daemon.show({**summary, "rejects": rejects})
 
 
 @commands.command("list")
+@reaching
 def listing(
+    daemon: Daemon,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """List devices."""
-    found = ask(url, key_file, app, "GET", "/devices", limit=limit, user_id=user)
-    show(found["items"], as_json=json, columns=COLUMNS)
+    found = daemon.ask("GET", "/devices", limit=limit, user_id=user)
+    daemon.show(found["items"], COLUMNS)
 
 
 @commands.command()
-def inspect(
-    device: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def inspect(daemon: Daemon, device: Identity) -> None:
     """Show a device and what was sent to it last."""
-    shown = ask(url, key_file, app, "GET", f"/devices/{device}")
-    history = ask(url, key_file, app, "GET", f"/devices/{device}/history")
-    show({**shown, "history": history["items"]}, as_json=json)
+    shown = daemon.ask("GET", f"/devices/{device}")
+    history = daemon.ask("GET", f"/devices/{device}/history")
+    daemon.show({**shown, "history": history["items"]})
 
 
 @commands.command()
-def delete(device: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, device: Identity) -> None:
     """Forget a device."""
-    ask(url, key_file, app, "DELETE", f"/devices/{device}")
+    daemon.ask("DELETE", f"/devices/{device}")
 
 
-async def _import(
-    file: Path, app: int | None, url: str, key_file: Path | None, *, quiet: bool
-) -> tuple[Any, list[Any]]:
+async def _import(daemon: Daemon, file: Path) -> tuple[Any, list[Any]]:
     columns = (TextColumn("registering"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     rejects: list[Any] = []
     last: Any = {}
-    with Progress(*columns, console=console, disable=quiet) as progress:
+    with Progress(*columns, console=console, disable=daemon.json) as progress:
         task = progress.add_task("registering", total=file.stat().st_size)
 
         async def lines() -> AsyncIterator[bytes]:
@@ -115,7 +106,7 @@ async def _import(
                     progress.advance(task, len(chunk))
                     yield chunk
 
-        async with Client(url, read_key(key_file), app) as client:
+        async with daemon.client() as client:
             async for line in client.stream("/devices/bulk", lines()):
                 if "errors" in line or "error" in line:
                     rejects.append(line)

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.client import Client, read_key
+from pushd.cli.client import Client
 from pushd.cli.offline import offline_server
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AsJson, ConfigPath, DataDir, Dsn, KeyFile, Url, configuration
+from pushd.cli.reach import Daemon, reaching_all
+from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
 from pushd.config import Config
 from pushd.credentials.vault import load_master_key
 from pushd.errors import PushdError, UnavailableError
@@ -28,26 +28,25 @@ IDS_SHOWN = 5
 COLUMNS = ("check", "ok", "detail")
 
 
+@reaching_all
 def doctor(
+    daemon: Daemon,
     config: ConfigPath = None,
     data_dir: DataDir = None,
     dsn: Dsn = None,
     index: Annotated[
         bool, typer.Option("--index", help="Compare the index of a running daemon with its database instead.")
     ] = False,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Check configuration, directories, master key, PostgreSQL and limits; exit status 1 when something is wrong.
 
     With --index, which needs an admin key: what the daemon has in memory, against the tables.
     """
     if index:
-        findings = asyncio.run(_index(Client(url, read_key(key_file))))
+        findings = asyncio.run(_index(daemon.client()))
     else:
         findings = asyncio.run(_examine(configuration(config, data_dir, dsn).config))
-    show(findings, as_json=json, columns=COLUMNS)
+    daemon.show(findings, COLUMNS)
     if not all(each["ok"] for each in findings):
         raise typer.Exit(1)
 

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pushd.cli.client import ask
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.reach import Daemon, reaching
 from pushd.errors import ConfigError
 from pushd.model.device import Environment
 
@@ -22,7 +20,9 @@ COLUMNS = ("id", "gateway", "environment", "name", "summary", "state", "paused_r
 
 
 @commands.command()
+@reaching
 def apns(
+    daemon: Daemon,
     p8: Annotated[Path, typer.Argument(help="Apple's AuthKey_….p8 file.")],
     team_id: Annotated[str, typer.Option(help="Apple's 10-character team id.")],
     key_id: Annotated[str, typer.Option(help="Apple's 10-character key id.")],
@@ -30,10 +30,6 @@ def apns(
     environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Upload an APNs provider token key; it is stored encrypted and never shown again."""
     try:
@@ -47,30 +43,28 @@ def apns(
         "private_key": private_key,
         "topics": topic or [],
     }
-    method, path, body = _upload(secret, environment, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, environment, name, replace)
 
 
 @commands.command("apns-certificate")
+@reaching
 def apns_certificate(
+    daemon: Daemon,
     p12: Annotated[Path, typer.Argument(help="The push certificate with its key, as a .p12 file.")],
     password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
     environment: Annotated[Environment, typer.Option(help="Whose devices it serves.")] = Environment.PRODUCTION,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Upload an APNs certificate; its topics are read from it."""
     secret = {"type": "apns_certificate", **_certificate(p12, password_file)}
-    method, path, body = _upload(secret, environment, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, environment, name, replace)
 
 
 @commands.command()
+@reaching
 def safari(
+    daemon: Daemon,
     p12: Annotated[Path, typer.Argument(help="The website push certificate with its key, as a .p12 file.")],
     password_file: Annotated[Path | None, typer.Option(help="File with its password; absent: it has none.")] = None,
     url_format: Annotated[
@@ -78,26 +72,21 @@ def safari(
     ] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Upload the certificate of a website push id, for Safari 15 and older."""
     secret = {"type": "safari_certificate", **_certificate(p12, password_file)}
     if url_format is not None:
         secret["url_format"] = url_format
-    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, Environment.PRODUCTION, name, replace)
 
 
-def _upload(
-    secret: dict[str, Any], environment: Environment, name: str, replace: int | None
-) -> tuple[str, str, dict[str, Any]]:
-    """Method, path and body of a new credential, or of one in another's place, which keeps its name and environment."""
+def _upload(daemon: Daemon, secret: dict[str, Any], environment: Environment, name: str, replace: int | None) -> None:
+    """Uploads a new credential, or one in another's place, which keeps its name and environment, and shows it."""
     if replace is not None:
-        return "PUT", f"/credentials/{replace}", {"secret": secret}
-    return "POST", "/credentials", {"secret": secret, "environment": environment, "name": name}
+        daemon.show(daemon.ask("PUT", f"/credentials/{replace}", {"secret": secret}))
+    else:
+        body = {"secret": secret, "environment": environment, "name": name}
+        daemon.show(daemon.ask("POST", "/credentials", body))
 
 
 def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
@@ -111,27 +100,26 @@ def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
 
 
 @commands.command()
+@reaching
 def fcm(
+    daemon: Daemon,
     service_account: Annotated[Path, typer.Argument(help="The service account's key file, as Google hands it out.")],
     package: Annotated[list[str] | None, typer.Option(help="Package that its project serves; may repeat.")] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Upload a Google service account that may send with FCM; no address in its file is ever connected to."""
     try:
         secret = msgspec.json.decode(service_account.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         raise ConfigError(f"{service_account}: cannot be read as a service account's key file") from None
-    method, path, body = _upload(secret | {"packages": package or []}, Environment.PRODUCTION, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret | {"packages": package or []}, Environment.PRODUCTION, name, replace)
 
 
 @commands.command()
+@reaching
 def webpush(
+    daemon: Daemon,
     subject: Annotated[str, typer.Argument(help="A contact for push services: a mailto: or https: URI.")],
     private_key_file: Annotated[
         Path | None, typer.Option(help="File with a VAPID private key, PEM or base64url; absent: one is made.")
@@ -140,10 +128,6 @@ def webpush(
     replace: Annotated[
         int | None, typer.Option(help="Id of the credential to rotate; its older keys go on serving.")
     ] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Make or upload VAPID keys of Web Push; pages subscribe with the public key that is shown."""
     secret = {"type": "vapid", "subject": subject}
@@ -152,22 +136,19 @@ def webpush(
             secret["private_key"] = private_key_file.read_text().strip()
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"{private_key_file}: cannot be read") from None
-    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, Environment.PRODUCTION, name, replace)
 
 
 @commands.command()
+@reaching
 def hms(
+    daemon: Daemon,
     client_id: Annotated[str, typer.Argument(help="The app's id in AppGallery Connect.")],
     secret_file: Annotated[Path, typer.Option(help="File with the app's secret.")],
     project_id: Annotated[str, typer.Option(help="Send by project (Huawei's v2) with this id.")] = "",
     package: Annotated[list[str] | None, typer.Option(help="Package that this app is; may repeat.")] = None,
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Upload the OAuth client of an app of HMS Push Kit."""
     try:
@@ -181,12 +162,13 @@ def hms(
         "project_id": project_id,
         "packages": package or [],
     }
-    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, Environment.PRODUCTION, name, replace)
 
 
 @commands.command()
+@reaching
 def email(
+    daemon: Daemon,
     address: Annotated[str, typer.Argument(help="From whom mails come.")],
     from_name: Annotated[str, typer.Option(help="The sender's name.")] = "",
     reply_to: Annotated[str, typer.Option(help="Where answers go.")] = "",
@@ -194,10 +176,6 @@ def email(
     unsubscribe_mail: Annotated[str, typer.Option(help="Address that takes wishes to unsubscribe.")] = "",
     name: Annotated[str, typer.Option(help="For people.")] = "",
     replace: Annotated[int | None, typer.Option(help="Id of the credential to replace; its name stays.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Say as whom an app sends e-mail; the relay is in the daemon's configuration."""
     secret = {
@@ -208,49 +186,46 @@ def email(
         "unsubscribe_url": unsubscribe_url,
         "unsubscribe_mail": unsubscribe_mail,
     }
-    method, path, body = _upload(secret, Environment.PRODUCTION, name, replace)
-    show(ask(url, key_file, app, method, path, body), as_json=json)
+    _upload(daemon, secret, Environment.PRODUCTION, name, replace)
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List credentials and whether gateways take them."""
-    show(ask(url, key_file, app, "GET", "/credentials", limit=1000)["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/credentials", limit=1000)["items"], COLUMNS)
 
 
 @commands.command()
-def pause(
-    credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def pause(daemon: Daemon, credential: Identity) -> None:
     """Stop sending with a credential; its messages wait."""
-    show(ask(url, key_file, app, "POST", f"/credentials/{credential}/pause"), as_json=json)
+    daemon.show(daemon.ask("POST", f"/credentials/{credential}/pause"))
 
 
 @commands.command()
-def resume(
-    credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def resume(daemon: Daemon, credential: Identity) -> None:
     """Send with a credential again."""
-    show(ask(url, key_file, app, "POST", f"/credentials/{credential}/resume"), as_json=json)
+    daemon.show(daemon.ask("POST", f"/credentials/{credential}/resume"))
 
 
 @commands.command("test")
+@reaching
 def prove(
+    daemon: Daemon,
     credential: Identity,
     bundle: Annotated[str | None, typer.Option(help="Bundle id to ask for; absent: one that it serves.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Ask the gateway whether it takes a credential, without sending anything."""
-    said = ask(url, key_file, app, "POST", f"/credentials/{credential}/test", {"bundle": bundle} if bundle else {})
-    show(said, as_json=json)
+    said = daemon.ask("POST", f"/credentials/{credential}/test", {"bundle": bundle} if bundle else {})
+    daemon.show(said)
     if said["accepted"] is not True:
         raise typer.Exit(1)
 
 
 @commands.command()
-def delete(credential: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, credential: Identity) -> None:
     """Delete a credential."""
-    ask(url, key_file, app, "DELETE", f"/credentials/{credential}")
+    daemon.ask("DELETE", f"/credentials/{credential}")

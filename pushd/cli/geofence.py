@@ -8,9 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from pushd.cli.client import ask
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.reach import Daemon, reaching
 
 commands = typer.Typer(name="geofence", help="Geofences, and who is in them.", no_args_is_help=True)
 
@@ -20,7 +18,9 @@ COLUMNS = ("id", "name", "enabled", "tags", "activation_count", "active_users", 
 
 
 @commands.command()
+@reaching
 def create(
+    daemon: Daemon,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     file: Annotated[
         Path | None, typer.Argument(help="GeoJSON Feature of a Polygon or MultiPolygon.", exists=True, dir_okay=False)
@@ -33,10 +33,6 @@ def create(
     leave: Annotated[str | None, typer.Option("--exit", help="Title of what is sent to those who leave.")] = None,
     min_interval: Annotated[int, typer.Option(help="Seconds between two sends to one install.")] = 3600,
     disabled: Annotated[bool, typer.Option("--disabled", help="It holds nobody until it is enabled.")] = False,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Make a geofence: a circle, or the area in a file."""
     body: dict[str, Any] = {
@@ -48,51 +44,49 @@ def create(
     for key, title in (("on_enter", enter), ("on_exit", leave)):
         if title is not None:
             body[key] = {"message": {"title": title}, "min_interval_s": min_interval}
-    show(ask(url, key_file, app, "POST", "/geofences", body), as_json=json)
+    daemon.show(daemon.ask("POST", "/geofences", body))
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List the geofences."""
-    show(ask(url, key_file, app, "GET", "/geofences", limit=1000)["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/geofences", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-def one(
-    geofence: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def one(daemon: Daemon, geofence: Identity) -> None:
     """Show a geofence."""
-    show(ask(url, key_file, app, "GET", f"/geofences/{geofence}"), as_json=json)
+    daemon.show(daemon.ask("GET", f"/geofences/{geofence}"))
 
 
 @commands.command()
-def stats(
-    geofence: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def stats(daemon: Daemon, geofence: Identity) -> None:
     """Show how often a geofence was entered and left, and who is in it."""
-    show(ask(url, key_file, app, "GET", f"/geofences/{geofence}/stats"), as_json=json)
+    daemon.show(daemon.ask("GET", f"/geofences/{geofence}/stats"))
 
 
 @commands.command()
-def enable(
-    geofence: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def enable(daemon: Daemon, geofence: Identity) -> None:
     """Let a geofence hold who is in it."""
-    show(ask(url, key_file, app, "PATCH", f"/geofences/{geofence}", {"enabled": True}), as_json=json)
+    daemon.show(daemon.ask("PATCH", f"/geofences/{geofence}", {"enabled": True}))
 
 
 @commands.command()
-def disable(
-    geofence: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def disable(daemon: Daemon, geofence: Identity) -> None:
     """Let a geofence hold nobody."""
-    show(ask(url, key_file, app, "PATCH", f"/geofences/{geofence}", {"enabled": False}), as_json=json)
+    daemon.show(daemon.ask("PATCH", f"/geofences/{geofence}", {"enabled": False}))
 
 
 @commands.command()
-def delete(geofence: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, geofence: Identity) -> None:
     """Delete a geofence."""
-    ask(url, key_file, app, "DELETE", f"/geofences/{geofence}")
+    daemon.ask("DELETE", f"/geofences/{geofence}")
 
 
 def _bounds(file: Path | None, latitude: float | None, longitude: float | None, radius: float | None) -> Any:

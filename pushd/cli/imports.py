@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pushd.cli.client import Client, ask, read_key
-from pushd.cli.output import console, show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.client import Client
+from pushd.cli.output import console
+from pushd.cli.reach import Daemon, reaching
 from pushd.errors import ConflictError, UnavailableError
 
 commands = typer.Typer(
@@ -40,24 +40,21 @@ OPEN = frozenset({"uploading", "waiting", "running"})
 class Errand:
     """A file to be imported by one daemon."""
 
-    url: str
-    key_file: Path | None
-    app: int | None
+    daemon: Daemon
     file: Path
     job: dict[str, Any]
     resume: int | None
     wait: bool
-    quiet: bool
 
     def run(self) -> None:
         """Carries it out and shows what came of it."""
         view = asyncio.run(self._run())
-        show(view, as_json=self.quiet)
+        self.daemon.show(view)
         if view["state"] in {"failed", "cancelled"}:
             raise typer.Exit(1)
 
     async def _run(self) -> Any:
-        async with Client(self.url, read_key(self.key_file), self.app) as client:
+        async with self.daemon.client() as client:
             view = await self._begun(client)
             try:
                 if view["state"] == "uploading":
@@ -86,7 +83,7 @@ class Errand:
         """Sends the parts that are not there yet."""
         there = await self._there(client, import_id)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=self.quiet) as progress:
+        with Progress(*columns, console=console, disable=self.daemon.json) as progress:
             task = progress.add_task(f"import {import_id}: uploading", total=self.file.stat().st_size)
             for number, part in enumerate(parts(self.file), 1):
                 digest = hashlib.sha256(part)
@@ -115,7 +112,7 @@ class Errand:
     async def _watch(self, client: Client, import_id: int) -> Any:
         """The import once it has ended."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=self.quiet) as progress:
+        with Progress(*columns, console=console, disable=self.daemon.json) as progress:
             task = progress.add_task(f"import {import_id}: lines", total=None)
             while True:
                 view = await client.call("GET", f"/imports/{import_id}")
@@ -126,84 +123,76 @@ class Errand:
 
 
 @commands.command()
+@reaching
 def users(
+    daemon: Daemon,
     file: File,
     resume: Resume = None,
     wait: Wait = True,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Create and change the users of a file, and their channels: NDJSON, or CSV with a header where it ends in .csv."""
     form = "csv" if file.suffix.lower() == ".csv" else "ndjson"
     job = {"type": "users", "format": form}
-    Errand(url=url, key_file=key_file, app=app, file=file, job=job, resume=resume, wait=wait, quiet=json).run()
+    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
 
 
 @commands.command()
+@reaching
 def subscribe(
+    daemon: Daemon,
     channel: Channel,
     file: File,
     installs: OfInstalls = False,
     resume: Resume = None,
     wait: Wait = True,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Subscribe the users of a file to a channel: one external id a line."""
     job = {"type": "subscribe", "channel": channel, "of": "installs" if installs else "users"}
-    Errand(url=url, key_file=key_file, app=app, file=file, job=job, resume=resume, wait=wait, quiet=json).run()
+    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
 
 
 @commands.command()
+@reaching
 def unsubscribe(
+    daemon: Daemon,
     channel: Channel,
     file: File,
     installs: OfInstalls = False,
     resume: Resume = None,
     wait: Wait = True,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Take the users of a file off a channel."""
     job = {"type": "unsubscribe", "channel": channel, "of": "installs" if installs else "users"}
-    Errand(url=url, key_file=key_file, app=app, file=file, job=job, resume=resume, wait=wait, quiet=json).run()
+    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List the imports, the newest first."""
-    show(ask(url, key_file, app, "GET", "/imports")["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/imports")["items"], COLUMNS)
 
 
 @commands.command("show")
-def one(
-    number: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def one(daemon: Daemon, number: Identity) -> None:
     """Show how far an import is."""
-    show(ask(url, key_file, app, "GET", f"/imports/{number}"), as_json=json)
+    daemon.show(daemon.ask("GET", f"/imports/{number}"))
 
 
 @commands.command()
-def rejects(
-    number: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def rejects(daemon: Daemon, number: Identity) -> None:
     """Show the first lines that came to nothing, and why."""
-    found = ask(url, key_file, app, "GET", f"/imports/{number}/rejects", limit=REJECTS_SHOWN)
-    show(found["items"], as_json=json, columns=("line", "value", "reason"))
+    found = daemon.ask("GET", f"/imports/{number}/rejects", limit=REJECTS_SHOWN)
+    daemon.show(found["items"], ("line", "value", "reason"))
 
 
 @commands.command()
-def cancel(
-    number: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def cancel(daemon: Daemon, number: Identity) -> None:
     """End an import; what was done stays."""
-    show(ask(url, key_file, app, "DELETE", f"/imports/{number}"), as_json=json)
+    daemon.show(daemon.ask("DELETE", f"/imports/{number}"))
 
 
 def parts(file: Path) -> Iterator[bytes]:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pushd.cli.client import ask
 from pushd.cli.offline import offline_store
 from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, ConfigPath, DataDir, Dsn, KeyFile, Url, configuration
+from pushd.cli.reach import Daemon, reaching
+from pushd.cli.settings import AsJson, ConfigPath, DataDir, Dsn, configuration
 from pushd.model.app import Role
 
 commands = typer.Typer(name="key", help="API keys. Only the answer that makes a key shows it.", no_args_is_help=True)
@@ -19,34 +19,28 @@ COLUMNS = ("id", "app_id", "role", "name", "hint", "revoked_at")
 
 
 @commands.command()
+@reaching
 def create(
+    daemon: Daemon,
     role: Annotated[Role, typer.Argument(help="server: send and administer; device: register and report only.")],
     name: Annotated[str, typer.Option(help="For people.")] = "",
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Make a key and show it, once."""
-    show(ask(url, key_file, app, "POST", "/keys", {"role": role, "name": name}), as_json=json)
+    daemon.show(daemon.ask("POST", "/keys", {"role": role, "name": name}))
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List keys, without their secrets."""
-    show(ask(url, key_file, app, "GET", "/keys", limit=1000)["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/keys", limit=1000)["items"], COLUMNS)
 
 
 @commands.command()
-def revoke(
-    key: Annotated[int, typer.Argument(help="The key's id.")],
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
-) -> None:
+@reaching
+def revoke(daemon: Daemon, key: Annotated[int, typer.Argument(help="The key's id.")]) -> None:
     """Make a key useless, at once."""
-    show(ask(url, key_file, app, "POST", f"/keys/{key}/revoke"), as_json=json)
+    daemon.show(daemon.ask("POST", f"/keys/{key}/revoke"))
 
 
 @commands.command()

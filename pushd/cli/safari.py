@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from protocols.safari_package import ICONS
-from pushd.cli.client import ask
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.reach import Daemon, reaching
 from pushd.errors import ConfigError
 from pushd.model.safari import icon_field
 
@@ -22,7 +20,9 @@ COLUMNS = ("website_push_id", "website_name", "allowed_domains", "url_format", "
 
 
 @commands.command()
+@reaching
 def put(
+    daemon: Daemon,
     site: Identity,
     website_name: Annotated[str, typer.Option(help="Shown when Safari asks its user.")],
     domain: Annotated[list[str], typer.Option(help="Origin whose pages may ask, https://…; may repeat.")],
@@ -34,10 +34,6 @@ def put(
         Path | None, typer.Option(help="Directory of the six icons, named as in a package; absent: as they are.")
     ] = None,
     chain: Annotated[Path | None, typer.Option(help="PEM file of Apple's intermediate certificate.")] = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Make or change a website; its certificate comes first (`pushd gateway safari`)."""
     body: dict[str, Any] = {
@@ -51,33 +47,35 @@ def put(
         body["chain"] = _octets(chain).decode("latin-1")
     if icons is not None:
         body["icons"] = {icon_field(name): base64.b64encode(_octets(icons / name)).decode() for name in ICONS}
-    show(ask(url, key_file, app, "PUT", f"/safari/sites/{site}", body), as_json=json)
+    daemon.show(daemon.ask("PUT", f"/safari/sites/{site}", body))
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List the websites."""
-    show(ask(url, key_file, app, "GET", "/safari/sites")["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/safari/sites")["items"], COLUMNS)
 
 
 @commands.command("show")
-def one(
-    site: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def one(daemon: Daemon, site: Identity) -> None:
     """Show a website."""
-    show(ask(url, key_file, app, "GET", f"/safari/sites/{site}"), as_json=json)
+    daemon.show(daemon.ask("GET", f"/safari/sites/{site}"))
 
 
 @commands.command()
-def delete(site: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, site: Identity) -> None:
     """End a website's push packages; its devices and its certificate stay."""
-    ask(url, key_file, app, "DELETE", f"/safari/sites/{site}")
+    daemon.ask("DELETE", f"/safari/sites/{site}")
 
 
 @commands.command()
-def log(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def log(daemon: Daemon) -> None:
     """Show what Safari complained of, the newest last."""
-    show(ask(url, key_file, app, "GET", "/safari/log")["items"], as_json=json, columns=("at", "text"))
+    daemon.show(daemon.ask("GET", "/safari/log")["items"], ("at", "text"))
 
 
 def _octets(path: Path) -> bytes:

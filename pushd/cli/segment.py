@@ -8,9 +8,7 @@ from urllib.parse import quote
 import typer
 
 from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
-from pushd.cli.client import ask
-from pushd.cli.output import show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.reach import Daemon, reaching
 
 commands = typer.Typer(name="segment", help="Audiences with a name.", no_args_is_help=True)
 
@@ -19,7 +17,9 @@ COLUMNS = ("uuid", "name", "audience")
 
 
 @commands.command()
+@reaching
 def create(
+    daemon: Daemon,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     uuid: Annotated[str | None, typer.Option(help="Made up where none is given.")] = None,
     broadcast: Broadcast = False,
@@ -29,43 +29,40 @@ def create(
     tag_all: TagsAll = None,
     exclude: TagsNone = None,
     audience: Expression = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Store an audience under a name; it is evaluated whenever it is used."""
     body = {"name": name, "audience": expression(broadcast, user, device, tag, tag_all, exclude, audience)}
     if uuid is not None:
         body["uuid"] = uuid
-    show(ask(url, key_file, app, "POST", "/segments", body), as_json=json)
+    daemon.show(daemon.ask("POST", "/segments", body))
 
 
 @commands.command("list")
-def listing(app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False) -> None:
+@reaching
+def listing(daemon: Daemon) -> None:
     """List the segments."""
-    show(ask(url, key_file, app, "GET", "/segments", limit=1000)["items"], as_json=json, columns=COLUMNS)
+    daemon.show(daemon.ask("GET", "/segments", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-def one(
-    segment: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def one(daemon: Daemon, segment: Identity) -> None:
     """Show a segment."""
-    show(ask(url, key_file, app, "GET", _path(segment)), as_json=json)
+    daemon.show(daemon.ask("GET", _path(segment)))
 
 
 @commands.command()
-def count(
-    segment: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None, json: AsJson = False
-) -> None:
+@reaching
+def count(daemon: Daemon, segment: Identity) -> None:
     """Count the devices that a message to a segment would reach now."""
     body = {"audience": {"type": "segment", "id": segment}}
-    show(ask(url, key_file, app, "POST", "/audience/count", body), as_json=json)
+    daemon.show(daemon.ask("POST", "/audience/count", body))
 
 
 @commands.command()
+@reaching
 def change(
+    daemon: Daemon,
     segment: Identity,
     name: Annotated[str | None, typer.Option(help="Another name.")] = None,
     broadcast: Broadcast = False,
@@ -75,23 +72,20 @@ def change(
     tag_all: TagsAll = None,
     exclude: TagsNone = None,
     audience: Expression = None,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Rename a segment, or give it another audience."""
     body: dict[str, Any] = {} if name is None else {"name": name}
     whom = (broadcast, user, device, tag, tag_all, exclude, audience)
     if any(whom):
         body["audience"] = expression(*whom)
-    show(ask(url, key_file, app, "PATCH", _path(segment), body), as_json=json)
+    daemon.show(daemon.ask("PATCH", _path(segment), body))
 
 
 @commands.command()
-def delete(segment: Identity, app: AppId = None, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+@reaching
+def delete(daemon: Daemon, segment: Identity) -> None:
     """Delete a segment."""
-    ask(url, key_file, app, "DELETE", _path(segment))
+    daemon.ask("DELETE", _path(segment))
 
 
 def _path(segment: str) -> str:

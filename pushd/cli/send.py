@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -11,14 +10,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
-from pushd.cli.client import Client, ask, read_key
-from pushd.cli.output import console, show
-from pushd.cli.settings import DEFAULT_URL, AppId, AsJson, KeyFile, Url
+from pushd.cli.output import console
+from pushd.cli.reach import Daemon, reaching
 
 POLL_S = 0.3
 
 
+@reaching
 def send(
+    daemon: Daemon,
     body: Annotated[str | None, typer.Argument(help="The text.")] = None,
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
     broadcast: Broadcast = False,
@@ -33,15 +33,11 @@ def send(
     transactional: Annotated[bool, typer.Option("--transactional", help="Never behind a campaign.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count whom it would reach, send nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until every device has its outcome.")] = False,
-    app: AppId = None,
-    url: Url = DEFAULT_URL,
-    key_file: KeyFile = None,
-    json: AsJson = False,
 ) -> None:
     """Send a message."""
     whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     if dry_run:
-        show(ask(url, key_file, app, "POST", "/audience/count", {"audience": whom}), as_json=json)
+        daemon.show(daemon.ask("POST", "/audience/count", {"audience": whom}))
         return
     what: dict[str, Any] = orjson.loads(message) if message else {}
     what |= {name: value for name, value in (("title", title), ("body", body)) if value is not None}
@@ -50,18 +46,18 @@ def send(
         request["ttl_s"] = ttl_s
     if transactional:
         request["transactional"] = True
-    answer = ask(url, key_file, app, "POST", "/notifications", request)
+    answer = daemon.ask("POST", "/notifications", request)
     if wait:
-        answer = asyncio.run(_watch(url, key_file, app, answer["id"], quiet=json))
-    show(answer, as_json=json)
+        answer = asyncio.run(_watch(daemon, answer["id"]))
+    daemon.show(answer)
 
 
-async def _watch(url: str, key_file: Path | None, app: int | None, notification: int, *, quiet: bool) -> Any:
+async def _watch(daemon: Daemon, notification: int) -> Any:
     """The notification once it is done; meanwhile a progress bar."""
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet) as progress:
+    with Progress(*columns, console=console, disable=daemon.json) as progress:
         task = progress.add_task("sending", total=None)
-        async with Client(url, read_key(key_file), app) as client:
+        async with daemon.client() as client:
             while True:
                 view = await client.call("GET", f"/notifications/{notification}")
                 counts = view["counts"]

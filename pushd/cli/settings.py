@@ -16,16 +16,6 @@ DataDir = Annotated[
 ]
 Dsn = Annotated[str | None, typer.Option("--dsn", help="A PostgreSQL URL instead of the embedded server.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
-Url = Annotated[str, typer.Option("--url", envvar="PUSHD_URL", help="Where the daemon listens.")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--key-file", envvar="PUSHD_KEY_FILE", help="File with the API key; default ~/.config/pushd/key."),
-]
-AppId = Annotated[
-    int | None, typer.Option("--app", envvar="PUSHD_APP", help="The app to act on; needed with an admin key.")
-]
-
-DEFAULT_URL = "http://127.0.0.1:8085"
 
 
 def configuration(path: Path | None, data_dir: Path | None = None, dsn: str | None = None, **more: Any) -> Loaded:
