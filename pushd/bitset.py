@@ -1,4 +1,4 @@
-"""Sets of devices and sets of users, as roaring bitmaps of two types that never mix."""
+"""Sets of devices, of users and of persons, as roaring bitmaps of types that never mix."""
 
 from __future__ import annotations
 
@@ -67,5 +67,11 @@ class Devices(Bitset):
 
 class Users(Bitset):
     """A set of user ids, a bit space of its own."""
+
+    __slots__ = ()
+
+
+class Persons(Bitset):
+    """Users, and beside them installs that belong to none, by a device of theirs above 2^31."""
 
     __slots__ = ()

@@ -82,6 +82,9 @@ REQUEST_IMPOSSIBLE = Reason(17, "request_impossible", Outcome.REJECTED)
 INTERNAL_ERROR = Reason(18, "internal_error", Outcome.UNAVAILABLE)
 CERTIFICATE_REFUSED = Reason(19, "certificate_refused", Outcome.MISCONFIGURED)
 CERTIFICATE_EXPIRED = Reason(20, "certificate_expired", Outcome.MISCONFIGURED)
+TIME_PASSED = Reason(21, "time_passed", Outcome.SUPPRESSED)
+QUIET_HOURS = Reason(22, "quiet_hours", Outcome.SUPPRESSED)
+FREQUENCY_CAP = Reason(23, "frequency_cap", Outcome.SUPPRESSED)
 
 COMMON_REASONS = (
     ACCEPTED,
@@ -104,6 +107,9 @@ COMMON_REASONS = (
     INTERNAL_ERROR,
     CERTIFICATE_REFUSED,
     CERTIFICATE_EXPIRED,
+    TIME_PASSED,
+    QUIET_HOURS,
+    FREQUENCY_CAP,
 )
 
 

@@ -15,6 +15,7 @@ from pushd.api.request import Request
 from pushd.commands import users
 from pushd.commands.context import Context
 from pushd.model.device import Tag, Text255
+from pushd.model.quiet import QuietHours
 from pushd.model.user import User, UserChange
 from pushd.web.caller import Caller
 
@@ -33,13 +34,18 @@ class UserBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     email: Annotated[str, Meta(max_length=254)] | msgspec.UnsetType | None = UNSET
     tags: Annotated[list[Tag], Meta(max_length=1000)] | msgspec.UnsetType = UNSET
     attributes: dict[str, Any] | msgspec.UnsetType = UNSET
+    quiet_hours: QuietHours | msgspec.UnsetType | None = UNSET
 
 
 async def put(context: Context, caller: Caller, request: Request[UserBody, OneUser]) -> User:
     """PUT /users/{external_id}."""
     body = request.body
     change = UserChange(
-        external_id=request.params.external_id, email=body.email, tags=body.tags, attributes=body.attributes
+        external_id=request.params.external_id,
+        email=body.email,
+        tags=body.tags,
+        attributes=body.attributes,
+        quiet_hours=body.quiet_hours,
     )
     return await users.put(context, caller.app, change)
 
@@ -78,7 +84,12 @@ OPERATIONS = (
         params=OneUser,
         body=UserBody,
         answer=User,
-        example={"email": "ada@example.com", "tags": ["beta"], "attributes": {"plan": "pro"}},
+        example={
+            "email": "ada@example.com",
+            "tags": ["beta"],
+            "attributes": {"plan": "pro"},
+            "quiet_hours": {"from_minute": 1320, "to_minute": 420},
+        },
     ),
     Operation(
         name="putUsers",

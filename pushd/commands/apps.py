@@ -9,6 +9,7 @@ from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App, Settings
+from pushd.model.quiet import check as check_quiet
 
 
 async def create(context: Context, name: str, settings: Settings) -> App:
@@ -55,6 +56,12 @@ async def _delete(context: Context, app_id: int) -> None:
 
 def _check(name: str, settings: Settings | None) -> None:
     check_text({"name": name, "settings": settings})
-    if settings is not None and settings.time_zone not in available_timezones():
-        fault = Fault("/settings/time_zone", "is not the name of a time zone, such as Europe/Berlin")
-        raise InvalidRequestError(faults=[fault])
+    if settings is None:
+        return
+    faults = []
+    if settings.time_zone not in available_timezones():
+        faults.append(Fault("/settings/time_zone", "is not the name of a time zone, such as Europe/Berlin"))
+    if settings.quiet_hours is not None:
+        faults += check_quiet(settings.quiet_hours, "/settings/quiet_hours")
+    if faults:
+        raise InvalidRequestError(faults=faults)

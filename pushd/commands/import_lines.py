@@ -12,6 +12,7 @@ from pushd.commands.text import text_faults
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.attributes import check as check_attributes
 from pushd.model.imports import UserLine
+from pushd.model.quiet import check as check_quiet
 
 NAME_CHARS_MAX = 255
 VALUE_CHARS_MAX = 255
@@ -209,6 +210,8 @@ def _checked(user: UserLine) -> UserLine:
     faults = list(text_faults(user))
     if user.attributes and not faults:
         faults += check_attributes(user.attributes)
+    if user.quiet_hours:
+        faults += check_quiet(user.quiet_hours, "/quiet_hours")
     if faults:
         raise InvalidLineError(f"{faults[0].pointer}: {faults[0].detail}")
     if not set(user.subscribe).isdisjoint(user.unsubscribe):

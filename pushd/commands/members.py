@@ -112,7 +112,7 @@ async def _owners(context: Context, app_id: int, devices: Devices) -> Users:
     """The users of these devices."""
     owners = Users()
     for start in range(0, len(devices), OWNERS_AT_ONCE):
-        owners |= context.index.owners(app_id, Devices(devices[start : start + OWNERS_AT_ONCE]))
+        owners |= context.index.holders.owners(app_id, Devices(devices[start : start + OWNERS_AT_ONCE]))
         await asyncio.sleep(0)
     return owners
 

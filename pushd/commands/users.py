@@ -10,6 +10,7 @@ from pushd.commands.context import Context
 from pushd.commands.text import check_text, text_faults
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.attributes import check as check_attributes
+from pushd.model.quiet import check as check_quiet
 from pushd.model.user import User, UserChange
 
 
@@ -40,6 +41,8 @@ def _faults(change: UserChange, *, text: bool) -> list[Fault]:
     faults = list(text_faults(change)) if text else []
     if change.attributes is not UNSET and not faults:
         faults += check_attributes(change.attributes)
+    if change.quiet_hours:
+        faults += check_quiet(change.quiet_hours, "/quiet_hours")
     return faults
 
 

@@ -7,6 +7,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from pushd.model.caps import CAPS_MAX, Cap
+from pushd.model.message import TTL_MAX_S
+from pushd.model.quiet import QuietHours
+
 AppId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -20,6 +24,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     time_zone: Annotated[str, Meta(max_length=64)] = "UTC"
     """IANA name; for devices that have none."""
     locale: Annotated[str, Meta(max_length=35)] = "en"
+    default_ttl_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
+    """How long gateways may hold what says nothing of it; absent: as long as they can."""
+    quiet_hours: QuietHours | None = None
+    """By the clock of each device."""
+    caps: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=64)], Cap], Meta(max_length=CAPS_MAX)] = {}
+    """By category."""
 
 
 class App(Struct, frozen=True, kw_only=True):

@@ -126,6 +126,12 @@ class UserRows:
     """By row, where there is one."""
     attributes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """By row, where there are any."""
+    quiet: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """Quiet hours, packed (model.quiet); 0: none."""
+
+    def __post_init__(self) -> None:
+        if len(self.quiet) != len(self.ids):  # left out: nobody has any
+            self.quiet = np.zeros(len(self.ids), np.uint32)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,6 +153,7 @@ class UserRows:
                 tags=self.tags.part(start, stop),
                 emails=_part(self.emails, start, stop),
                 attributes=_part(self.attributes, start, stop),
+                quiet=self.quiet[rows],
             )
 
 

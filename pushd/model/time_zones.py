@@ -11,6 +11,16 @@ def is_time_zone(name: str) -> bool:
     return name in _names()
 
 
+def canonical(folded: str) -> str:
+    """The database's own spelling of a name in lower case; empty where it has no such zone."""
+    return _spellings().get(folded, "")
+
+
+@lru_cache(maxsize=1)
+def _spellings() -> dict[str, str]:
+    return {name.lower(): name for name in _names()}
+
+
 @lru_cache(maxsize=1)
 def _names() -> frozenset[str]:
     return frozenset(available_timezones())

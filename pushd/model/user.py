@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pushd.model.device import ID_MAX, Tag, Text255
+from pushd.model.quiet import QuietHours
 
 Email = Annotated[str, Meta(min_length=1, max_length=254)]
 UserId = Annotated[int, Meta(ge=1, le=ID_MAX)]
@@ -20,6 +21,8 @@ class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     email: Annotated[str, Meta(max_length=254)] | msgspec.UnsetType | None = msgspec.UNSET
     tags: Annotated[list[Tag], Meta(max_length=1000)] | msgspec.UnsetType = msgspec.UNSET
     attributes: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    quiet_hours: QuietHours | msgspec.UnsetType | None = msgspec.UNSET
+    """Beside the app's own."""
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -30,4 +33,5 @@ class User(Struct, frozen=True, kw_only=True):
     email: str | None
     tags: list[str]
     attributes: dict[str, Any]
+    quiet_hours: QuietHours | None
     created_at: float

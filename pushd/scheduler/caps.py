@@ -1,92 +1,126 @@
-"""Frequency caps: at most so many messages for each user in any window of time, counted exactly, in columns."""
+"""Frequency caps: when each person was last sent a category's messages, counted exactly, in columns."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-MESSAGES_MAX = 100
-WINDOW_MAX_S = 366 * 86_400
+from pushd.model.caps import Cap
+from pushd.targeting.columns import Column
 
-Rows = NDArray[np.uint32]
+Persons = NDArray[np.uint32]
+Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
+Times = NDArray[np.uint32]
+
+_BLOCK_BITS = 6
+"""Ids come in blocks of at least 64 that belong to one app; so do rows."""
 
 
-class Cap(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """At most so many messages of a category for a user in any window of so many seconds."""
+class Numbering:
+    """Rows of persons: each block of 64 ids of which one was met has 64 rows."""
 
-    messages: Annotated[int, Meta(ge=1, le=MESSAGES_MAX)]
-    window_s: Annotated[int, Meta(ge=60, le=WINDOW_MAX_S)]
+    __slots__ = ("_bases", "_blocks")
+
+    def __init__(self) -> None:
+        self._blocks = np.zeros(0, np.uint32)
+        """Ascending."""
+        self._bases = np.zeros(0, np.intp)
+        """The first row of each."""
+
+    def __len__(self) -> int:
+        return len(self._blocks) << _BLOCK_BITS
+
+    def rows(self, persons: Persons) -> Rows:
+        """The row of each person, made where it is new."""
+        blocks = persons >> np.uint32(_BLOCK_BITS)
+        places = self._places(blocks)
+        if not len(self._blocks) or (self._blocks[places] != blocks).any():
+            self._meet(np.unique(blocks))
+            places = self._places(blocks)
+        return self._bases[places] + (persons & np.uint32((1 << _BLOCK_BITS) - 1)).astype(np.intp)
+
+    def _places(self, blocks: Persons) -> Rows:
+        return np.minimum(np.searchsorted(self._blocks, blocks), max(0, len(self._blocks) - 1))
+
+    def _meet(self, blocks: Persons) -> None:
+        new = np.setdiff1d(blocks, self._blocks, assume_unique=True)
+        places = np.searchsorted(self._blocks, new)
+        bases = len(self) + (np.arange(len(new)) << _BLOCK_BITS)
+        self._blocks = np.insert(self._blocks, places, new)
+        self._bases = np.insert(self._bases, places, bases)
 
 
 class Counter:
-    """When each row (a user, as the caller numbers them) was last sent a category's messages: `4 n + 1` bytes a row.
+    """When each person was last sent a category's messages: `4 n + 1` bytes each for a cap of n.
 
     A row is a ring of its last n times, so any window is counted exactly: a message may go where the n-th last one
-    was a window ago. A notification counts once for its user, however many devices it goes to.
+    was a window ago. Persons are given once each.
     """
 
-    __slots__ = ("_next", "_times", "cap")
+    __slots__ = ("_next", "_numbering", "_times", "cap")
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
-        self._times = np.zeros((0, cap.messages), np.uint32)
-        self._next = np.zeros(0, np.uint8)
+        self._numbering = Numbering()
+        self._times = Column(np.uint32)
+        self._next = Column(np.uint8)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the columns take."""
         return self._times.nbytes + self._next.nbytes
 
-    def reach(self, rows: int) -> None:
-        """Makes room for at least so many rows."""
-        size = len(self._next)
-        if rows > size:
-            more = max(rows, size + max(size >> 3, 1_024)) - size
-            self._times = np.concatenate([self._times, np.zeros((more, self.cap.messages), np.uint32)])
-            self._next = np.concatenate([self._next, np.zeros(more, np.uint8)])
-
-    def free(self, rows: Rows, at: float) -> Mask:
-        """Which rows may be sent one more at an instant; nothing is counted."""
-        self._room(rows)
-        oldest = self._times[rows, self._next[rows]].astype(np.int64)
+    def admit(self, persons: Persons, at: float) -> Mask:
+        """Who may be sent one more; for these it is counted."""
+        rows = self._rows(persons)
+        oldest = self._times.data[self._cells(rows)].astype(np.int64)
         free: Mask = (oldest == 0) | (oldest + self.cap.window_s <= int(at))
+        self._record(rows if free.all() else rows[free], np.uint32(max(1, int(at))))
         return free
 
-    def admit(self, rows: Rows, at: float) -> Mask:
-        """Which rows may be sent one more, and counts it for them; a row that repeats is one message, in all places."""
-        distinct, places = np.unique(rows, return_inverse=True)
-        free = self.free(distinct, at)
-        self.record(distinct[free], at)
-        admitted: Mask = free[places]
-        return admitted
+    def record(self, persons: Persons, times: Times) -> None:
+        """Counts what had been sent to persons, who may repeat, each at its time; ascending.
 
-    def record(self, rows: Rows, at: float) -> None:
-        """Counts a message for each of these distinct rows, as a restart does for what had been sent.
-
-        Times come in order; a clock that was set back is held at the row's last time.
+        Times come in order; a clock that was set back is held at the person's last time.
         """
-        self._room(rows)
-        places = self._next[rows]
-        latest = self._times[rows, (places.astype(np.int16) - 1) % self.cap.messages]
-        self._times[rows, places] = np.maximum(latest, max(1, int(at)))
-        self._next[rows] = (places + 1) % self.cap.messages
+        order = np.argsort(persons, kind="stable")
+        persons, times = persons[order], times[order]
+        heads = np.flatnonzero(np.append(True, persons[1:] != persons[:-1])) if len(persons) else np.zeros(0, np.intp)
+        sizes = np.diff(heads, append=len(persons))
+        ranks = np.arange(len(persons)) - np.repeat(heads, sizes)
+        rows = self._rows(persons)
+        # More than fit leave no trace: only the last of them are written.
+        ranks -= np.repeat(np.maximum(sizes - self.cap.messages, 0), sizes)
+        for rank in range(min(self.cap.messages, int(sizes.max(initial=0)))):
+            chosen = ranks == rank
+            self._record(rows[chosen], np.maximum(times[chosen], 1))
 
-    def next_free(self, rows: Rows) -> NDArray[np.int64]:
-        """UNIX seconds from which on each row may be sent one more; 0 where it never was full."""
-        self._room(rows)
-        oldest = self._times[rows, self._next[rows]].astype(np.int64)
-        return np.where(oldest == 0, 0, oldest + self.cap.window_s)
+    def withdraw(self, persons: Persons, at: float) -> None:
+        """Takes back what was counted at an instant and then not sent."""
+        rows, messages = self._rows(persons), self.cap.messages
+        ages = (self._next.data[rows][:, None].astype(np.intp) + np.arange(messages)) % messages
+        cells = rows[:, None] * messages + ages
+        times = self._times.data[cells]  # from the oldest
+        later = times >= max(1, int(at))
+        gone = np.where(later.any(axis=1), later.argmax(axis=1), -1)
+        shifted = np.zeros_like(times)
+        shifted[:, 1:] = times[:, :-1]
+        self._times.data[cells] = np.where(np.arange(messages) <= gone[:, None], shifted, times)
 
-    def forget(self, rows: Rows) -> None:
-        """Empties rows, for users that are deleted."""
-        self._room(rows)
-        self._times[rows] = 0
-        self._next[rows] = 0
+    def _rows(self, persons: Persons) -> Rows:
+        rows = self._numbering.rows(persons)
+        self._next.reach(len(self._numbering))
+        self._times.reach(len(self._numbering) * self.cap.messages)
+        return rows
 
-    def _room(self, rows: Rows) -> None:
-        if len(rows):
-            self.reach(int(rows.max()) + 1)
+    def _cells(self, rows: Rows) -> Rows:
+        """Where the oldest time of each row stands."""
+        cells: Rows = rows * self.cap.messages + self._next.data[rows]
+        return cells
+
+    def _record(self, rows: Rows, at: Times | np.uint32) -> None:
+        places, messages = self._next.data[rows], self.cap.messages
+        latest = self._times.data[rows * messages + (places.astype(np.intp) - 1) % messages]
+        self._times.data[rows * messages + places] = np.maximum(latest, at)
+        self._next.data[rows] = (places + 1) % messages

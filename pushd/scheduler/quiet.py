@@ -5,42 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from enum import StrEnum
-from typing import Annotated
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from pushd.errors import Fault
+from pushd.model.quiet import DAY_MINUTES, Policy, QuietHours, unpack
 from pushd.scheduler import zones
 
-DAY_MINUTES = 24 * 60
-NONE = 0xFFFF
-"""In columns of minutes: no quiet hours."""
+_DAY_S = 86_400
 _ROUNDS_MAX = 8
 """Quiet hours that follow one another for longer leave no time to send; the last end is answered."""
 
-Minute = Annotated[int, Meta(ge=0, lt=DAY_MINUTES)]
-Minutes = NDArray[np.uint16]
-
-
-class QuietHours(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From a minute of the day, included, to another, not included; across midnight where that is the smaller one."""
-
-    from_minute: Minute
-    """Minutes after midnight by the device's clock: 22:30 is 1350."""
-    to_minute: Minute
-
-
-class Policy(StrEnum):
-    """What quiet hours do to a message."""
-
-    HOLD = "hold"
-    """It waits until they end."""
-    DROP = "drop"
-    """It is not sent, and counted as suppressed."""
+Packed = NDArray[np.uint32]
+"""Columns of quiet hours, packed (model.quiet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +38,6 @@ class Hold:
 @dataclass(frozen=True, slots=True)
 class Drop:
     """The message is not sent."""
-
-
-def check(quiet: QuietHours, pointer: str) -> list[Fault]:
-    """The faults of quiet hours: a day has to have others."""
-    same = quiet.from_minute == quiet.to_minute
-    return (
-        [Fault(f"{pointer}/to_minute", "is the same as `from_minute`: that is no time, or all of it")] if same else []
-    )
 
 
 def decide(
@@ -111,16 +82,53 @@ def _end(quiet: QuietHours, at: float, of: ZoneInfo) -> float | None:
     return None
 
 
-def holds(begins: Minutes, ends_: Minutes, app: QuietHours | None, at: float, of: ZoneInfo) -> NDArray[np.float64]:
+def holds(packed: Packed, app: QuietHours | None, at: float, of: ZoneInfo) -> NDArray[np.float64]:
     """Until when each row of a column is to wait, 0: it may go, for devices of one zone.
 
-    `begins` and `ends_` are their users' quiet hours, in minutes of the day, `NONE` where a user has none. The cost
-    is that of the distinct ones.
+    `packed` are their users' quiet hours, packed. The cost is that of the distinct ones, and of asking the zone's
+    clocks once a day.
     """
-    pairs, places = np.unique(begins.astype(np.uint32) << 16 | ends_, return_inverse=True)
-    until = np.zeros(len(pairs))
-    for number, pair in enumerate(pairs.tolist()):
-        begin, end = pair >> 16, pair & 0xFFFF
-        own = () if NONE in {begin, end} or begin == end else (QuietHours(from_minute=begin, to_minute=end),)
-        until[number] = ends((*own, app) if app else own, at, of) or 0.0
+    distinct, places = np.unique(packed, return_inverse=True)
+    offset = _steady(of.key, int(at // _DAY_S))
+    if offset is None:
+        until = np.array([_until(unpack(number), app, at, of) for number in distinct.tolist()])
+    else:
+        until = _by_arithmetic(distinct, app, at, offset)
     return until[places]
+
+
+def _until(own: QuietHours | None, app: QuietHours | None, at: float, of: ZoneInfo) -> float:
+    return ends([each for each in (own, app) if each is not None], at, of) or 0.0
+
+
+@lru_cache(maxsize=4_096)
+def _steady(name: str, day: int) -> int | None:
+    """Seconds by which a zone's clocks are ahead of UTC; None where they change about a day, counted from the epoch.
+
+    From two days before, which quiet hours may have begun in, to as long after as they are waited for.
+    """
+    of, start = zones.zone(name), day * _DAY_S
+    hours = range(-48, 24 * (_ROUNDS_MAX + 4), 3)
+    offsets = {zones.offset(start + hour * 3600, of) for hour in hours}
+    return offsets.pop() if len(offsets) == 1 else None
+
+
+def _by_arithmetic(distinct: Packed, app: QuietHours | None, at: float, offset: int) -> NDArray[np.float64]:
+    """What `ends` says for each, 0 for None, where the clocks do not change."""
+    own = distinct.astype(np.int64) - 1
+    begins = [own // DAY_MINUTES * 60, np.full(len(own), app.from_minute * 60 if app else 0)]
+    ends_ = [own % DAY_MINUTES * 60, np.full(len(own), app.to_minute * 60 if app else 0)]
+    there = [own >= 0, np.full(len(own), app is not None)]
+    until = np.full(len(own), float(at))
+    for _ in range(_ROUNDS_MAX):
+        clock = (until + offset) % _DAY_S
+        later = until.copy()
+        for begin, end, given in zip(begins, ends_, there, strict=True):
+            across = end <= begin
+            inside = given & np.where(across, (clock >= begin) | (clock < end), (clock >= begin) & (clock < end))
+            over = np.rint(until + (end - clock) % _DAY_S)  # a whole second
+            later = np.where(inside, np.maximum(later, over), later)
+        if (later == until).all():
+            break
+        until = later
+    return np.where(until == at, 0.0, until)

@@ -64,6 +64,13 @@ def shown(at: float, in_zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(at // 1, in_zone).replace(tzinfo=None, fold=0)
 
 
+def offset(at: float, in_zone: ZoneInfo) -> int:
+    """Seconds by which the zone's clocks are ahead of UTC at an instant."""
+    ahead = datetime.fromtimestamp(at // 1, in_zone).utcoffset()
+    assert ahead is not None, "a ZoneInfo always has one"
+    return ahead // timedelta(seconds=1)
+
+
 def _offset(naive: datetime, of: ZoneInfo, fold: int) -> int:
     offset = naive.replace(tzinfo=of, fold=fold).utcoffset()
     assert offset is not None, "a ZoneInfo always has one"

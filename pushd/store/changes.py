@@ -60,6 +60,7 @@ class Aggregate(IntEnum):
     CHANNELS = 7
     GEOFENCES = 8
     LOCATIONS = 9
+    TALLIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ class Listeners:
     """Ids of geofences that were made, changed or deleted."""
     on_locations: Changed | None = None
     """Ids of devices whose location changed or was forgotten."""
+    on_tallies: Changed | None = None
+    """Ids of apps for whose caps somebody was counted."""
     known_devices: Known | None = None
     """Saves fetching images that are known already, such as those of our own writes."""
     known_locations: Known | None = None
@@ -225,6 +228,7 @@ class Follower(Service):
         for aggregate, told in (
             (Aggregate.SEGMENTS, listeners.on_segments),
             (Aggregate.CHANNELS, listeners.on_channels),
+            (Aggregate.TALLIES, listeners.on_tallies),
         ):
             owners = {event.app_id for event in events if event.aggregate is aggregate and event.app_id is not None}
             if owners and told is not None:

@@ -37,7 +37,8 @@ USER_COLUMNS = """string_agg(int4send(u.id), '') AS ids, string_agg(int4send(u.r
     string_agg(int2send(coalesce(octet_length(u.email), 0)::int2), '') AS email_bytes,
     string_agg(convert_to(u.email, 'UTF8'), '') AS emails,
     string_agg(int4send(coalesce(octet_length(u.attributes), 0)), '') AS attribute_bytes,
-    string_agg(convert_to(u.attributes, 'UTF8'), '') AS attributes"""
+    string_agg(convert_to(u.attributes, 'UTF8'), '') AS attributes,
+    string_agg(int4send(coalesce(u.quiet, 0)), '') AS quiet"""
 """What `unpack_users` reads, aggregated over rows `u` of users; the function user_images says the same."""
 
 DEVICE_KEYS = (
@@ -46,7 +47,7 @@ DEVICE_KEYS = (
 )
 USER_KEYS = (
     *("ids", "revisions", "apps", "deleted", "external_ids", "label_counts", "labels"),
-    *("email_bytes", "emails", "attribute_bytes", "attributes"),
+    *("email_bytes", "emails", "attribute_bytes", "attributes", "quiet"),
 )
 
 _ARRAY_HEADER_BYTES = 20
@@ -94,6 +95,7 @@ def unpack_users(packed: Any) -> UserRows:
         tags=_postings(int2s(packed["label_counts"] or bytes(2 * count)), packed["labels"] or b""),
         emails=_texts(int2s(packed["email_bytes"]), packed["emails"]),
         attributes={row: orjson.loads(text) for row, text in attributes.items()},
+        quiet=int4s(packed["quiet"]).astype(np.uint32),
     )
 
 
@@ -133,6 +135,7 @@ def join_users(rows: Sequence[UserRows]) -> UserRows:
         tags=_join_postings([each.tags for each in rows]),
         emails=_join_rows([each.emails for each in rows], [len(each) for each in rows]),
         attributes=_join_rows([each.attributes for each in rows], [len(each) for each in rows]),
+        quiet=_join([each.quiet for each in rows], np.uint32),
     )
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from pushd.clock import Clock
+from pushd.model.quiet import pack, unpack
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.model.user import User, UserChange
 from pushd.service import Service
@@ -25,8 +26,8 @@ from pushd.store.registration import tag_list
 from pushd.store.times import moment, seconds
 from pushd.store.turns import SLICE_ROWS, Turns
 
-_PUT = "SELECT r.user_ids, (r.images).* FROM put_users($1, $2, $3, $4, $5, $6, $7) AS r (user_ids, images)"
-_SELECT = "SELECT id, external_id, email, tags, attributes, created_at FROM users"
+_PUT = "SELECT r.user_ids, (r.images).* FROM put_users($1, $2, $3, $4, $5, $6, $7, $8) AS r (user_ids, images)"
+_SELECT = "SELECT id, external_id, email, tags, attributes, quiet, created_at FROM users"
 _GET = f"{_SELECT} WHERE app_id = $1 AND external_id = $2 AND deleted_at IS NULL"  # a constant
 _GET_NUMBER = f"{_SELECT} WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"  # a constant
 _GET_MANY = f"{_SELECT} WHERE app_id = $1 AND id = ANY($2) AND deleted_at IS NULL ORDER BY id"  # a constant
@@ -36,7 +37,7 @@ _LIST = f"""{_SELECT} WHERE id IN (
     ) u WHERE b.space = 2 AND b.app_id = $1 AND b.next > $2 ORDER BY b.start, u.id LIMIT $3
 ) ORDER BY id"""  # noqa: S608  # a constant
 
-_EMAIL, _TAGS, _ATTRIBUTES = 1, 2, 4
+_EMAIL, _TAGS, _ATTRIBUTES, _QUIET = 1, 2, 4, 8
 """Bits of put_users' p_mask."""
 
 
@@ -182,6 +183,7 @@ class UserStore(Service):
             [user.email for user in merged.values()],
             [tag_list(app_id, user.tags, tags) for (app_id, _), user in merged.items()],
             [user.attributes for user in merged.values()],
+            [user.quiet for user in merged.values()],
         ]
 
     async def _named(self, packed: Any) -> UserRows:
@@ -198,7 +200,7 @@ class UserStore(Service):
 class _Merged:
     """What a sequence of changes says of one user."""
 
-    __slots__ = ("attributes", "email", "mask", "row", "tags")
+    __slots__ = ("attributes", "email", "mask", "quiet", "row", "tags")
 
     def __init__(self, row: int) -> None:
         self.row = row
@@ -206,6 +208,7 @@ class _Merged:
         self.email: str | None = None
         self.tags: Sequence[str] = ()
         self.attributes: str | None = None
+        self.quiet: int | None = None
 
     def take(self, change: UserChange) -> int:
         """Overwrites what the change names; the row that this user has."""
@@ -218,6 +221,9 @@ class _Merged:
         if change.attributes is not UNSET:
             self.attributes = orjson.dumps(change.attributes).decode() if change.attributes else None
             self.mask |= _ATTRIBUTES
+        if change.quiet_hours is not UNSET:
+            self.quiet = pack(change.quiet_hours) or None
+            self.mask |= _QUIET
         return self.row
 
 
@@ -228,5 +234,6 @@ def _user(row: Any, names: dict[int, str]) -> User:
         email=row["email"],
         tags=[names[tag] for tag in row["tags"] or ()],
         attributes=orjson.loads(row["attributes"]) if row["attributes"] else {},
+        quiet_hours=unpack(row["quiet"] or 0),
         created_at=seconds(row["created_at"]),
     )

@@ -67,7 +67,7 @@ class DeviceTable:
 class UserTable:
     """Columns by user id."""
 
-    __slots__ = ("apps", "attribute_places", "emails", "revisions", "tag_places")
+    __slots__ = ("apps", "attribute_places", "emails", "quiet", "revisions", "tag_places")
 
     def __init__(self) -> None:
         self.revisions = Column(np.int32)
@@ -79,6 +79,8 @@ class UserTable:
         """Of the lists of the attributes that a user has."""
         self.emails = Column(np.uint32)
         """Numbers of texts."""
+        self.quiet = Column(np.uint32)
+        """Quiet hours, packed."""
 
     def reach(self, users: int) -> None:
         """Makes room for user ids below this."""
@@ -91,7 +93,7 @@ class UserTable:
         return sum(column.nbytes for column in self._columns())
 
     def _columns(self) -> tuple[Column, ...]:
-        return (self.revisions, self.apps, self.tag_places, self.attribute_places, self.emails)
+        return (self.revisions, self.apps, self.tag_places, self.attribute_places, self.emails, self.quiet)
 
 
 def newest(ids: NDArray[np.uint32], revisions: NDArray[np.int32], known: Column) -> NDArray[np.intp]:

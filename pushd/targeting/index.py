@@ -18,7 +18,9 @@ from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
 from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, likeness, user_images
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
+from pushd.targeting.holders import Holders
 from pushd.targeting.likeness import Differences
+from pushd.targeting.people import People
 from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
@@ -66,6 +68,11 @@ class Index:
     def places(self) -> Places:
         """Geofences and where devices are, to be asked; what changes them goes through the index."""
         return self._population.places
+
+    @property
+    def holders(self) -> Holders:
+        """Whose devices are, and their clocks and quiet hours, to be asked."""
+        return Holders(self._population)
 
     def apply_locations(self, rows: LocationRows) -> None:
         """Takes in where devices are, what is newer."""
@@ -295,12 +302,9 @@ class Index:
         counts = {name: devices.intersection_cardinality(values.find(name)) for name in values.names[1:]}
         return {name: count for name, count in sorted(counts.items()) if count}
 
-    def owners(self, app_id: int, devices: Devices) -> Users:
-        """The users whose devices these are; those that the app does not have are left out."""
-        ids = (devices & self._tenant(app_id).known).column()
-        users = Users.of(self._population.devices.users.data[ids])
-        users.discard(0)
-        return users
+    def people(self, app_id: int, ids: NDArray[np.uint32]) -> People:
+        """What is known of these devices and their users, row by row."""
+        return People(self._population, app_id, ids)
 
     def columns(self, ids: NDArray[np.uint32]) -> Addresses:
         """The addresses of these devices, row by row."""

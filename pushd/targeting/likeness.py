@@ -172,9 +172,9 @@ def _sets_apart(mine: Mapping[Key, Devices], theirs: Mapping[Key, Devices], ids:
 
 
 def _facts_of_users(population: Population, app_id: int, ids: NDArray[np.uint32]) -> dict[str, list[object]]:
-    listed = (population.tenants.get(app_id) or Tenant()).tags.listed
+    tenant = population.tenants.get(app_id) or Tenant()
+    listed, members, rests = tenant.tags.listed, tenant.users, tenant.quiet
     places = population.users.tag_places.data[ids].tolist()
-    members = (population.tenants.get(app_id) or Tenant()).users
     return {
         "users of the app": [user in members for user in ids.tolist()],
         "external ids": [population.identities.text(user) for user in ids.tolist()],
@@ -182,6 +182,8 @@ def _facts_of_users(population: Population, app_id: int, ids: NDArray[np.uint32]
         "tags and channels of users": [
             {listed[number - 1].name.casefold() for number in population.carried.get(place)} - {""} for place in places
         ],
+        "quiet hours": population.users.quiet.data[ids].tolist(),
+        "users with quiet hours": [user in rests for user in ids.tolist()],
         "revisions of users": population.users.revisions.data[ids].tolist(),
     }
 

@@ -26,7 +26,7 @@ class Tenant:
     """Sets of one app. Callers read them and never change them, nor hand them out uncopied."""
 
     __slots__ = (
-        *("disabled", "facets", "kinds", "known", "owned", "reachable"),
+        *("disabled", "facets", "kinds", "known", "owned", "quiet", "reachable"),
         *("retired", "routes", "tags", "tokenless", "users"),
     )
 
@@ -44,6 +44,8 @@ class Tenant:
         """Devices that belong to a user."""
         self.facets = AppFacets()
         self.users = Users()
+        self.quiet = Users()
+        """Users with quiet hours of their own."""
         self.tags = AppTags()
 
     def admit(self, route_id: int, kind: Kind, device: int, flags: int) -> None:
@@ -117,6 +119,7 @@ class Tenant:
     def bitmaps(self) -> Iterator[Bitset]:
         """Every set of the app."""
         yield self.users
+        yield self.quiet
         yield self.owned
         yield from self.facets.bitmaps()
         yield from (*self._states(), *self.routes.values(), *self.kinds.values())

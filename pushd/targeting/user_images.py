@@ -14,6 +14,7 @@ from pushd.targeting.device_images import post
 from pushd.targeting.devices import newest
 from pushd.targeting.population import Population, difference
 from pushd.targeting.postings import Pairs, groups, merge
+from pushd.targeting.tenants import Tenant
 
 FEW_ROWS = 12
 """Up to here one at a time is faster than columns."""
@@ -37,6 +38,7 @@ def _apply_one(population: Population, rows: UserRows, at: int) -> None:
     tenant = population.tenant(app_id)
     users.revisions.cells[user] = revision
     alive = not rows.deleted.item(at)
+    _rest_many(population, tenant, rows.ids[at : at + 1], rows.quiet[at : at + 1] * alive)
     numbers: list[int] = []
     if alive:
         users.apps.cells[user] = app_id
@@ -75,6 +77,7 @@ def _apply_many(population: Population, rows: UserRows) -> None:
         tenant = population.tenant(app_id)
         tenant.users -= Users.of(ids[chosen][~alive[chosen]])
         tenant.users |= Users.of(ids[chosen][alive[chosen]])
+        _rest_many(population, tenant, ids[chosen], np.where(alive, rows.quiet[taken], 0)[chosen])
         given = [
             row if there else -1 for row, there in zip(taken[chosen].tolist(), alive[chosen].tolist(), strict=True)
         ]
@@ -97,6 +100,17 @@ def _identify_many(population: Population, rows: UserRows, taken: NDArray[np.int
         population.identities.put_many(ids[new], app_ids[new], texts)
     for row in taken[alive & there].tolist():
         population.identities.put(rows.ids.item(row), rows.app_ids.item(row), rows.external_ids[row])
+
+
+def _rest_many(population: Population, tenant: Tenant, ids: NDArray[np.uint32], quiet: NDArray[np.uint32]) -> None:
+    """Knows quiet hours of users of one app, 0 where they have none."""
+    column = population.users.quiet.data
+    had = column[ids] != 0
+    if had.any():
+        tenant.quiet -= Users.of(ids[had])
+    if quiet.any():
+        tenant.quiet |= Users.of(ids[quiet != 0])
+    column[ids] = quiet
 
 
 def _know_many(
@@ -181,4 +195,5 @@ def remove_users(population: Population, ids: NDArray[np.uint32]) -> None:
     population.identities.drop_many(ids)
     population.carried.free_many(users.tag_places.data[ids])
     users.tag_places.data[ids] = 0
+    users.quiet.data[ids] = 0
     users.apps.data[ids] = 0

@@ -230,6 +230,8 @@ CREATE TABLE users (
     tags        int[],
     channels    int[],
     attributes  text,
+    -- Quiet hours: 1 + 1440 * the minute they begin + the minute they end.
+    quiet       int,
     revision    int NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now(),
     deleted_at  timestamptz
@@ -313,7 +315,7 @@ $$;
 
 CREATE TYPE user_columns AS (
     ids bytea, revisions bytea, apps bytea, deleted bytea, external_ids text[], label_counts bytea, labels bytea,
-    email_bytes bytea, emails bytea, attribute_bytes bytea, attributes bytea
+    email_bytes bytea, emails bytea, attribute_bytes bytea, attributes bytea, quiet bytea
 );
 CREATE FUNCTION user_images(p_ids int[]) RETURNS user_columns LANGUAGE sql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -323,7 +325,8 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
         string_agg(int2send(coalesce(cardinality(u.tags || u.channels), 0)::int2), ''),
         string_agg(array_send(u.tags || u.channels), ''),
         string_agg(int2send(coalesce(octet_length(u.email), 0)::int2), ''), string_agg(convert_to(u.email, 'UTF8'), ''),
-        string_agg(int4send(coalesce(octet_length(u.attributes), 0)), ''), string_agg(convert_to(u.attributes, 'UTF8'), '')
+        string_agg(int4send(coalesce(octet_length(u.attributes), 0)), ''),
+        string_agg(convert_to(u.attributes, 'UTF8'), ''), string_agg(int4send(coalesce(u.quiet, 0)), '')
     FROM (SELECT u.* FROM unnest(p_ids) AS n (id) JOIN users u ON u.id = n.id ORDER BY u.id) u
 $$;
 

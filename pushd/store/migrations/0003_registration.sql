@@ -32,9 +32,10 @@ BEGIN
         FROM unnest(known, ids, p_apps, p_external) AS n (known, id, app, external) WHERE n.known = 0;
 END $$;
 
--- Writes users, each given once. Bits of p_mask: 1 email, 2 tags, 4 attributes.
+-- Writes users, each given once. Bits of p_mask: 1 email, 2 tags, 4 attributes, 8 quiet hours.
 CREATE FUNCTION put_users(
     p_now timestamptz, p_apps int[], p_external text[], p_mask int[], p_email text[], p_tags text[], p_attributes text[],
+    p_quiet int[],
     OUT ids int[], OUT images user_columns
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -46,17 +47,19 @@ BEGIN
     PERFORM lock_apps(p_apps);
     SELECT u.ids, u.created INTO ids, created FROM users_of(p_now, p_apps, p_external) u;
     WITH given AS (
-        SELECT n.id, n.mask, n.email, nullif(n.tags::int[], '{}') AS tags, n.attributes
-        FROM unnest(ids, p_mask, p_email, p_tags, p_attributes) AS n (id, mask, email, tags, attributes)
+        SELECT n.id, n.mask, n.email, nullif(n.tags::int[], '{}') AS tags, n.attributes, n.quiet
+        FROM unnest(ids, p_mask, p_email, p_tags, p_attributes, p_quiet) AS n (id, mask, email, tags, attributes, quiet)
         WHERE n.mask <> 0
     ), written AS (
         UPDATE users u SET
             email = CASE WHEN g.mask & 1 <> 0 THEN g.email ELSE u.email END,
             tags = CASE WHEN g.mask & 2 <> 0 THEN g.tags ELSE u.tags END,
             attributes = CASE WHEN g.mask & 4 <> 0 THEN g.attributes ELSE u.attributes END,
+            quiet = CASE WHEN g.mask & 8 <> 0 THEN g.quiet ELSE u.quiet END,
             revision = u.revision + CASE WHEN (g.mask & 1 <> 0 AND g.email IS DISTINCT FROM u.email)
                 OR (g.mask & 2 <> 0 AND g.tags IS DISTINCT FROM u.tags)
-                OR (g.mask & 4 <> 0 AND g.attributes IS DISTINCT FROM u.attributes) THEN 1 ELSE 0 END
+                OR (g.mask & 4 <> 0 AND g.attributes IS DISTINCT FROM u.attributes)
+                OR (g.mask & 8 <> 0 AND g.quiet IS DISTINCT FROM u.quiet) THEN 1 ELSE 0 END
         FROM given g JOIN users old ON old.id = g.id
         WHERE u.id = g.id
         RETURNING u.id, u.revision <> old.revision AS moved
@@ -269,11 +272,12 @@ DECLARE
 BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
     UPDATE users u SET deleted_at = p_now, revision = u.revision + 1, email = NULL, attributes = NULL, tags = NULL,
-            channels = NULL
+            channels = NULL, quiet = NULL
         WHERE u.app_id = p_app AND u.external_id = p_external AND u.deleted_at IS NULL RETURNING u.id INTO gone;
     IF gone IS NULL THEN
         RETURN;
     END IF;
+    DELETE FROM habits WHERE user_id = gone;
     PERFORM d.id FROM installs i JOIN devices d ON d.install = i.id
         WHERE i.user_id = gone AND d.deleted_at IS NULL ORDER BY d.id FOR UPDATE OF d;
     WITH freed AS (UPDATE installs i SET user_id = NULL WHERE i.user_id = gone RETURNING i.id), theirs AS (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pushd.model.quiet import Policy, QuietHours, check, pack, unpack
 from pushd.scheduler import quiet, zones
-from pushd.scheduler.quiet import NONE, Drop, Go, Hold, Policy, QuietHours, decide, ends
+from pushd.scheduler.quiet import Drop, Go, Hold, decide, ends
 
 NIGHT = QuietHours(from_minute=22 * 60, to_minute=7 * 60)
 LUNCH = QuietHours(from_minute=12 * 60, to_minute=13 * 60 + 30)
@@ -72,9 +73,9 @@ def test_hold_or_drop_and_what_is_exempt():
 
 
 def test_a_day_has_to_have_other_hours():
-    fault = quiet.check(QuietHours(from_minute=60, to_minute=60), "/settings/quiet_hours")
+    fault = check(QuietHours(from_minute=60, to_minute=60), "/settings/quiet_hours")
     assert [each.pointer for each in fault] == ["/settings/quiet_hours/to_minute"]
-    assert quiet.check(NIGHT, "") == []
+    assert check(NIGHT, "") == []
 
 
 MINUTE = st.integers(0, 1439)
@@ -110,16 +111,43 @@ def test_quiet_is_what_the_clock_says(begin, end, seconds, name):
         assert ends([hours], found - 1, zone) == found
 
 
-def test_columns_say_what_rows_say():
-    rng = np.random.default_rng(1)
-    begins = rng.integers(0, 24, 5_000).astype(np.uint16) * 60
-    ends_ = rng.integers(0, 24, 5_000).astype(np.uint16) * 60
-    begins[::3] = NONE
-    now, zone = datetime(2026, 11, 21, 22, 30, tzinfo=UTC).timestamp(), ZoneInfo("Europe/Berlin")
-    for app in (None, NIGHT):
-        column = quiet.holds(begins, ends_, app, now, zone)
-        for row in range(0, 5_000, 7):
-            begin, end = int(begins[row]), int(ends_[row])
-            own = [] if NONE in {begin, end} or begin == end else [QuietHours(from_minute=begin, to_minute=end)]
-            assert column[row] == (ends([*own, app] if app else own, now, zone) or 0)
-    assert (quiet.holds(begins, ends_, NIGHT, now, zone) > 0).all()
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(MINUTE, MINUTE) | st.none(), min_size=1, max_size=30),
+    st.tuples(MINUTE, MINUTE) | st.none(),
+    st.integers(0, 40 * 31_557_600),
+    st.sampled_from([0.0, 0.25, 0.999]),
+    st.sampled_from(ZONES),
+)
+def test_columns_say_what_rows_say(own, app, seconds, fraction, name):
+    zone, now = ZoneInfo(name), seconds + fraction
+    hours = [None if each is None else QuietHours(from_minute=each[0], to_minute=each[1]) for each in [*own, app]]
+    *users, apps = [None if each is not None and each.from_minute == each.to_minute else each for each in hours]
+    column = quiet.holds(np.array([pack(each) for each in users], np.uint32), apps, now, zone)
+    for until, each in zip(column.tolist(), users, strict=True):
+        given_ = [one for one in (each, apps) if one is not None]
+        assert until == (ends(given_, now, zone) or 0)
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_columns_are_right_around_every_change_of_clocks(name):
+    """Every hour of three weeks around the changes of a year."""
+    zone, users = ZoneInfo(name), [None, NIGHT, LUNCH, QuietHours(from_minute=0, to_minute=150)]
+    packed = np.array([pack(each) for each in users], np.uint32)
+    start = at("2026-01-01T00:00+00:00")
+    offsets = [zones.offset(start + hour * 3600, zone) for hour in range(366 * 24)]
+    changes = [hour for hour in range(1, len(offsets)) if offsets[hour] != offsets[hour - 1]] or [0]
+    for change in changes:
+        for hour in range(change - 11 * 24, change + 3 * 24, 5):
+            now = start + hour * 3600 + 60 * (hour % 60)
+            for app in (None, NIGHT):
+                column = quiet.holds(packed, app, now, zone).tolist()
+                assert column == [
+                    ends([one for one in (each, app) if one is not None], now, zone) or 0 for each in users
+                ]
+
+
+def test_quiet_hours_are_a_number_and_back():
+    for each in (None, NIGHT, LUNCH, QuietHours(from_minute=0, to_minute=1), QuietHours(from_minute=1439, to_minute=0)):
+        assert unpack(pack(each)) == each
+        assert 0 <= pack(each) < 1 << 21
