@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pushd.model.schedule import Missed, RunLate
+from pushd.model.schedule import LATE_MAX_S, Missed, RunLate, Schedule
 
 ON_TIME_S: Final = 60
 """An occurrence that is later than that was missed; below, it only had to wait its turn."""
@@ -32,6 +32,17 @@ def judge(passed: Sequence[float], now: float, policy: Missed | None) -> Verdict
     if not run and passed and passed[-1] >= now - within_s:
         run = (passed[-1],)
     return Verdict(run, tuple(passed[: len(passed) - len(run)]))
+
+
+def allowed_s(schedule: Schedule | None) -> float:
+    """How late a release of a send may be; what is later than that is not sent.
+
+    Without a policy a send that goes out once is sent up to a week late, an occurrence of one that recurs an hour.
+    """
+    policy = None if schedule is None else schedule.missed
+    if policy is None and (schedule is None or schedule.recurrence is None):
+        return LATE_MAX_S
+    return max(_within_s(policy), ON_TIME_S)
 
 
 def _within_s(policy: Missed | None) -> int:
