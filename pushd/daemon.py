@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from pushd.api import native, safari_service
+from pushd.api import beacons, native, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.commands.context import Context
@@ -36,6 +36,8 @@ from pushd.gateways.webpush import WebPushGateway
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.notification import Notification, State
+from pushd.reports.beacons import Beacons
+from pushd.reports.limits import ReceiptLimits
 from pushd.service import Service
 from pushd.store.embedded import EmbeddedServer
 from pushd.store.loading import Snapshot
@@ -304,6 +306,8 @@ class Daemon:
             position=lambda: self._follower.position,
             guard=Guard.of(self.config.webpush),
             safari_log=SafariLog(self.config.safari),
+            beacons=Beacons(subkey(self._master_key, b"beacons")),
+            limits=ReceiptLimits(self.config.receipts),
         )
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         await self._begin(_Commands(self.context))
@@ -312,6 +316,7 @@ class Daemon:
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
         safari_service.mount(router, self.context, auth, subkey(self._master_key, b"safari packages"))
+        beacons.mount(router, self.context)
         self.http = HttpServer(self.config.http, router)
         await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))

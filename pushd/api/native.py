@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pushd.api import (
     apps,
     audience,
+    beacons,
     channels,
     credentials,
     devices,
@@ -21,6 +22,7 @@ from pushd.api import (
     locations,
     notifications,
     receipts,
+    reports,
     retirements,
     safari_sites,
     segments,
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 
 OPERATIONS: tuple[Operation, ...] = (
     *notifications.OPERATIONS,
+    *reports.OPERATIONS,
     *receipts.OPERATIONS,
+    *beacons.OPERATIONS,
     *audience.OPERATIONS,
     *devices.OPERATIONS,
     *locations.OPERATIONS,

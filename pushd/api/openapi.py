@@ -28,6 +28,7 @@ from pushd.errors import (
 )
 from pushd.web import problem
 from pushd.web.answer import JSON
+from pushd.web.table import CSV
 from pushd.web.upload import FORM
 
 VERSION = "1.0.0"
@@ -39,6 +40,7 @@ TAGS = {
     "notifications": "Sends: what was asked, what became of it, and for whom.",
     "audience": "Who would be reached, without sending.",
     "receipts": "What devices report of the notifications that reached them.",
+    "reports": "What came of what was sent.",
     "devices": "Installs and their addresses.",
     "geofences": "Circles and areas, who is in them, and what is sent to who enters or leaves.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
@@ -225,6 +227,8 @@ def _answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         media = {"content": {JSON: {"schema": schemas.of(operation.answer)}}}
     if operation.answer_lines is not None:
         media = {"content": {NDJSON: {"schema": schemas.of(operation.answer_lines)}}}
+        if operation.columns is not None:
+            media["content"][CSV] = {"schema": {"type": "string"}}
     return {
         str(status): {"description": HTTPStatus(status).phrase} | (media if status != HTTPStatus.NO_CONTENT else {})
         for status in operation.statuses

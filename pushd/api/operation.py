@@ -132,6 +132,8 @@ class Operation:
     """Type of the JSON answer; None: there is none."""
     answer_lines: Any = None
     """Type of each line of an NDJSON answer."""
+    columns: Callable[[Any], tuple[str, ...] | None] | None = None
+    """By its parameters, the columns of an answer of lines as CSV; None: lines of JSON are wanted."""
     statuses: tuple[int, ...] = (200,)
     """Statuses of success; the first is sent unless a `Reply` says another."""
     errors: tuple[type[PushdError], ...] = ()

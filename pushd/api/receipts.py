@@ -28,8 +28,8 @@ class ReceiptsBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 async def take(context: Context, caller: Caller, request: Request[ReceiptsBody, None]) -> ReceiptCounts:
     """POST /receipts."""
     body = request.body
-    own_only = caller.role is Role.DEVICE
-    return await receipts.take(context, caller.app, body.receipts, body.install_id, own_only=own_only)
+    device_key = caller.key.id if caller.role is Role.DEVICE else None
+    return await receipts.take(context, caller.app, body.receipts, body.install_id, device_key=device_key)
 
 
 OPERATIONS = (

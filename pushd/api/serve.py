@@ -16,7 +16,7 @@ from pushd.config.http import HttpConfig
 from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import Key, Role
 from pushd.model.device import ID_MAX
-from pushd.web import problem
+from pushd.web import problem, table
 from pushd.web.answer import JSON, Answer
 from pushd.web.auth import Authenticator
 from pushd.web.caller import Caller
@@ -89,7 +89,7 @@ class Api:
             work = handler(self.context, Caller(key, app_id), request)
             # An upload takes as long as it takes: its pieces have a deadline each.
             result = await (work if operation.media else self._deadlines.within(work))
-            return await respond(operation, incoming, result, self.config)
+            return await respond(operation, incoming, result, self.config, params)
 
         return endpoint
 
@@ -153,7 +153,7 @@ def _body(operation: Operation, config: HttpConfig) -> Callable[[Incoming], Awai
     return whole
 
 
-async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfig) -> Answer:
+async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfig, ___: Any) -> Answer:
     status, headers = operation.statuses[0], None
     if isinstance(result, Reply):
         status, headers, result = result.status or status, result.headers, result.body
@@ -163,28 +163,39 @@ async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfi
 
 
 async def _respond_lines(
-    operation: Operation, incoming: Incoming, result: AsyncGenerator[Any, None], config: HttpConfig
+    operation: Operation, incoming: Incoming, result: AsyncGenerator[Any, None], config: HttpConfig, params: Any
 ) -> web.StreamResponse:
     """Streams lines.
 
-    An error before the first is an answer of its own; a later one is the last line, for the status has gone out.
+    An error before the first is an answer of its own; a later one is the last line, for the status has gone out. In CSV
+    there is no line for it: the answer breaks off without its last chunk.
     """
+    columns = None if operation.columns is None else operation.columns(params)
+    encode = _line if columns is None else table.row
     async with aclosing(result):
         line = await anext(result, None)
         response = web.StreamResponse(
             status=operation.statuses[0], headers={"Server": "pushd", "X-Request-Id": incoming.id}
         )
-        response.content_type = NDJSON
+        response.content_type = NDJSON if columns is None else table.CSV
         await response.prepare(incoming)
         try:
+            if columns is not None:
+                await _write(response, table.header(columns), config)
             while line is not None:
-                await _write(response, _encode(line) + b"\n", config)
+                await _write(response, encode(line), config)
                 line = await anext(result, None)
         except PushdError as error:
+            if columns is not None:
+                raise ConnectionResetError("the export could not be finished") from error
             await _write(response, problem.encode(error, incoming.id) + b"\n", config)
             response.force_close()
     await response.write_eof()
     return response
+
+
+def _line(value: Any) -> bytes:
+    return _encode(value) + b"\n"
 
 
 async def _write(response: web.StreamResponse, data: bytes, config: HttpConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import structlog
 
 from pushd.commands.safari_log import SafariLog
+from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.webpush import WebPushConfig
 from pushd.errors import PushdError
+from pushd.reports.beacons import KEY_BYTES, Beacons
+from pushd.reports.limits import ReceiptLimits
 from pushd.transport.guard import Guard
 
 if TYPE_CHECKING:
@@ -84,6 +88,10 @@ class Context:
     """Of the change feed: all changes below it are in the index."""
     safari_log: SafariLog = field(default_factory=lambda: SafariLog(SafariConfig()))
     """What Safari complained of to its web service."""
+    beacons: Beacons = field(default_factory=lambda: Beacons(secrets.token_bytes(KEY_BYTES)))
+    """What beacons of installs are checked with."""
+    limits: ReceiptLimits = field(default_factory=lambda: ReceiptLimits(ReceiptsConfig()))
+    """What installs and device keys may still report."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:

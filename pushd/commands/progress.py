@@ -158,6 +158,7 @@ def _view(context: Context, stored: Stored) -> NotificationView:
         delivery=sent.delivery,
         ttl_s=sent.ttl_s,
         collapse_id=sent.collapse_id,
+        push_tag=sent.push_tag,
         created_at=notification.created_at,
         finished_at=stored.finished_at,
         counts=ledger,

@@ -11,6 +11,9 @@ from pushd.errors import Fault, InvalidRequestError
 from pushd.model.receipt import Event, Receipt
 from pushd.telemetry import RECEIPTS
 
+RESULTS = tuple(map(RECEIPTS.labels, ("taken", "repeated", "unknown")))
+"""Counters in the order in which the store tells them."""
+
 
 class ReceiptCounts(Struct, frozen=True, kw_only=True):
     """What became of the receipts of one request."""
@@ -24,18 +27,41 @@ class ReceiptCounts(Struct, frozen=True, kw_only=True):
 
 
 async def take(
-    context: Context, app_id: int, receipts: Sequence[Receipt], install_id: str | None, *, own_only: bool = False
+    context: Context, app_id: int, receipts: Sequence[Receipt], install_id: str | None, *, device_key: int | None = None
 ) -> ReceiptCounts:
     """What became of them, once it is committed; those that name no install are of `install_id`.
 
-    With `own_only` they may name no other. InvalidRequestError; UnavailableError: give them again.
+    By a device key (its id) they may name no other, and are counted against the limits of install and key.
+    InvalidRequestError, TooManyRequestsError; UnavailableError: give them again.
     """
-    if faults := _faults(receipts, install_id, own_only=own_only):
+    if faults := _faults(receipts, install_id, own_only=device_key is not None):
         raise InvalidRequestError("The receipts are not valid", faults=faults)
+    if device_key is None or install_id is None:
+        return await keep(context, app_id, receipts, install_id)
+    context.limits.admit_key(device_key, len(receipts), context.clock.monotonic())
+    return await keep_of_install(context, app_id, receipts, install_id)
+
+
+async def keep_of_install(context: Context, app_id: int, receipts: Sequence[Receipt], install_id: str) -> ReceiptCounts:
+    """As `keep`, for receipts of one install that nobody vouches for. TooManyRequestsError past its limit."""
+    limits, clock = context.limits, context.clock
+    limits.admit(app_id, install_id, len(receipts), clock.monotonic())
+    taken = 0
+    try:
+        counts = await keep(context, app_id, receipts, install_id)
+        taken = counts.taken
+    finally:
+        limits.give_back(app_id, install_id, len(receipts) - taken, clock.monotonic())
+    return counts
+
+
+async def keep(context: Context, app_id: int, receipts: Sequence[Receipt], install_id: str | None) -> ReceiptCounts:
+    """What became of receipts that were checked, once it is committed. UnavailableError: give them again."""
     counts = await context.store.receipts.take(app_id, receipts, install_id)
-    for result, count in counts._asdict().items():
-        RECEIPTS.labels(result).inc(count)
-    return ReceiptCounts(**counts._asdict())
+    for result, count in zip(RESULTS, counts, strict=True):
+        if count:
+            result.inc(count)
+    return ReceiptCounts(taken=counts.taken, repeated=counts.repeated, unknown=counts.unknown)
 
 
 def _faults(receipts: Sequence[Receipt], install_id: str | None, *, own_only: bool) -> list[Fault]:

@@ -12,6 +12,7 @@ from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
 from pushd.config.places import PlacesConfig
+from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
@@ -29,6 +30,7 @@ __all__ = [
     "HttpConfig",
     "ImportsConfig",
     "PlacesConfig",
+    "ReceiptsConfig",
     "SafariConfig",
     "SecretsConfig",
     "StoreConfig",
@@ -52,6 +54,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     safari: SafariConfig = field(default_factory=SafariConfig)
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     places: PlacesConfig = field(default_factory=PlacesConfig)
+    receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
     imports: ImportsConfig = field(default_factory=ImportsConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

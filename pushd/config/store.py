@@ -58,7 +58,13 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
     idempotency_keep_s: int = 86_400
     history_keep_days: int = 400
-    """Notifications and outcomes older than this are dropped by whole months; 0: never."""
+    """Notifications, and all that belongs to them, older than this are dropped by whole months; 0: never."""
+    outcomes_keep_days: int = 0
+    """What became of which device, where that goes earlier than the notifications themselves; 0: with them."""
+    opens_keep_days: int = 0
+    """Receipts, who opened what when, likewise."""
+    events_keep_days: int = 0
+    """The event feed likewise."""
     history_campaigns_max: int = 500
     """The newest campaigns of an app in which a device's history is looked for."""
     receipt_fold_interval_s: float = 2.0
@@ -67,6 +73,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How long a few of them may wait for more; they count from the moment they are taken all the same."""
     past_timeout_s: float = 10.0
     """For what an audience asks of earlier notifications to be read; past it 503."""
+    report_timeout_s: float = 30.0
+    """For a report to be read; past it 503."""
     partitions_ahead: int = 2
     """Months of partitions that are made before they are needed."""
     node_ping_s: float = 3.0

@@ -43,6 +43,8 @@ class Send(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """How long gateways may hold it, from release; 0: now or never, sent once all the same; absent: the default."""
     collapse_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     """Replaces an earlier notification with the same id on the screen; at most 64 bytes of UTF-8."""
+    push_tag: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    """Of the sender's own: reports compare what was sent under one with what was sent under others."""
 
 
 class Notification(Struct, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ class NotificationView(Struct, frozen=True, kw_only=True):
     delivery: Delivery
     ttl_s: int | None
     collapse_id: str | None
+    push_tag: str | None
     created_at: float
     finished_at: float | None
     counts: Ledger

@@ -29,6 +29,7 @@ from pushd.store.notifications import NotificationStore
 from pushd.store.partitions import Maintenance
 from pushd.store.past import PastReader
 from pushd.store.receipts import ReceiptStore
+from pushd.store.reports import ReportReader
 from pushd.store.safari_sites import SafariSiteStore
 from pushd.store.segments import SegmentStore
 from pushd.store.settlements import SettlementStore
@@ -60,6 +61,7 @@ class Store(Service):
         self.settlements = SettlementStore(self.database, names, self.clock)
         self.receipts = ReceiptStore(self.database, self.clock)
         self.past = PastReader(self.database)
+        self.reports = ReportReader(self.database)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import orjson
 
+from pushd.api import beacons
 from pushd.api.native import OPERATIONS
 from pushd.api.serve import Api
 from pushd.config import HttpConfig
@@ -74,6 +75,7 @@ async def native(dsn: str) -> AsyncIterator[Native]:
         config = HttpConfig(stop_timeout_s=1)
         router = Router()
         Api(world.context, Authenticator(store.keys, 10_000), Cursors(b"k" * 32), config).mount(router, OPERATIONS)
+        beacons.mount(router, world.context)
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
         server = HttpServer(config, router, plain_socket=sock)

@@ -1,0 +1,117 @@
+"""Limits on what clients may report: leaky buckets by name, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from pushd.config.receipts import ReceiptsConfig
+from pushd.errors import TooManyRequestsError
+
+BURST_S = 10.0
+"""A device key's receipts of so many seconds may come at once: after a broadcast everybody opens at the same time."""
+ADDRESSES_MAX = 65_536
+"""Client addresses that are counted."""
+
+
+class Buckets:
+    """A bucket for each name. What goes in leaks out at a rate; while one is full, nothing more goes in.
+
+    What is asked for at once is taken as a whole while there is any room, so that a bucket may run over by one request
+    and not by two. Times are arguments, in seconds that never jump.
+    """
+
+    __slots__ = ("_levels", "_names_max", "_per_s", "_room")
+
+    def __init__(self, *, per_s: float, room: float, names_max: int) -> None:
+        assert per_s > 0
+        assert room > 0
+        self._per_s = per_s
+        self._room = room
+        self._names_max = names_max
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        """Level and when it was so, those longest silent first."""
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def take(self, name: Hashable, amount: int, now: float) -> float:
+        """0 once this much is in the bucket; else how many seconds it stays full, and nothing is taken."""
+        level = self.level(name, now)
+        if level >= self._room:
+            return (level - self._room) / self._per_s + 1 / self._per_s
+        self._put(name, level + amount, now)
+        return 0.0
+
+    def give_back(self, name: Hashable, amount: int, now: float) -> None:
+        """Takes out what was taken and came to nothing."""
+        level = self.level(name, now) - amount
+        if level > 0:
+            self._put(name, level, now)
+        else:
+            self._levels.pop(name, None)
+
+    def level(self, name: Hashable, now: float) -> float:
+        """What is in the bucket."""
+        level, then = self._levels.get(name, (0.0, now))
+        return max(0.0, level - (now - then) * self._per_s)
+
+    def full(self, name: Hashable, now: float) -> bool:
+        """Whether nothing more goes in now."""
+        return self.level(name, now) >= self._room
+
+    def forget(self, name: Hashable) -> None:
+        """Knows nothing of a name any more."""
+        self._levels.pop(name, None)
+
+    def _put(self, name: Hashable, level: float, now: float) -> None:
+        self._levels[name] = (level, now)
+        self._levels.move_to_end(name)
+        if len(self._levels) > self._names_max:
+            self._levels.popitem(last=False)
+
+
+class ReceiptLimits:
+    """What installs, device keys and client addresses may still report."""
+
+    def __init__(self, config: ReceiptsConfig) -> None:
+        hourly, second = config.install_per_hour_max, config.key_per_s_max
+        self._installs = Buckets(per_s=hourly / 3600, room=hourly, names_max=config.installs_max)
+        self._keys = Buckets(per_s=second, room=second * BURST_S, names_max=ADDRESSES_MAX)
+        self._addresses = _of_minute(config.beacons_per_minute_max)
+        self._forgers = _of_minute(config.bad_signatures_per_minute_max)
+
+    def admit(self, app_id: int, install_id: str, count: int, now: float) -> None:
+        """Counts receipts of an install; TooManyRequestsError where it has had its share."""
+        _refuse(self._installs.take((app_id, install_id), count, now), "This install has reported too much of late")
+
+    def admit_key(self, key_id: int, count: int, now: float) -> None:
+        """Counts receipts by a device key; TooManyRequestsError likewise."""
+        _refuse(self._keys.take(key_id, count, now), "Too many receipts come with this key")
+
+    def give_back(self, app_id: int, install_id: str, count: int, now: float) -> None:
+        """Counts fewer: receipts that came to nothing were repeated, unknown, or are to be sent again."""
+        self._installs.give_back((app_id, install_id), count, now)
+
+    def admit_address(self, network: str, count: int, now: float) -> None:
+        """Counts beacons from a client address; TooManyRequestsError where there were too many, or too many forged."""
+        if self._forgers.full(network, now):
+            raise TooManyRequestsError("Too many beacons without a right signature", retry_after_s=60.0)
+        _refuse(self._addresses.take(network, count, now), "Too many beacons come from this address")
+
+    def forged(self, network: str, now: float) -> None:
+        """Counts a wrong signature."""
+        self._forgers.take(network, 1, now)
+
+    def forget(self, app_id: int, install_id: str) -> None:
+        """Knows nothing of an install any more."""
+        self._installs.forget((app_id, install_id))
+
+
+def _of_minute(most: int) -> Buckets:
+    return Buckets(per_s=most / 60, room=most, names_max=ADDRESSES_MAX)
+
+
+def _refuse(wait_s: float, detail: str) -> None:
+    if wait_s:
+        raise TooManyRequestsError(detail, retry_after_s=wait_s)
