@@ -14,6 +14,7 @@ from pushd.config.imports import ImportsConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
+from pushd.config.scheduler import SchedulerConfig
 from pushd.config.secrets import SecretsConfig
 from pushd.config.store import StoreConfig
 from pushd.config.telemetry import TelemetryConfig
@@ -32,6 +33,7 @@ __all__ = [
     "PlacesConfig",
     "ReceiptsConfig",
     "SafariConfig",
+    "SchedulerConfig",
     "SecretsConfig",
     "StoreConfig",
     "TelemetryConfig",
@@ -56,5 +58,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     places: PlacesConfig = field(default_factory=PlacesConfig)
     receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
     imports: ImportsConfig = field(default_factory=ImportsConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
