@@ -52,75 +52,59 @@ class Numbering:
 
 
 class Counter:
-    """When each person was last sent a category's messages: `4 n + 1` bytes each for a cap of n.
+    """When each person was last sent a category's messages: `4 n` bytes each for a cap of n.
 
-    A row is a ring of its last n times, so any window is counted exactly: a message may go where the n-th last one
-    was a window ago. Persons are given once each.
+    A row is a person's last n times, in no order, so any window is counted exactly: a message may go where the n-th
+    last one was a window ago. Times are what the clock showed, whole seconds. Persons are given once each.
     """
 
-    __slots__ = ("_next", "_numbering", "_times", "cap")
+    __slots__ = ("_numbering", "_times", "cap")
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
         self._numbering = Numbering()
         self._times = Column(np.uint32)
-        self._next = Column(np.uint8)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the columns take."""
-        return self._times.nbytes + self._next.nbytes
+        """Bytes that the column takes."""
+        return self._times.nbytes
 
     def admit(self, persons: Persons, at: float) -> Mask:
         """Who may be sent one more; for these it is counted."""
-        rows = self._rows(persons)
-        oldest = self._times.data[self._cells(rows)].astype(np.int64)
+        rows, table = self._rows(persons)
+        times = table[rows]
+        places = times.argmin(axis=1)
+        oldest = np.take_along_axis(times, places[:, None], axis=1)[:, 0].astype(np.int64)
         free: Mask = (oldest == 0) | (oldest + self.cap.window_s <= int(at))
-        self._record(rows if free.all() else rows[free], np.uint32(max(1, int(at))))
+        table[rows[free], places[free]] = max(1, int(at))
         return free
 
     def record(self, persons: Persons, times: Times) -> None:
-        """Counts what had been sent to persons, who may repeat, each at its time; ascending.
-
-        Times come in order; a clock that was set back is held at the person's last time.
-        """
-        order = np.argsort(persons, kind="stable")
-        persons, times = persons[order], times[order]
+        """Counts what had been sent to persons, who may repeat, each at its time."""
+        order = np.lexsort((times, persons))
+        persons, times = persons[order], np.maximum(times[order], 1)
         heads = np.flatnonzero(np.append(True, persons[1:] != persons[:-1])) if len(persons) else np.zeros(0, np.intp)
         sizes = np.diff(heads, append=len(persons))
-        ranks = np.arange(len(persons)) - np.repeat(heads, sizes)
-        rows = self._rows(persons)
-        # More than fit leave no trace: only the last of them are written.
-        ranks -= np.repeat(np.maximum(sizes - self.cap.messages, 0), sizes)
+        # More than fit leave no trace: only the last of each are written, one of each at a time.
+        ranks = np.arange(len(persons)) - np.repeat(heads + np.maximum(sizes - self.cap.messages, 0), sizes)
+        rows, table = self._rows(persons)
         for rank in range(min(self.cap.messages, int(sizes.max(initial=0)))):
             chosen = ranks == rank
-            self._record(rows[chosen], np.maximum(times[chosen], 1))
+            theirs, at = rows[chosen], times[chosen]
+            places = table[theirs].argmin(axis=1)
+            table[theirs, places] = np.maximum(table[theirs, places], at)
 
     def withdraw(self, persons: Persons, at: float) -> None:
         """Takes back what was counted at an instant and then not sent."""
-        rows, messages = self._rows(persons), self.cap.messages
-        ages = (self._next.data[rows][:, None].astype(np.intp) + np.arange(messages)) % messages
-        cells = rows[:, None] * messages + ages
-        times = self._times.data[cells]  # from the oldest
-        later = times >= max(1, int(at))
-        gone = np.where(later.any(axis=1), later.argmax(axis=1), -1)
-        shifted = np.zeros_like(times)
-        shifted[:, 1:] = times[:, :-1]
-        self._times.data[cells] = np.where(np.arange(messages) <= gone[:, None], shifted, times)
+        rows, table = self._rows(persons)
+        then = table[rows] == max(1, int(at))
+        there = then.any(axis=1)
+        table[rows[there], then.argmax(axis=1)[there]] = 0
 
-    def _rows(self, persons: Persons) -> Rows:
+    def _rows(self, persons: Persons) -> tuple[Rows, NDArray[np.uint32]]:
+        """The row of each, and the table of all."""
         rows = self._numbering.rows(persons)
-        self._next.reach(len(self._numbering))
-        self._times.reach(len(self._numbering) * self.cap.messages)
-        return rows
-
-    def _cells(self, rows: Rows) -> Rows:
-        """Where the oldest time of each row stands."""
-        cells: Rows = rows * self.cap.messages + self._next.data[rows]
-        return cells
-
-    def _record(self, rows: Rows, at: Times | np.uint32) -> None:
-        places, messages = self._next.data[rows], self.cap.messages
-        latest = self._times.data[rows * messages + (places.astype(np.intp) - 1) % messages]
-        self._times.data[rows * messages + places] = np.maximum(latest, at)
-        self._next.data[rows] = (places + 1) % messages
+        count = len(self._numbering)
+        self._times.reach(count * self.cap.messages)
+        return rows, self._times.data[: count * self.cap.messages].reshape(count, self.cap.messages)

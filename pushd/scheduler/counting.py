@@ -160,9 +160,10 @@ class Counting:
             count = self._counts.get(key)
             if count is None or count.counter.cap != cap:
                 count = await self._load(key, cap, at)
-            elif count.stale:
-                await self._catch_up(key, count, at)
-            await _settle(count)
+            else:
+                await _settle(count)
+                if count.stale:
+                    await self._catch_up(key, count, at)
         return count
 
     async def _load(self, key: Key, cap: Cap, at: float) -> _Count:
@@ -198,6 +199,7 @@ class Counting:
             raise
         fresh = [each for each in kept if each.id not in count.known]
         count.known.difference_update(each.id for each in kept)
+        count.known.update(each.id for each in kept if each.late)
         await _record(count.counter, fresh)
 
 

@@ -31,9 +31,8 @@ WHERE app_id = $1 AND category = $2 AND at > $3 ORDER BY at
 """
 _SINCE = """
 WITH bound AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin)
-SELECT t.id, t.at, t.persons, bound.xmin::text::bigint AS xmin FROM bound LEFT JOIN LATERAL (
-    SELECT * FROM tallies WHERE app_id = $1 AND category = $2 AND xid >= $3::text::xid8 AND xid < bound.xmin
-        AND node_id <> $4 AND at > $5
+SELECT t.id, t.at, t.persons, t.xid >= bound.xmin AS late, bound.xmin::text::bigint AS xmin FROM bound LEFT JOIN (
+    SELECT * FROM tallies WHERE app_id = $1 AND category = $2 AND xid >= $3::text::xid8 AND node_id <> $4 AND at > $5
 ) t ON true ORDER BY t.at
 """
 
@@ -58,8 +57,8 @@ class Kept:
     id: int
     at: float
     persons: Persons
-    late: bool = False
-    """It is newer than the position that the reading began at, where the next one goes on."""
+    late: bool
+    """It is above the position that the next reading goes on from, and comes again then."""
 
 
 async def keep(connection: Any, node_id: int, tallies: Sequence[Tally]) -> None:
@@ -96,7 +95,7 @@ class TallyStore:
             cursor = await connection.cursor(_LOAD, app_id, category, moment(since), position, timeout=timeout_s)
             rows = 16
             while found := await cursor.fetch(rows, timeout=timeout_s):
-                yield [_kept(row, row["late"]) for row in found]
+                yield [_kept(row) for row in found]
                 size = sum(len(row["persons"]) for row in found) // len(found)
                 rows = max(1, min(2 * rows, FETCH_BYTES // max(1, size), FETCH_ROWS_MAX))
 
@@ -108,5 +107,5 @@ class TallyStore:
         return [_kept(row) for row in rows if row["id"] is not None], max(position, rows[0]["xmin"])
 
 
-def _kept(row: Any, late: bool = False) -> Kept:
-    return Kept(row["id"], seconds(row["at"]), Persons.load(row["persons"]), late)
+def _kept(row: Any) -> Kept:
+    return Kept(row["id"], seconds(row["at"]), Persons.load(row["persons"]), row["late"])
