@@ -49,6 +49,12 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Segments of an app."""
     segments_bytes_max: int = 16 * 1024 * 1024
     """Of the audiences of an app's segments together, as JSON: every node has them in memory."""
+    templates_max: int = 10_000
+    """Templates of an app."""
+    template_versions_max: int = 100
+    """Versions of a template that are kept, the newest ones."""
+    template_bytes_max: int = 262_144
+    """Of one version of a template, as JSON."""
     feed_poll_ms: int = 1_000
     """How often the change feed is read without a wake-up."""
     feed_keep_s: int = 86_400

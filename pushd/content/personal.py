@@ -140,11 +140,13 @@ class Script:
         self._numbers: dict[str, int] = {"": 0}
         self.messages: list[Message] = [send.message]
         """The message itself, and then those of its variants."""
+        self.locales: list[str] = [""]
+        """Of each, folded."""
         for locale, message in variants(send.message, send.locales).items():
             self._numbers[locale] = len(self.messages)
             self.messages.append(message)
+            self.locales.append(locale)
         self.needs = needs(self.messages) if send.liquid else Needs()
-        self._now = 0.0
 
     def variant(self, locale: str) -> int:
         """The number of the variant for a device with this folded locale; 0: the message itself."""

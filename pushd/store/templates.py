@@ -50,7 +50,7 @@ SELECT {_COLUMNS} FROM templates t JOIN template_versions v ON v.template_id = t
 WHERE t.app_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3
 """  # noqa: S608  # constants
 _VERSIONS = f"""
-SELECT {_COLUMNS} FROM templates t JOIN template_versions v ON v.template_id = t.id AND v.version < $3
+SELECT {_COLUMNS} FROM templates t JOIN template_versions v ON v.template_id = t.id AND v.version < $3::bigint
 WHERE t.app_id = $1 AND t.uid = $2 ORDER BY v.version DESC LIMIT $4
 """  # noqa: S608  # constants
 _DELETE = "DELETE FROM templates WHERE app_id = $1 AND uid = $2 RETURNING id"
