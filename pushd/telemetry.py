@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -51,6 +51,21 @@ CROSSINGS_WAITING = Gauge(
 IMPORT_LINES = Counter(
     "pushd_import_lines", "Lines of imports that are committed, by what came of them.", ("result",), registry=REGISTRY
 )
+SCHEDULES_FIRED = Counter(
+    "pushd_schedules_fired", "Occurrences of schedules that became notifications.", registry=REGISTRY
+)
+SCHEDULES_SKIPPED = Counter(
+    "pushd_schedules_skipped", "Occurrences of schedules that were missed, and not sent.", registry=REGISTRY
+)
+RELEASES_OPENED = Counter(
+    "pushd_releases_opened", "Releases of notifications that go out bit by bit.", registry=REGISTRY
+)
+SCHEDULE_LATENESS = Histogram(
+    "pushd_schedule_lateness_seconds",
+    "From when a schedule or a release was due to the commit of what it became.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 300, 3600, 86_400),
+    registry=REGISTRY,
+)
 RETRIES = Counter(
     "pushd_retries", "Rows sent again, by the reason of the attempt before.", ("reason",), registry=REGISTRY
 )
@@ -69,6 +84,8 @@ LOOP_LAG = Histogram(
 LEDGER_DRIFT = Gauge(
     "pushd_ledger_drift", "Targeted minus accounted rows over running notifications; must be 0.", registry=REGISTRY
 )
+
+TIME_ZONES = Info("pushd_time_zones", "The time zone database in use, and IANA's version of it.", registry=REGISTRY)
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

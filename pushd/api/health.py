@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from pushd import telemetry
+from pushd.scheduler.zones import database
+from pushd.telemetry import TIME_ZONES
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
 from pushd.web.router import Router
@@ -24,10 +26,13 @@ _FRESH = {"Cache-Control": "no-store"}
 
 def mount(router: Router, ready: Ready) -> None:
     """Routes the three; they need no key and show nothing of any tenant."""
+    zones = database()
+    TIME_ZONES.info({"source": zones.source, "version": zones.version})
+    alive = _encode({"status": "ok", "time_zones": zones.version})
 
     async def healthz(_: Incoming) -> Answer:
         # That this runs at all says that the process lives and the loop turns.
-        return Answer(_encode({"status": "ok"}), headers=_FRESH)
+        return Answer(alive, headers=_FRESH)
 
     async def readyz(_: Incoming) -> Answer:
         reasons = await _reasons(ready)

@@ -25,7 +25,9 @@ from pushd.api import (
     reports,
     retirements,
     safari_sites,
+    schedules,
     segments,
+    templates,
     users,
 )
 from pushd.api.health import Ready
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 OPERATIONS: tuple[Operation, ...] = (
     *notifications.OPERATIONS,
     *reports.OPERATIONS,
+    *schedules.OPERATIONS,
     *receipts.OPERATIONS,
     *beacons.OPERATIONS,
     *audience.OPERATIONS,
@@ -51,6 +54,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *channels.OPERATIONS,
     *imports.OPERATIONS,
     *segments.OPERATIONS,
+    *templates.OPERATIONS,
     *geofences.OPERATIONS,
     *retirements.OPERATIONS,
     *credentials.OPERATIONS,

@@ -1,4 +1,4 @@
-"""Notifications over HTTP: /notifications, the devices behind each outcome, and cancel."""
+"""Notifications over HTTP: /notifications, their releases, the devices behind outcomes; pause, resume and cancel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pushd.errors import (
     UnknownTargetsError,
 )
 from pushd.model.device import ID_MAX
-from pushd.model.notification import NotificationView, Send
+from pushd.model.notification import NotificationView, ReleaseView, Send
 from pushd.web import problem
 from pushd.web.caller import Caller
 from pushd.web.decode import JsonBody
@@ -46,6 +46,12 @@ class OutcomePage(Page, frozen=True, kw_only=True):
     notification_id: NotificationId
     outcome: Annotated[OutcomeName, Meta(description="`failed` stands for all that did not work out.")] | None = None
     reason: Annotated[str, Meta(max_length=100, description="A reason of the notification's `reasons`.")] | None = None
+
+
+class ReleasesPage(Page, frozen=True, kw_only=True):
+    """A page of the releases of a notification in the path."""
+
+    notification_id: NotificationId
 
 
 class Rename(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,9 +83,11 @@ class ArrayResult(Struct, frozen=True, omit_defaults=True):
 
     id: int | None = None
     targeted: int | None = None
-    """Devices that it goes to."""
+    """Devices that it goes to; absent where it waits: they are looked for when it is released."""
+    next_at: float | None = None
+    """UNIX seconds of the earliest instant at which it goes out to anybody; absent where that is now."""
     errors: TargetErrors | None = None
-    """Named targets that it cannot go to; absent when all can be reached."""
+    """Named targets that it cannot go to, were it sent now; absent when all can be reached."""
     problem: Problem | None = None
 
 
@@ -140,10 +148,30 @@ async def rename(context: Context, caller: Caller, request: Request[Rename, OneN
     return await progress.get(context, caller.app, request.params.notification_id)
 
 
+async def pause(context: Context, caller: Caller, request: Request[None, OneNotification]) -> NotificationView:
+    """POST /notifications/{notification_id}/pause."""
+    await notifications.pause(context, caller.app, request.params.notification_id)
+    return await progress.get(context, caller.app, request.params.notification_id)
+
+
+async def resume(context: Context, caller: Caller, request: Request[None, OneNotification]) -> NotificationView:
+    """POST /notifications/{notification_id}/resume."""
+    await notifications.resume(context, caller.app, request.params.notification_id)
+    return await progress.get(context, caller.app, request.params.notification_id)
+
+
 async def cancel(context: Context, caller: Caller, request: Request[None, OneNotification]) -> NotificationView:
     """POST /notifications/{notification_id}/cancel."""
     await notifications.cancel(context, caller.app, request.params.notification_id)
     return await progress.get(context, caller.app, request.params.notification_id)
+
+
+async def releases(context: Context, caller: Caller, request: Request[None, ReleasesPage]) -> Listing[ReleaseView]:
+    """GET /notifications/{notification_id}/releases."""
+    # Numbers begin at 0, and positions in a cursor are never negative.
+    number, after = request.params.notification_id, request.after() - 1
+    found = await progress.releases(context, caller.app, number, after=after, limit=request.limit)
+    return request.listing(found, [each.number + 1 for each in found])
 
 
 async def devices(context: Context, caller: Caller, request: Request[None, OutcomePage]) -> Listing[OutcomeDevice]:
@@ -170,7 +198,10 @@ OPERATIONS = (
         summary="Sends a message to an audience",
         description="Answered once it is committed: from then on no crash loses it. Named targets that cannot be "
         "reached are reported in `errors`; when none of them can, it is an error. With an `Idempotency-Key` the same "
-        "request can be repeated for a day and is answered as the first time, with `Idempotency-Replayed: true`.",
+        "request can be repeated for a day and is answered as the first time, with `Idempotency-Replayed: true`. With "
+        "a time (`schedule`, `intelligent_delivery`, `release_window_minutes`), or where quiet hours or a cap may keep "
+        "it back, it becomes a schedule: its audience is resolved when it is released; targets that are not there now "
+        "are reported, and never refuse it.",
         handler=send,
         body=Send,
         answer=Sent,
@@ -247,11 +278,49 @@ OPERATIONS = (
         path="/notifications/{notification_id}/cancel",
         tag="notifications",
         summary="Cancels what was not sent yet",
-        description="What is on its way keeps its outcome. Cancelling again changes nothing.",
+        description="What is on its way keeps its outcome. One that waits for its time will not go out. Cancelling "
+        "again changes nothing.",
         handler=cancel,
         params=OneNotification,
         answer=NotificationView,
         errors=(ConflictError,),
+    ),
+    Operation(
+        name="pauseNotification",
+        method="POST",
+        path="/notifications/{notification_id}/pause",
+        tag="notifications",
+        summary="Keeps back what was not sent yet",
+        description="What is on its way keeps its outcome; the rest waits, counts as pending, and expires at the end "
+        "of its life. One that waits for its time does not go out when that comes.",
+        handler=pause,
+        params=OneNotification,
+        answer=NotificationView,
+        errors=(ConflictError,),
+    ),
+    Operation(
+        name="resumeNotification",
+        method="POST",
+        path="/notifications/{notification_id}/resume",
+        tag="notifications",
+        summary="Lets what was paused go on",
+        description="Where its time has come meanwhile, its `past_times` says what becomes of it.",
+        handler=resume,
+        params=OneNotification,
+        answer=NotificationView,
+        errors=(ConflictError,),
+    ),
+    Operation(
+        name="listReleases",
+        method="GET",
+        path="/notifications/{notification_id}/releases",
+        tag="notifications",
+        summary="The releases of a notification that goes out by and by, in order",
+        description="By zone, by preferred hour, by batches of a release window, or after quiet hours. What goes out "
+        "to all at one instant has none.",
+        handler=releases,
+        params=ReleasesPage,
+        answer=Listing[ReleaseView],
     ),
     Operation(
         name="listNotificationDevices",

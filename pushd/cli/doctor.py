@@ -19,6 +19,7 @@ from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
 from pushd.config import Config
 from pushd.credentials.vault import load_master_key
 from pushd.errors import PushdError, UnavailableError
+from pushd.scheduler.zones import database
 from pushd.store.database import Database
 from pushd.store.migrations import status
 
@@ -76,6 +77,7 @@ async def _examine(config: Config) -> list[dict[str, Any]]:
         _data_directory(Path(config.store.data_dir)),
         _master_key(config),
         _descriptors(),
+        _time_zones(),
     ]
     findings += [finding async for finding in _database(config)]
     return findings
@@ -105,6 +107,11 @@ def _descriptors() -> dict[str, Any]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = soft >= DESCRIPTORS_MIN
     return _finding("open files", enough, f"{soft}" if enough else f"{soft}: raise it to {DESCRIPTORS_MIN} or more")
+
+
+def _time_zones() -> dict[str, Any]:
+    found = database()
+    return _finding("time zones", True, f"{found.version} ({found.source})")
 
 
 async def _database(config: Config) -> AsyncIterator[dict[str, Any]]:

@@ -18,10 +18,13 @@ from pushd.cli import (
     key,
     live_activity_channel,
     migrate,
+    notification,
     safari,
+    schedule,
     segment,
     send,
     simulate,
+    template,
     up,
 )
 
@@ -39,8 +42,8 @@ program.command()(send.send)
 program.command()(migrate.migrate)
 program.command()(doctor.doctor)
 NOUNS = (
-    *(device, channel, segment, imports, live_activity_channel, app, key, gateway, safari),
-    *(audience, geofence, config),
+    *(device, channel, segment, template, imports, live_activity_channel, app, key, gateway, safari),
+    *(notification, schedule, audience, geofence, config),
 )
 for noun in NOUNS:
     program.add_typer(noun.commands)

@@ -12,13 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
 from pushd.cli.output import console
 from pushd.cli.reach import Daemon, reaching
+from pushd.cli.times import Time, timed
+from pushd.model.quiet import Policy
 
 POLL_S = 0.3
+OVER = ("done", "cancelled")
 
 
 @reaching
+@timed
 def send(
     daemon: Daemon,
+    time: Time,
     body: Annotated[str | None, typer.Argument(help="The text.")] = None,
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
     broadcast: Broadcast = False,
@@ -29,23 +34,28 @@ def send(
     exclude: TagsNone = None,
     audience: Expression = None,
     message: Annotated[str | None, typer.Option(help="The whole message, as JSON; options add to it.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    category: Annotated[str | None, typer.Option(help="Of your own, such as marketing: for frequency caps.")] = None,
+    quiet_hours: Annotated[Policy, typer.Option(help="What they do to it where they apply.")] = Policy.HOLD,
     ttl_s: Annotated[int | None, typer.Option(help="How long gateways may hold it, seconds.")] = None,
     transactional: Annotated[bool, typer.Option("--transactional", help="Never behind a campaign.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count whom it would reach, send nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until every device has its outcome.")] = False,
 ) -> None:
-    """Send a message."""
+    """Send a message, at once or when its time comes."""
+    if wait and time.recurs:
+        raise typer.BadParameter("--wait waits for what is sent once")
     whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     if dry_run:
         daemon.show(daemon.ask("POST", "/audience/count", {"audience": whom}))
         return
     what: dict[str, Any] = orjson.loads(message) if message else {}
     what |= {name: value for name, value in (("title", title), ("body", body)) if value is not None}
-    request: dict[str, Any] = {"audience": whom, "message": what}
-    if ttl_s is not None:
-        request["ttl_s"] = ttl_s
-    if transactional:
-        request["transactional"] = True
+    request: dict[str, Any] = {"audience": whom, "message": what} | time.said()
+    more = {"name": name, "category": category, "ttl_s": ttl_s, "transactional": transactional or None}
+    request |= {field: value for field, value in more.items() if value is not None}
+    if quiet_hours is not Policy.HOLD:
+        request["quiet_hours"] = quiet_hours.value
     answer = daemon.ask("POST", "/notifications", request)
     if wait:
         answer = asyncio.run(_watch(daemon, answer["id"]))
@@ -62,6 +72,6 @@ async def _watch(daemon: Daemon, notification: int) -> Any:
                 view = await client.call("GET", f"/notifications/{notification}")
                 counts = view["counts"]
                 progress.update(task, total=counts["targeted"], completed=counts["targeted"] - counts["pending"])
-                if view["state"] != "running" and not counts["pending"]:
+                if view["state"] in OVER and not counts["pending"]:
                     return view
                 await asyncio.sleep(POLL_S)

@@ -10,13 +10,16 @@ import msgspec
 from pushd.bitset import Devices
 from pushd.commands.audience import resolve
 from pushd.commands.context import Context
-from pushd.commands.notifications import Answer, Plan, accept_of, carried, examine, plan_of, release
+from pushd.commands.notifications import Answer, carried, release
+from pushd.commands.personal import Known, prepared
+from pushd.commands.planning import Plan, accept_of, examine, plan_later, plan_of, waits
 from pushd.content.kinds import kinds
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import App
 from pushd.model.audience import UserIds
 from pushd.model.message import PushType
 from pushd.model.notification import Send
+from pushd.scheduler.due import recurs
 from pushd.store.notifications import Idempotency
 from pushd.targeting.index import Resolution
 
@@ -38,7 +41,7 @@ async def send_array(
     describe: Describe,
     idempotency: tuple[str, bytes] | None = None,
 ) -> Answer:
-    """The answer to an array once it is committed: a result for each send, in order; sending starts at once.
+    """The answer to an array once it is committed: a result for each send, in order; each goes out as if sent alone.
 
     What cannot be sent (or could not be read: an error in its place) is refused by itself; when nothing is left,
     InvalidRequestError with all of it. One key covers the array. IdempotencyMismatchError, UnavailableError.
@@ -52,7 +55,9 @@ async def send_array(
     accepted = [plan for plan in plans if isinstance(plan, Plan)]
     if not accepted:
         raise _nothing_left([plan for plan in plans if isinstance(plan, PushdError)])
-    context.fanout.check_room(sum(len(plan.devices) for plan in accepted), app_id)
+    at_once = [len(plan.devices) for plan in accepted if plan.due is None]
+    if at_once:
+        context.fanout.check_room(sum(at_once), app_id)
     acceptor = context.store.notifications.acceptor
     ids = await acceptor.reserve(len(accepted))
     body = _results(plans, ids, describe)
@@ -69,11 +74,11 @@ async def send_array(
 async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]) -> list[Plan | PushdError]:
     """A plan or an error for each; users are found a slice at a time, other audiences that repeat are resolved once."""
     plans: list[Plan | PushdError] = []
-    others = _Others(context, app)
+    others, known = _Others(context, app), Known()
     for start in range(0, len(wanted), SLICE):
         if start:
             await asyncio.sleep(0)
-        part = wanted[start : start + SLICE]
+        part = await prepared(context, app.id, wanted[start : start + SLICE], known)
         people = _people(context, app, part)
         for at, (each, devices) in enumerate(zip(part, people, strict=True), start):
             if isinstance(each, PushdError):
@@ -81,7 +86,11 @@ async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]
                 continue
             try:
                 text = examine(context, app, each)
-                if devices is None:
+                if waits(context, app, each):
+                    if recurs(each):
+                        await asyncio.sleep(0)  # looking for the first occurrence of a rule may take a slice of its own
+                    plans.append(await plan_later(context, app, each, text))
+                elif devices is None:
                     plans.append(plan_of(app, each, text, await others.resolve(each)))
                 else:
                     plans.append(Plan(app, each, text, devices, kinds(each.message.push_type), None))

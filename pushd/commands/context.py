@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pushd.credentials.keyring import Keyring
     from pushd.credentials.vault import Vault
     from pushd.gateway import Gateway
-    from pushd.model.app import Settings
+    from pushd.model.app import App, Settings
     from pushd.model.device import GatewayName
-    from pushd.model.notification import Ledger, Notification
+    from pushd.model.notification import Ledger, Notification, Send
     from pushd.outcome import Reasons
     from pushd.store.store import Store
     from pushd.targeting.index import Index
@@ -57,6 +57,12 @@ class Fanout(Protocol):
     def cancel(self, notification_id: int) -> bool:
         """Ends what waits of a notification; False: it does not run here."""
 
+    def pause(self, notification_id: int) -> bool:
+        """Keeps back what waits of a notification; False: it does not run here."""
+
+    def unpause(self, notification_id: int) -> bool:
+        """Lets what was kept back go on; False: it does not run here."""
+
     def ledger(self, notification_id: int) -> Ledger | None:
         """The live ledger of a notification that runs here."""
 
@@ -65,6 +71,21 @@ class Fanout(Protocol):
 
     def credentials_changed(self) -> None:
         """Lets what waits for a credential see that it was resumed, replaced or removed."""
+
+
+class Gate(Protocol):
+    """What commands ask of quiet hours and frequency caps; `scheduler.gate` is the implementation."""
+
+    def concerns(self, app: App, send: Send, /) -> bool:
+        """Whether some device may have to wait for this send, or not get it: then it is no plain one."""
+
+
+class NoGate:
+    """Of an installation that knows neither quiet hours nor caps."""
+
+    def concerns(self, _: App, __: Send, /) -> bool:
+        """False."""
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +107,8 @@ class Context:
     """What the endpoints of subscriptions are checked with."""
     position: Callable[[], int] = lambda: 0
     """Of the change feed: all changes below it are in the index."""
+    gate: Gate = field(default_factory=NoGate)
+    """Quiet hours and frequency caps."""
     safari_log: SafariLog = field(default_factory=lambda: SafariLog(SafariConfig()))
     """What Safari complained of to its web service."""
     beacons: Beacons = field(default_factory=lambda: Beacons(secrets.token_bytes(KEY_BYTES)))

@@ -1,48 +1,39 @@
-"""Notifications: sent, renamed and cancelled."""
+"""Notifications: sent, renamed, paused, resumed and cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-import msgspec
 from msgspec import Struct
 
-from pushd.bitset import Devices
-from pushd.commands.audience import TargetErrors, resolve, target_errors
+from pushd.commands import schedules
+from pushd.commands.audience import TargetErrors, resolve
 from pushd.commands.context import Context
-from pushd.commands.text import NUL, check_text
-from pushd.content.check import validate
+from pushd.commands.personal import prepare
+from pushd.commands.planning import Plan, accept_of, examine, plan_later, plan_of, waits
+from pushd.commands.text import check_text
 from pushd.content.kinds import kinds
-from pushd.content.life import tried_until
-from pushd.content.plain import is_plain
-from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
-from pushd.model.app import App
-from pushd.model.device import Kind
+from pushd.errors import ConflictError, NotFoundError
 from pushd.model.notification import Send, State
 from pushd.store.accepts import Then
-from pushd.store.notifications import Accept, Accepted, Idempotency
-from pushd.targeting.index import Resolution
+from pushd.store.notifications import Accepted, Idempotency
 from pushd.telemetry import ACCEPTED
 
-_encode = msgspec.json.Encoder().encode
+LOOKS_MAX = 3
+"""At what changes between being a schedule, running and being done; it changes twice at most."""
 
 
 class Sent(Struct, frozen=True, omit_defaults=True):
     """The answer to a send: accepted, and kept through any crash from now on."""
 
     id: int
-    targeted: int
-    """Devices that it goes to."""
+    targeted: int | None = None
+    """Devices that it goes to; absent where it waits: they are looked for when it is released."""
+    next_at: float | None = None
+    """UNIX seconds of the earliest instant at which it goes out to anybody; absent where that is now."""
     errors: TargetErrors | None = None
-    """Named targets that it cannot go to; absent when all can be reached."""
-
-
-class _Told(Struct, frozen=True, omit_defaults=True):
-    """What is kept of an answer beside the id: `Sent` without it."""
-
-    targeted: int
-    errors: TargetErrors | None = None
+    """Named targets that it cannot go to, were it sent now; absent when all can be reached."""
 
 
 class Answer(Struct, frozen=True):
@@ -52,26 +43,8 @@ class Answer(Struct, frozen=True):
     replayed: bool
 
 
-class Plan(Struct, frozen=True):
-    """A send that may be accepted: checked, and with its devices found."""
-
-    app: App
-    send: Send
-    text: bytes
-    """The send as JSON."""
-    devices: Devices
-    kinds: frozenset[Kind]
-    errors: TargetErrors | None
-
-    def told(self) -> bytes:
-        """What is told of it beside the id, as JSON."""
-        if self.errors is None:
-            return b'{"targeted":%d}' % len(self.devices)
-        return _encode(_Told(targeted=len(self.devices), errors=self.errors))
-
-
 async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[str, bytes] | None = None) -> Answer:
-    """The answer to a send, once it is committed; sending starts at once.
+    """The answer to a send, once it is committed; sending starts at once, or when its time comes.
 
     `idempotency` is the caller's key and SHA-256 of the request. InvalidRequestError, UnknownTargetsError,
     IdempotencyMismatchError, UnavailableError.
@@ -82,9 +55,14 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
+    wanted = await prepare(context, app_id, wanted)
     text = examine(context, app, wanted)
-    plan = plan_of(app, wanted, text, await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type)))
-    context.fanout.check_room(len(plan.devices), app_id)
+    if waits(context, app, wanted):
+        plan = await plan_later(context, app, wanted, text)
+    else:
+        found = await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type))
+        plan = plan_of(app, wanted, text, found)
+        context.fanout.check_room(len(plan.devices), app_id)
     key = Idempotency(*idempotency) if idempotency else None
     accept = accept_of(context, plan, context.clock.now(), key, plan.told())
     accepted = await carried(
@@ -116,80 +94,116 @@ async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: The
     return await told
 
 
-def examine(context: Context, app: App, wanted: Send) -> bytes:
-    """The send as JSON, when all but its audience is in order; else InvalidRequestError."""
-    text = _encode(wanted)
-    if NUL in text:
-        check_text(wanted)
-    if not is_plain(wanted, text, app.settings):
-        validate(wanted, app.settings, context.keyring.gateways(app.id), context.keyring.url_formats(app.id))
-    return text
-
-
-def plan_of(app: App, wanted: Send, text: bytes, found: Resolution) -> Plan:
-    """The plan of a send that was examined, to the devices found; UnknownTargetsError."""
-    errors = target_errors(found)
-    if errors is not None and found.missing >= found.named and not found.devices:
-        told = msgspec.to_builtins(errors)
-        raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
-    return Plan(app, wanted, text, found.devices, kinds(wanted.message.push_type), errors)
-
-
-def accept_of(context: Context, plan: Plan, now: float, key: Idempotency | None, answer: bytes) -> Accept:
-    """The plan as the store takes it, released now."""
-    end, wanted, text = tried_until(plan.send, now), plan.send, plan.text
-    if not end and wanted.ttl_s is None:
-        # Now or never by its type (Push to Talk): said in the send itself, so that a resume knows it too.
-        wanted = msgspec.structs.replace(wanted, ttl_s=0)
-        text = _encode(wanted)
-    return Accept(
-        app_id=plan.app.id,
-        send=wanted,
-        text=text,
-        targeted=plan.devices,
-        node_id=context.node_id,
-        created_at=now,
-        released_at=now,
-        expires_at=float(end) if end else now,
-        kinds=plan.kinds,
-        idempotency=key,
-        answer=answer,
-    )
-
-
 def release(context: Context, accepted: Accepted, plans: Sequence[Plan]) -> None:
-    """Starts what was committed, in the turn in which that is known; a replay starts nothing."""
-    if accepted.notifications:
-        ACCEPTED.inc(len(accepted.notifications))
-    for notification, plan in zip(accepted.notifications, plans, strict=False):
+    """Starts what was committed and does not wait, in the turn in which that is known; a replay starts nothing."""
+    if not accepted.notifications:
+        return
+    ACCEPTED.inc(len(accepted.notifications))
+    at_once = [plan for plan in plans if plan.due is None] if accepted.scheduled else plans
+    for notification, plan in zip(accepted.notifications, at_once, strict=False):
         context.fanout.release(notification, plan.app.settings, plan.devices)
         if notification.state is State.CANCELLED:
             context.fanout.cancel(notification.id)
 
 
 async def rename(context: Context, app_id: int, notification_id: int, name: str | None) -> None:
-    """Nothing, once the notification has this name. NotFoundError."""
+    """Nothing, once the notification has this name, whether it was sent or waits for its time. NotFoundError."""
     check_text({"name": name})
-    if not await context.store.notifications.rename(app_id, notification_id, name):
-        raise NotFoundError("There is no such notification")
+    if await context.store.notifications.rename(app_id, notification_id, name):
+        return
+    try:
+        await schedules.rename(context, app_id, notification_id, name)
+    except NotFoundError:
+        # Its time may have come between the two looks.
+        if not await context.store.notifications.rename(app_id, notification_id, name):
+            raise NotFoundError("There is no such notification") from None
 
 
 async def cancel(context: Context, app_id: int, notification_id: int) -> None:
-    """Nothing, once no more of it goes out, not even after a crash. NotFoundError; ConflictError when it is done."""
+    """Nothing, once no more of it goes out, not even after a crash. NotFoundError; ConflictError when it is done.
+
+    One that waits for its time will not go out at all.
+    """
     await context.whole(_cancel(context, app_id, notification_id))
 
 
+async def pause(context: Context, app_id: int, notification_id: int) -> None:
+    """Nothing, once what was not sent of it stays back until it is resumed or its life ends.
+
+    One that waits for its time does not go out when that comes. NotFoundError; ConflictError when it is done.
+    """
+    await context.whole(_pause(context, app_id, notification_id))
+
+
+async def resume(context: Context, app_id: int, notification_id: int) -> None:
+    """Nothing, once what was paused goes on. NotFoundError; ConflictError when it is done."""
+    await context.whole(_resume(context, app_id, notification_id))
+
+
 async def _cancel(context: Context, app_id: int, notification_id: int) -> None:
-    if await context.store.notifications.cancel(app_id, notification_id) is not None:
+    async def running() -> bool:
+        if await context.store.notifications.cancel(app_id, notification_id) is None:
+            return False
         if not context.fanout.cancel(notification_id):
             # Committed, and not released yet: it is as soon as its commit is known here.
             context.store.notifications.acceptor.cancel(notification_id)
-        return
-    stored = await context.store.notifications.get(app_id, notification_id)
-    if stored is None:
-        raise NotFoundError("There is no such notification")
-    if stored.notification.state is not State.CANCELLED:
+        return True
+
+    ended = await _either(
+        context, app_id, notification_id, running, lambda: schedules.cancelled(context, app_id, notification_id)
+    )
+    if ended is State.DONE:
         raise ConflictError("The notification is done: nothing is left to cancel")
+
+
+async def _pause(context: Context, app_id: int, notification_id: int) -> None:
+    async def running() -> bool:
+        paused = await context.store.notifications.pause(app_id, notification_id)
+        if paused:
+            context.fanout.pause(notification_id)
+        return paused
+
+    def waiting() -> Awaitable[bool]:
+        return schedules.switched(context, app_id, notification_id, on=False)
+
+    if (ended := await _either(context, app_id, notification_id, running, waiting)) is not None:
+        raise ConflictError(f"The notification is {ended.value}: nothing is left to keep back")
+
+
+async def _resume(context: Context, app_id: int, notification_id: int) -> None:
+    async def running() -> bool:
+        goes_on = await context.store.notifications.unpause(app_id, notification_id)
+        if goes_on:
+            context.fanout.unpause(notification_id)
+        return goes_on
+
+    def waiting() -> Awaitable[bool]:
+        return schedules.switched(context, app_id, notification_id, on=True)
+
+    if (ended := await _either(context, app_id, notification_id, running, waiting)) is not None:
+        raise ConflictError(f"The notification is {ended.value}: nothing is left to go on with")
+
+
+async def _either(
+    context: Context,
+    app_id: int,
+    notification_id: int,
+    running: Callable[[], Awaitable[bool]],
+    waiting: Callable[[], Awaitable[bool]],
+) -> State | None:
+    """None once one of the two was done, to what runs or to what waits for its time; else how it ended. NotFoundError.
+
+    Its time may come between two looks, and what it had to release may end: then they are taken again.
+    """
+    for _ in range(LOOKS_MAX):
+        if await running():
+            return None
+        stored = await context.store.notifications.get(app_id, notification_id)
+        if stored is not None and stored.notification.state in {State.CANCELLED, State.DONE}:
+            return stored.notification.state
+        if await waiting():
+            return None
+    raise NotFoundError("There is no such notification")
 
 
 def _answer(notification_id: int, told: bytes, *, replayed: bool) -> Answer:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 from msgspec import Struct
 
 from pushd.commands.context import Context
 from pushd.commands.devices import get as get_device
+from pushd.commands.pages import newest_first
+from pushd.commands.schedules import state
 from pushd.errors import NotFoundError
 from pushd.fanout.campaign import tally
 from pushd.model.device import GatewayName
-from pushd.model.notification import Ledger, NotificationView, ReasonCount
+from pushd.model.notification import Ledger, NotificationView, ReasonCount, ReleaseState, ReleaseView, Send, State
+from pushd.model.scheduled import ScheduleState
 from pushd.outcome import FAILED, Outcome, Reasons
 from pushd.store.notifications import Stored
+
+if TYPE_CHECKING:
+    from pushd.store.schedules import Scheduled
 
 OutcomeName = Literal[
     "accepted",
@@ -34,13 +39,8 @@ OutcomeName = Literal[
 ]
 """`failed` stands for itself and the last seven."""
 
-PAGE_BYTES_MAX = 4 * 1024 * 1024
-"""JSON of a page of notifications beyond which it ends early."""
-SLICE_ROWS = 10
-"""Notifications that are read at first for a page; five times as many once these were small."""
-
-_encode = msgspec.json.Encoder().encode
 _GATEWAYS = tuple(GatewayName)
+_ASKED = tuple(name for name in Send.__struct_fields__ if name in NotificationView.__struct_fields__)
 
 
 class OutcomeDevice(Struct, frozen=True, kw_only=True):
@@ -64,27 +64,18 @@ class Sending(Struct, frozen=True, kw_only=True):
 
 
 async def get(context: Context, app_id: int, notification_id: int) -> NotificationView:
-    """The notification as it stands, live while it runs here. NotFoundError."""
-    return _view(context, await _stored(context, app_id, notification_id))
+    """The notification as it stands, live while it runs here; the schedule that it still is. NotFoundError."""
+    found = await _found(context, app_id, notification_id)
+    return _view(context, found) if isinstance(found, Stored) else _waiting(found)
 
 
 async def list_page(context: Context, app_id: int, *, before: int, limit: int) -> tuple[list[NotificationView], bool]:
-    """Notifications with ids below `before`, newest first, and whether the page was cut short by its size.
+    """Notifications with ids below `before`, newest first, and whether the page was cut short by its size."""
 
-    A send can name 100,000 targets: a page of such would be as large as the daemon's memory.
-    """
-    views: list[NotificationView] = []
-    size, rows = 0, SLICE_ROWS
-    while (wanted := min(limit - len(views), rows)) > 0:
-        found = [_view(context, each) for each in await context.store.notifications.list(app_id, before, wanted)]
-        views += found
-        if len(found) < wanted:
-            break
-        size += sum(len(_encode(view)) for view in found)
-        if size > PAGE_BYTES_MAX:
-            return views, True
-        before, rows = found[-1].id, 5 * SLICE_ROWS
-    return views, False
+    async def read(below: int, wanted: int) -> list[NotificationView]:
+        return [_view(context, each) for each in await context.store.notifications.list(app_id, below, wanted)]
+
+    return await newest_first(read, before, limit)
 
 
 async def outcome_devices(
@@ -98,7 +89,8 @@ async def outcome_devices(
     limit: int,
 ) -> list[OutcomeDevice]:
     """Devices with ids above `after`, ascending, where it came to this. NotFoundError."""
-    await _stored(context, app_id, notification_id)
+    if not isinstance(await _found(context, app_id, notification_id), Stored):
+        return []
     if outcome == "pending":
         ids = await context.store.notifications.pending_devices(app_id, notification_id, after, limit)
         return [OutcomeDevice(device_id=device_id, outcome="pending") for device_id in ids] if reason is None else []
@@ -137,46 +129,89 @@ async def history(context: Context, app_id: int, device_id: int, *, limit: int) 
     ]
 
 
-async def _stored(context: Context, app_id: int, notification_id: int) -> Stored:
+async def releases(
+    context: Context, app_id: int, notification_id: int, *, after: int, limit: int
+) -> Sequence[ReleaseView]:
+    """Releases of a notification that goes out by and by, numbers above `after`, ascending. NotFoundError."""
+    if not isinstance(await _found(context, app_id, notification_id), Stored):
+        return []
+    found = await context.store.notifications.releases(app_id, notification_id, after, limit)
+    return [
+        ReleaseView(number=each.number, at=each.at, targeted=each.targeted, state=ReleaseState(each.state))
+        for each in found
+    ]
+
+
+async def _found(context: Context, app_id: int, notification_id: int) -> Stored | Scheduled:
+    """The notification, or the recurrence of this id. NotFoundError.
+
+    What is sent once is a notification to the store from its acceptance on.
+    """
     stored = await context.store.notifications.get(app_id, notification_id)
-    if stored is None:
+    found = stored or await context.store.schedules.get(app_id, notification_id)
+    if found is None:
         raise NotFoundError("There is no such notification")
-    return stored
+    return found
 
 
 def _view(context: Context, stored: Stored) -> NotificationView:
     notification = stored.notification
-    sent = notification.send
     counts, ledger = _counts(context, stored)
     return NotificationView(
+        **_asked(notification.send),
         id=notification.id,
-        name=sent.name,
         state=notification.state,
-        audience=sent.audience,
-        message=sent.message,
-        transactional=sent.transactional,
-        delivery=sent.delivery,
-        ttl_s=sent.ttl_s,
-        collapse_id=sent.collapse_id,
-        push_tag=sent.push_tag,
+        schedule_id=stored.schedule_id,
         created_at=notification.created_at,
+        next_at=stored.next_release_at if stored.finished_at is None else None,
         finished_at=stored.finished_at,
         counts=ledger,
         reasons=_reasons(counts, context.fanout.reasons),
     )
 
 
+_STATES = {
+    ScheduleState.ACTIVE: State.SCHEDULED,
+    ScheduleState.INACTIVE: State.PAUSED,
+    ScheduleState.ENDED: State.DONE,
+    ScheduleState.CANCELLED: State.CANCELLED,
+}
+
+
+def _waiting(scheduled: Scheduled) -> NotificationView:
+    """A schedule as the notification that it will be."""
+    now = state(scheduled)
+    return NotificationView(
+        **_asked(scheduled.send),
+        id=scheduled.id,
+        state=_STATES[now],
+        schedule_id=None,
+        created_at=scheduled.created_at,
+        next_at=scheduled.next_at if now is ScheduleState.ACTIVE else None,
+        finished_at=scheduled.ended_at if scheduled.cancelled_at is None else scheduled.cancelled_at,
+        counts=Ledger(),
+        reasons=[],
+    )
+
+
+def _asked(send: Send) -> dict[str, Any]:
+    """What was asked for, as views show it field by field."""
+    return {name: getattr(send, name) for name in _ASKED}
+
+
 def _counts(context: Context, stored: Stored) -> tuple[Mapping[tuple[int, int], int], Ledger]:
     """Committed counts by (gateway number, code), and the ledger: live while it runs here, else as stored."""
     if stored.finished_at is None:
         live, ledger = context.fanout.counts(stored.notification.id), context.fanout.ledger(stored.notification.id)
-        if live is not None and ledger is not None:
+        # Of what goes out by and by only some may run now, and not all of it here.
+        if live is not None and ledger is not None and ledger.targeted == stored.targeted:
             return live, ledger
     # Nobody's queue here holds it: what is not settled waits for another node, or for a resume.
     settled = sum(stored.counts.values())
-    pending = stored.targeted - settled if stored.finished_at is None else 0
+    targeted = max(stored.targeted, settled)  # counts are read a moment later: more may have been released meanwhile
+    pending = targeted - settled if stored.finished_at is None else 0
     tables = {**context.fanout.reasons}
-    return stored.counts, tally(stored.counts, tables, targeted=stored.targeted, pending=pending)
+    return stored.counts, tally(stored.counts, tables, targeted=targeted, pending=pending)
 
 
 def _reasons(counts: Mapping[tuple[int, int], int], tables: Mapping[int, Reasons]) -> list[ReasonCount]:

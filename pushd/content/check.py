@@ -18,6 +18,7 @@ from pushd.model.app import Settings
 from pushd.model.device import ID_MAX, GatewayName, Kind
 from pushd.model.message import LiveActivity, Message, PushType, Sound
 from pushd.model.notification import Send
+from pushd.model.schedule import check as time_faults
 
 _EVERYWHERE = frozenset({"push_type", "priority", "overrides"})
 _EXTRAS = frozenset({"url", "data", "icon", "image", "media"})
@@ -215,6 +216,10 @@ def _safari(send: Send) -> Iterator[Fault]:
     return safari.faults(send.message)
 
 
+def _time(send: Send) -> Iterator[Fault]:
+    yield from time_faults(send)
+
+
 _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _meaningful,
     _either_or,
@@ -227,6 +232,7 @@ _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _overrides,
     _email,
     _safari,
+    _time,
 )
 
 

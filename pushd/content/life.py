@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from pushd.model.app import Settings
 from pushd.model.message import TTL_MAX_S, PushType
 from pushd.model.notification import Send
 
@@ -33,6 +36,18 @@ def tried_until(send: Send, released_at: float) -> int:
     if send.ttl_s is None and send.message.push_type is PushType.CHANNEL:
         return int(released_at) + BROADCAST_PATIENCE_S
     return expires_at(send, released_at)
+
+
+def lasting(send: Send, settings: Settings) -> Send:
+    """The send with what its app says of the life of messages, where it says nothing itself.
+
+    What is now or never by its type says so from then on, so that a resume knows it too; the app's default is not for
+    such, nor for pushes to channels.
+    """
+    if send.ttl_s is not None or send.message.push_type is PushType.CHANNEL:
+        return send
+    ttl_s = 0 if send.message.push_type in _NOT_STORED else settings.default_ttl_s
+    return send if ttl_s is None else msgspec.structs.replace(send, ttl_s=ttl_s)
 
 
 def collapse_id(send: Send, notification_id: int) -> str | None:

@@ -24,6 +24,9 @@ def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
         and message.push_type is PushType.ALERT
         and (message.title is not None or message.body is not None)
         and send.collapse_id is None
+        and send.schedule is None
+        and not send.liquid
+        and not send.locales
         and not _has_parts_with_rules(send)
         # What devices' JSON parsers could not hold can only be in free-form data.
         and (

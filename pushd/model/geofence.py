@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pushd.model.audience import Audience
 from pushd.model.device import ID_MAX, Tag, Text255
 from pushd.model.message import TTL_MAX_S, Message
-from pushd.model.notification import Delivery, Send
+from pushd.model.notification import Category, Delivery, Send
+from pushd.model.quiet import Policy
 
 GeofenceId = Annotated[int, Meta(ge=1, le=ID_MAX)]
 FenceTags = Annotated[list[Tag], Meta(max_length=100)]
@@ -28,6 +29,10 @@ class Trigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     ttl_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
     collapse_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    category: Category | None = None
+    """Of the sender's own, for frequency caps."""
+    quiet_hours: Policy = Policy.HOLD
+    """What quiet hours do to it where they apply to a device."""
     min_interval_s: Annotated[int, Meta(ge=0, le=MIN_INTERVAL_MAX_S)] = 3600
     """An install that crosses again within this time is sent nothing; 0: every crossing counts."""
 
@@ -41,6 +46,8 @@ class Trigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
             delivery=self.delivery,
             ttl_s=self.ttl_s,
             collapse_id=self.collapse_id,
+            category=self.category,
+            quiet_hours=self.quiet_hours,
         )
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from pushd.model.audience import Audience
-from pushd.model.device import GatewayName
+from pushd.model.device import GatewayName, Text255
 from pushd.model.message import TTL_MAX_S, Message
+from pushd.model.quiet import Policy
+from pushd.model.schedule import Schedule, When
+from pushd.model.template import Tags, TemplateRef, Variants
+
+Category = Annotated[str, Meta(min_length=1, max_length=64)]
+"""What a sender calls a sort of his messages."""
 
 
 class Delivery(StrEnum):
@@ -24,16 +30,21 @@ class Delivery(StrEnum):
 class State(StrEnum):
     """Where a notification stands; stored and shown."""
 
+    SCHEDULED = "scheduled"
+    """Its time has not come; it is a schedule still."""
     RUNNING = "running"
+    PAUSED = "paused"
+    """What was not sent waits until it is resumed, or its life ends."""
     CANCELLED = "cancelled"
     DONE = "done"
 
 
-class Send(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a producer asks for."""
+class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a producer asks for, and for when."""
 
     audience: Audience
-    message: Message
+    message: Message = Message()
+    """What is said. Beside a template it is merged over the template's message, and may be absent."""
     name: Annotated[str, Meta(max_length=255)] | None = None
     """For people; the only thing that stays editable."""
     transactional: bool = False
@@ -45,6 +56,24 @@ class Send(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """Replaces an earlier notification with the same id on the screen; at most 64 bytes of UTF-8."""
     push_tag: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     """Of the sender's own: reports compare what was sent under one with what was sent under others."""
+    category: Category | None = None
+    """Of the sender's own, such as `marketing`, for frequency caps; nothing that devices see."""
+    quiet_hours: Policy = Policy.HOLD
+    """What quiet hours do to it where they apply to a device."""
+    template: TemplateRef | None = None
+    """Whose message is sent."""
+    liquid: bool = False
+    """Whether the texts of the message are Liquid, rendered for each device; those of a template always are."""
+    content_tags: Tags = field(default_factory=dict)
+    """What texts read by name, the same for all."""
+    locales: Variants = field(default_factory=dict)
+    """What is different for devices of a locale; others fall back from `pt-BR` to `pt`, and to the message itself."""
+    user_data: dict[Text255, Tags] = field(default_factory=dict)
+    """By external id, tags of that user alone: they stand before `content_tags`, and are `user_data` to texts."""
+    user_meta: dict[Text255, dict[str, Any]] = field(default_factory=dict)
+    """By external id, what that user's events carry; no device sees it."""
+    reporting_meta: dict[str, Any] = field(default_factory=dict)
+    """What all events of the notification carry; no device sees it."""
 
 
 class Notification(Struct, frozen=True, kw_only=True):
@@ -89,22 +118,56 @@ class ReasonCount(Struct, frozen=True, kw_only=True):
 
 
 class NotificationView(Struct, frozen=True, kw_only=True):
-    """A notification as the API shows it."""
+    """A notification as the API shows it: what was asked for, and what has come of it."""
 
     id: int
     name: str | None
     state: State
+    schedule_id: int | None
+    """Of the schedule that it is an occurrence of. What is sent once has the id of its schedule, and null here."""
     audience: Any
     message: Message
+    template: TemplateRef | None
+    liquid: bool
+    content_tags: Tags
+    locales: Variants
     transactional: bool
     delivery: Delivery
     ttl_s: int | None
     collapse_id: str | None
     push_tag: str | None
+    reporting_meta: dict[str, Any]
+    category: str | None
+    quiet_hours: Policy
+    schedule: Schedule | None
+    intelligent_delivery: bool
+    release_window_minutes: int | None
     created_at: float
+    next_at: float | None
+    """UNIX seconds of the earliest instant at which it goes out, or more of it does; null: all that goes has."""
     finished_at: float | None
     counts: Ledger
     reasons: list[ReasonCount]
+
+
+class ReleaseState(StrEnum):
+    """Where a release stands."""
+
+    WAITING = "waiting"
+    OPEN = "open"
+    """It was released, and its devices are counted as those of its notification."""
+    CANCELLED = "cancelled"
+
+
+class ReleaseView(Struct, frozen=True, kw_only=True):
+    """Some of a notification's devices, from one instant on: those of a zone, of an hour, a batch, or who was held."""
+
+    number: int
+    at: float
+    """UNIX seconds."""
+    targeted: int | None
+    """Devices that it goes to; null: they are looked for when it is due."""
+    state: ReleaseState
 
 
 ErrorKind = Literal["unknown", "unsubscribed"]

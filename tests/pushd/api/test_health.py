@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from pushd.api import health
+from pushd.scheduler.zones import database
 from pushd.web.router import Router
 
 pytestmark = pytest.mark.asyncio
@@ -19,7 +20,8 @@ async def test_alive_and_ready(serve_router):
         return []
 
     async with serve_router(routes(ready)) as call:
-        assert (await call("GET", "/healthz", key=None))[2] == {"status": "ok"}
+        alive = (await call("GET", "/healthz", key=None))[2]
+        assert alive == {"status": "ok", "time_zones": database().version}
         status, headers, body = await call("GET", "/readyz", key=None)
         assert (status, body, headers["Cache-Control"]) == (200, {"status": "ready"}, "no-store")
 
@@ -51,3 +53,4 @@ async def test_metrics_are_prometheus_text(serve_router):
         status, headers, body = await call("GET", "/metrics", key=None)
         assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert "# TYPE pushd_accepted_total counter" in body
+        assert f'pushd_time_zones_info{{source="{database().source}",version="{database().version}"}} 1.0' in body

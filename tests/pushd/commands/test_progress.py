@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pushd.bitset import Devices
-from pushd.commands import notifications, progress
+from pushd.commands import notifications, pages, progress
 from pushd.errors import NotFoundError
 from pushd.model.audience import Broadcast, DeviceIds
 from pushd.model.device import GatewayName
@@ -138,7 +138,7 @@ async def test_notifications_are_listed_newest_first(world):
 
 async def test_a_page_of_large_sends_ends_early(world, monkeypatch):
     sent = [(await send(world))[0] for _ in range(25)]
-    monkeypatch.setattr(progress, "PAGE_BYTES_MAX", 1_000)
+    monkeypatch.setattr(pages, "PAGE_BYTES_MAX", 1_000)
     found, more = await progress.list_page(world.context, world.app.id, before=2**31, limit=25)
     assert more
     assert [view.id for view in found] == sent[: -len(found) - 1 : -1]

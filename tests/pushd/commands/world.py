@@ -36,12 +36,13 @@ class NoCredentials:
 
 
 class RecordingFanout:
-    """Remembers what is released and cancelled; `full` is raised instead of taking more."""
+    """Remembers what is released, paused and cancelled; `full` is raised instead of taking more."""
 
     def __init__(self) -> None:
         self.reasons = {name.number: Reasons([DEAD, BAD] if name is GatewayName.APNS else []) for name in GatewayName}
         self.released: list[tuple[Notification, Settings, Devices]] = []
         self.cancelled: list[int] = []
+        self.paused: list[int] = []
         self.live: dict[int, tuple[Ledger, dict[tuple[int, int], int]]] = {}
         self.full: PushdError | None = None
         self.knows_what_runs = False
@@ -57,6 +58,14 @@ class RecordingFanout:
     def cancel(self, notification_id: int) -> bool:
         self.cancelled.append(notification_id)
         return not self.knows_what_runs or any(each.id == notification_id for each, _, _ in self.released)
+
+    def pause(self, notification_id: int) -> bool:
+        self.paused.append(notification_id)
+        return any(each.id == notification_id for each, _, _ in self.released)
+
+    def unpause(self, notification_id: int) -> bool:
+        self.paused.remove(notification_id)
+        return True
 
     def ledger(self, notification_id: int) -> Ledger | None:
         return self.live[notification_id][0] if notification_id in self.live else None

@@ -1,0 +1,60 @@
+"""`pushd notification`: what was sent and what has come of it; paused, resumed and cancelled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pushd.cli.reach import Daemon, reaching
+
+commands = typer.Typer(name="notification", help="What was sent, and what has come of it.", no_args_is_help=True)
+
+Identity = Annotated[int, typer.Argument(help="The notification's id.")]
+COLUMNS = ("id", "name", "state", "created_at", "next_at", "finished_at", "counts")
+RELEASES = ("number", "at", "targeted", "state")
+
+
+@commands.command("list")
+@reaching
+def listing(
+    daemon: Daemon,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+) -> None:
+    """List notifications, the newest first."""
+    daemon.show(daemon.ask("GET", "/notifications", limit=limit)["items"], COLUMNS)
+
+
+@commands.command("show")
+@reaching
+def one(daemon: Daemon, notification: Identity) -> None:
+    """Show a notification: its state, counts and reasons."""
+    daemon.show(daemon.ask("GET", f"/notifications/{notification}"))
+
+
+@commands.command()
+@reaching
+def releases(daemon: Daemon, notification: Identity) -> None:
+    """List the releases of what goes out by and by: by zone, hour or batch."""
+    daemon.show(daemon.ask("GET", f"/notifications/{notification}/releases", limit=1000)["items"], RELEASES)
+
+
+@commands.command()
+@reaching
+def pause(daemon: Daemon, notification: Identity) -> None:
+    """Keep back what was not sent yet."""
+    daemon.show(daemon.ask("POST", f"/notifications/{notification}/pause"))
+
+
+@commands.command()
+@reaching
+def resume(daemon: Daemon, notification: Identity) -> None:
+    """Let what was paused go on."""
+    daemon.show(daemon.ask("POST", f"/notifications/{notification}/resume"))
+
+
+@commands.command()
+@reaching
+def cancel(daemon: Daemon, notification: Identity) -> None:
+    """Cancel what was not sent yet."""
+    daemon.show(daemon.ask("POST", f"/notifications/{notification}/cancel"))
