@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import overload
 
 import numpy as np
 from msgspec import Struct
@@ -31,6 +32,30 @@ class Rendered(Struct, frozen=True, kw_only=True):
     """Gateway header values that this message sets, in the gateway's own names, such as ("apns-priority", "5")."""
     expires_at: int = 0
     """UNIX seconds after which the gateway must not deliver; 0: one attempt, not stored."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bodies(Sequence[Rendered]):
+    """Content of rows that differ in nothing but their bodies: gateways that know it make matrices of them."""
+
+    octets: Sequence[bytes]
+    """The body of each row."""
+    shared: Rendered
+    """The headers and the expiry of all; its own body is nobody's."""
+
+    @overload
+    def __getitem__(self, at: int) -> Rendered: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Rendered]: ...
+
+    def __getitem__(self, at: int | slice) -> Rendered | Sequence[Rendered]:
+        if isinstance(at, slice):
+            return Bodies(self.octets[at], self.shared)
+        return Rendered(payload=self.octets[at], headers=self.shared.headers, expires_at=self.shared.expires_at)
+
+    def __len__(self) -> int:
+        return len(self.octets)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

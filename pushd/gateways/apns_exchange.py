@@ -128,7 +128,8 @@ class ApnsExchange:
         """The run of the flight's rows."""
         form, start, stop = flight.load.form, flight.start, flight.start + rows
         if isinstance(form, Uniform):
-            return connection.request_uniform(self._plan(form.shape), form.columns.part(start, stop), form.body, flight)
+            body = form.body if isinstance(form.body, bytes) else form.body.part(start, stop)
+            return connection.request_uniform(self._plan(form.shape), form.columns.part(start, stop), body, flight)
         assert isinstance(form, Mixed)
         return connection.request_each(self._plan(form.shape), form.values[start:stop], form.bodies[start:stop], flight)
 

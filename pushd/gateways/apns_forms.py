@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import apns, apns_channels
+from protocols import apns, apns_channels, http2
 from protocols.http2 import Columns, Field, HeaderPlan, Indexing, Variable
-from pushd.batch import Batch, Rendered
+from pushd.batch import Batch, Bodies, Rendered
 from pushd.model.device import Kind
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
@@ -21,6 +21,8 @@ PATH_PREFIX = b"/3/device/"
 COLLAPSE_ID = "apns-collapse-id"
 PUSH_TYPE = "apns-push-type"
 TOKEN = re.compile(rb"(?:[0-9a-fA-F]{2}){1,%d}" % (apns.TOKEN_CHARS_MAX // 2))
+FILLED_MAX = 64
+"""Bodies are filled up with fewer blanks than this."""
 FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
 
@@ -98,12 +100,12 @@ def _login(authorization: bytes | None) -> list[Field]:
 
 @dataclass(slots=True, eq=False)
 class Uniform:
-    """Rows with one body and tokens of one length."""
+    """Rows with tokens of one length, and with one body or bodies of one length."""
 
     shape: Shape
     columns: Columns
     """A matrix of octets per variable of the plan."""
-    body: bytes
+    body: bytes | http2.Bodies
 
 
 @dataclass(slots=True, eq=False)
@@ -132,8 +134,9 @@ def loads(sending: Sending) -> Iterator[Load]:
     if not len(rows):
         return
     if isinstance(batch.payloads, Rendered):
-        octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
-        yield from _uniform(sending, batch.payloads, address, rows, octets)
+        yield from _uniform(sending, batch.payloads, address, rows, _octets(batch))
+    elif isinstance(batch.payloads, Bodies):
+        yield from _differing(sending, batch.payloads, address, rows)
     else:
         yield from _mixed(sending, batch.payloads, address, rows)
 
@@ -204,8 +207,14 @@ def _few(sending: Sending, rendered: Rendered, address: Address) -> Iterator[Loa
 
 
 def _uniform(
-    sending: Sending, rendered: Rendered, address: Address, rows: NDArray[np.intp], octets: NDArray[np.uint8]
+    sending: Sending,
+    rendered: Rendered,
+    address: Address,
+    rows: NDArray[np.intp],
+    octets: NDArray[np.uint8],
+    matrix: NDArray[np.uint8] | None = None,
 ) -> Iterator[Load]:
+    """Rows of one message; `matrix` has each row's own body, where that differs."""
     batch = sending.batch
     headers, collapse = address.split(rendered)
     shape = address.shape(batch, headers, collapse is not None)
@@ -215,8 +224,30 @@ def _uniform(
         of = batch.notifications if isinstance(batch.notifications, int) else batch.notifications[alike]
         columns = [octets[alike, :width], apns.apns_ids(of, ids)]
         columns += [np.broadcast_to(np.frombuffer(text, np.uint8), (len(alike), len(text))) for text in constants]
-        form = Uniform(shape, Columns(columns), rendered.payload)
-        yield Load(sending, alike, form, len(rendered.payload), uniform=True)
+        body: bytes | http2.Bodies = rendered.payload
+        if matrix is not None:
+            body = http2.Bodies(b"", matrix if len(alike) == len(rows) else matrix[np.isin(rows, alike)], b"")
+        yield Load(sending, alike, Uniform(shape, Columns(columns), body), len(body), uniform=True)
+
+
+def _differing(sending: Sending, payloads: Bodies, address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
+    """Rows whose bodies differ, as matrices: bodies of nearly one length are filled up with blanks to the longest.
+
+    JSON means the same with blanks behind it (RFC 8259 section 2), and none gets longer than one that is there.
+    """
+    octets = _octets(sending.batch)
+    lengths = np.fromiter(map(len, payloads.octets), np.intp, len(payloads))[rows]
+    steps = (lengths - lengths.min()) // FILLED_MAX
+    for step in np.unique(steps).tolist():
+        chosen = rows[steps == step]
+        width = int(lengths[steps == step].max())
+        filled = b"".join([payloads.octets[row].ljust(width) for row in chosen.tolist()])
+        matrix = np.frombuffer(filled, np.uint8).reshape(len(chosen), width)
+        yield from _uniform(sending, payloads.shared, address, chosen, octets, matrix)
+
+
+def _octets(batch: Batch) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
 
 
 def _by_length(rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterable[tuple[int, NDArray[np.intp]]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from protocols import apns
-from pushd.batch import Lane, Rendered
+from pushd.batch import Bodies, Lane, Rendered
 from pushd.gateways.apns_exchange import OUTCOMES, REASONS
 from pushd.model.device import Environment, Kind, Route
 from pushd.outcome import VENDOR_CODES_FROM, Outcome
@@ -32,6 +32,22 @@ async def test_a_batch_is_accepted_and_arrives_as_it_should(world):
         assert push.payload == PAYLOAD.payload
         assert w.record.total == 500
         assert not w.record.violation_kinds
+        assert w.at_rest()
+
+
+async def test_bodies_that_differ_go_out_as_matrices_filled_up_with_blanks(world):
+    bodies = [b'{"aps":{"alert":"%d%s"}}' % (number, b"!" * (number * 7 % 300)) for number in range(500)]
+    longest = max(map(len, bodies))
+    async with world() as w:
+        batch = await w.send(500, payloads=Bodies(bodies, PAYLOAD))
+        assert w.reasons(batch) == {"accepted": 500}
+        assert not w.record.violation_kinds
+        for number, body in enumerate(bodies):
+            push = w.record.last(token(number + 1))
+            assert push.payload.rstrip(b" ") == body
+            assert len(body) <= len(push.payload) <= min(longest, len(body) + 64)
+            assert push.apns_id == f"00000000-0000-8007-8000-{number + 1:012x}"
+        assert dict(w.record.last(token(1)).headers)["apns-topic"] == "com.example.app"
         assert w.at_rest()
 
 
