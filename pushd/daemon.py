@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from pushd.api import beacons, native, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
+from pushd.cluster.takeover import Takeover
 from pushd.commands.context import Context
 from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
@@ -26,6 +27,7 @@ from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
 from pushd.errors import PushdError, UnavailableError
 from pushd.fanout.engine import Fanout
+from pushd.feed.feed import Feed
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
 from pushd.gateways.email import EmailGateway
@@ -227,7 +229,7 @@ class Daemon:
 
     async def _start_takeover(self) -> None:
         """Goes on with the rest too, now that all users are known, and works out who is in which fence."""
-        await self._begin(_Takeover(self._resume, self._database_trouble, self.config.store.node_ping_s))
+        await self._begin(Takeover(self._resume, self._database_trouble, self.config.store.node_ping_s))
         await self._places.settle()
         await self._begin(self._places)
 
@@ -292,6 +294,10 @@ class Daemon:
             self.fanout.cancel(notification.id)
 
     async def _start_http(self) -> None:
+        self.feed = Feed(
+            self.config.feed, self.store, self.fanout.reasons, self._master_key, clock=self.clock, node_id=self.node.id
+        )
+        await self._begin(self.feed)
         self.context = Context(
             node_id=self.node.id,
             store=self.store,
@@ -308,6 +314,7 @@ class Daemon:
             safari_log=SafariLog(self.config.safari),
             beacons=Beacons(subkey(self._master_key, b"beacons")),
             limits=ReceiptLimits(self.config.receipts),
+            feed=self.feed,
         )
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         await self._begin(_Commands(self.context))
@@ -321,6 +328,7 @@ class Daemon:
         await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))
         await self._begin(self.http)
+        await self._begin(self.feed.streams)  # ends before the listeners, which would wait for it
 
     def _credential_changed(self, credential_id: int, change: Change) -> None:
         if change in (Change.REPLACED, Change.REMOVED, Change.RESUMED):
@@ -338,38 +346,6 @@ class _Keeper(Service):
 
     async def start(self) -> None:
         self.spawn(self._server.keep(), "embedded-server")
-
-
-class _Takeover(Service):
-    """Takes over what dead nodes left, at the start and from then on.
-
-    A death may show late: PostgreSQL keeps the session of a machine that vanished for a while. A claim that breaks off
-    half-way is gone on with at the next look.
-    """
-
-    def __init__(
-        self,
-        resume: Callable[[], Awaitable[None]],
-        trouble: Callable[[], Awaitable[list[str]]],
-        interval_s: float,
-    ) -> None:
-        super().__init__()
-        self._resume = resume
-        self._trouble = trouble
-        self._interval_s = interval_s
-
-    async def start(self) -> None:
-        await self._resume()
-        self.spawn(self._watch(), "takeover")
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            if not await self._trouble():
-                try:
-                    await self._resume()
-                except UnavailableError as error:
-                    log.warning("takeover_waits", error=error.detail)
 
 
 class _GatewayService(Service):

@@ -66,6 +66,15 @@ SCHEDULE_LATENESS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 300, 3600, 86_400),
     registry=REGISTRY,
 )
+WEBHOOK_REQUESTS = Counter(
+    "pushd_webhook_requests",
+    "Requests to webhooks, by result: arrived, refused, failed.",
+    ("result",),
+    registry=REGISTRY,
+)
+WEBHOOK_EVENTS = Counter(
+    "pushd_webhook_events", "Events of webhooks that are done with: delivered, dead.", ("result",), registry=REGISTRY
+)
 RETRIES = Counter(
     "pushd_retries", "Rows sent again, by the reason of the attempt before.", ("reason",), registry=REGISTRY
 )

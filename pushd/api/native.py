@@ -12,6 +12,7 @@ from pushd.api import (
     credentials,
     devices,
     docs,
+    events,
     gateways,
     geofences,
     health,
@@ -29,6 +30,7 @@ from pushd.api import (
     segments,
     templates,
     users,
+    webhooks,
 )
 from pushd.api.health import Ready
 from pushd.api.operation import Operation
@@ -46,6 +48,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *schedules.OPERATIONS,
     *receipts.OPERATIONS,
     *beacons.OPERATIONS,
+    *events.OPERATIONS,
+    *webhooks.OPERATIONS,
     *audience.OPERATIONS,
     *devices.OPERATIONS,
     *locations.OPERATIONS,

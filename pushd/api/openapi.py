@@ -28,6 +28,7 @@ from pushd.errors import (
 )
 from pushd.web import problem
 from pushd.web.answer import JSON
+from pushd.web.sse import EVENT_STREAM
 from pushd.web.table import CSV
 from pushd.web.upload import FORM
 
@@ -42,6 +43,7 @@ TAGS = {
     "audience": "Who would be reached, without sending.",
     "receipts": "What devices report of the notifications that reached them.",
     "reports": "What came of what was sent.",
+    "events": "What happens, told as it does: webhooks, and a stream that can be resumed.",
     "devices": "Installs and their addresses.",
     "geofences": "Circles and areas, who is in them, and what is sent to who enters or leaves.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",
@@ -134,7 +136,10 @@ class _Schemas:
         for operation in operations:
             types += [
                 one
-                for one in (operation.body, operation.body_lines, operation.answer, operation.answer_lines)
+                for one in (
+                    *(operation.body, operation.body_lines),
+                    *(operation.answer, operation.answer_lines, operation.answer_events),
+                )
                 if one is not None
             ]
             if operation.params is not None:
@@ -230,6 +235,9 @@ def _answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         media = {"content": {NDJSON: {"schema": schemas.of(operation.answer_lines)}}}
         if operation.columns is not None:
             media["content"][CSV] = {"schema": {"type": "string"}}
+    if operation.answer_events is not None:
+        # A frame each; OpenAPI 3.1 has no word for that, so that the schema is of what stands behind `data:`.
+        media = {"content": {EVENT_STREAM: {"schema": schemas.of(operation.answer_events)}}}
     return {
         str(status): {"description": HTTPStatus(status).phrase} | (media if status != HTTPStatus.NO_CONTENT else {})
         for status in operation.statuses

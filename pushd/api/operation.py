@@ -134,6 +134,8 @@ class Operation:
     """Type of each line of an NDJSON answer."""
     columns: Callable[[Any], tuple[str, ...] | None] | None = None
     """By its parameters, the columns of an answer of lines as CSV; None: lines of JSON are wanted."""
+    answer_events: Any = None
+    """Type of the data of each event of an answer that is a stream of server-sent events; its handler gives octets."""
     statuses: tuple[int, ...] = (200,)
     """Statuses of success; the first is sent unless a `Reply` says another."""
     errors: tuple[type[PushdError], ...] = ()
@@ -147,7 +149,8 @@ class Operation:
         fields = set() if self.params is None else set(self.params.__struct_fields__)
         assert set(self.path_params) <= fields, f"{self.name}: the path names a parameter that params lacks"
         assert (self.body is not None) + (self.body_lines is not None) + bool(self.media) <= 1, self.name
-        assert self.answer is None or self.answer_lines is None, self.name
+        answers = (self.answer, self.answer_lines, self.answer_events)
+        assert sum(each is not None for each in answers) <= 1, self.name
         assert self.statuses, self.name
 
     @property

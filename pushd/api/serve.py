@@ -16,7 +16,7 @@ from pushd.config.http import HttpConfig
 from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.app import Key, Role
 from pushd.model.device import ID_MAX
-from pushd.web import problem, table
+from pushd.web import problem, sse, table
 from pushd.web.answer import JSON, Answer
 from pushd.web.auth import Authenticator
 from pushd.web.caller import Caller
@@ -52,13 +52,18 @@ class Api:
     def mount(self, router: Router, operations: Iterable[Operation]) -> None:
         """Routes every operation."""
         for operation in operations:
-            brief = operation.body_lines is None and operation.answer_lines is None and not operation.media
+            whole = operation.body_lines is None and not operation.media
+            brief = whole and operation.answer_lines is None and operation.answer_events is None
             router.add(operation.method, PREFIX + operation.path, self._endpoint(operation), brief=brief)
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         parameters = _parameters(operation)
         body = _body(operation, self.config)
-        respond = _respond_lines if operation.answer_lines is not None else _respond
+        respond: Callable[..., Awaitable[Answer | web.StreamResponse]] = _respond
+        if operation.answer_lines is not None:
+            respond = _respond_lines
+        elif operation.answer_events is not None:
+            respond = _respond_events
         handler = operation.handler
 
         async def endpoint(incoming: Incoming) -> Answer | web.StreamResponse:
@@ -196,6 +201,12 @@ async def _respond_lines(
 
 def _line(value: Any) -> bytes:
     return _encode(value) + b"\n"
+
+
+async def _respond_events(
+    _: Operation, incoming: Incoming, result: AsyncGenerator[Any, None], config: HttpConfig, __: Any
+) -> web.StreamResponse:
+    return await sse.respond(incoming, result, config.stream_idle_timeout_s)
 
 
 async def _write(response: web.StreamResponse, data: bytes, config: HttpConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,8 @@ from pushd.errors import ConfigError, Fault, PushdError, UnavailableError
 
 PREFIX = "/pushd/v1"
 TIMEOUT_S = 60.0
+RECONNECT_S = 1.0
+"""Before a stream of events that ended is taken up again."""
 
 
 class RefusedError(PushdError):
@@ -86,6 +88,29 @@ class Client:
                         yield orjson.loads(line)
         except (aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
+
+    async def events(self, path: str, after: str | None, types: Sequence[str]) -> AsyncIterator[Any]:
+        """Server-sent events behind one of them, or from now on, without end: a stream that ends is taken up again."""
+        assert self._session is not None
+        while True:
+            headers = {} if after is None else {"Last-Event-ID": after}
+            params = [("type", each) for each in types]
+            try:
+                async with self._session.get(self._base + path, params=params, headers=headers) as got:
+                    if got.status >= 400:
+                        _answer(got.status, await got.read())
+                    held = b""
+                    async for chunk in got.content.iter_any():
+                        *frames, held = (held + chunk).split(b"\n\n")
+                        for data in (line for frame in frames for line in frame.split(b"\n")):
+                            if data.startswith(b"data: "):
+                                event = orjson.loads(data[6:])
+                                after = event["id"]
+                                yield event
+            except (aiohttp.ClientError, OSError) as error:
+                if after is None:
+                    raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
+            await asyncio.sleep(RECONNECT_S)
 
     async def lines(self, path: str, body: Any) -> AsyncIterator[Any]:
         """Posts JSON and yields the lines of the answer as they come."""

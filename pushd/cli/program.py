@@ -12,6 +12,7 @@ from pushd.cli import (
     demo,
     device,
     doctor,
+    events,
     gateway,
     geofence,
     imports,
@@ -26,6 +27,7 @@ from pushd.cli import (
     simulate,
     template,
     up,
+    webhook,
 )
 
 program = typer.Typer(
@@ -41,9 +43,10 @@ program.command()(simulate.simulate)
 program.command()(send.send)
 program.command()(migrate.migrate)
 program.command()(doctor.doctor)
+program.command()(events.events)
 NOUNS = (
     *(device, channel, segment, template, imports, live_activity_channel, app, key, gateway, safari),
-    *(notification, schedule, audience, geofence, config),
+    *(notification, schedule, webhook, audience, geofence, config),
 )
 for noun in NOUNS:
     program.add_typer(noun.commands)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pushd.config import Config
     from pushd.credentials.keyring import Keyring
     from pushd.credentials.vault import Vault
+    from pushd.feed.feed import Feed
     from pushd.gateway import Gateway
     from pushd.model.app import App, Settings
     from pushd.model.device import GatewayName
@@ -115,6 +116,8 @@ class Context:
     """What beacons of installs are checked with."""
     limits: ReceiptLimits = field(default_factory=lambda: ReceiptLimits(ReceiptsConfig()))
     """What installs and device keys may still report."""
+    feed: Feed | None = None
+    """Webhooks and streams; None: they are not served here."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:

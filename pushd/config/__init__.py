@@ -8,6 +8,7 @@ from pushd.config.apns import ApnsConfig
 from pushd.config.email import EmailConfig
 from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
+from pushd.config.feed import FeedConfig
 from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
@@ -27,6 +28,7 @@ __all__ = [
     "EmailConfig",
     "FanoutConfig",
     "FcmConfig",
+    "FeedConfig",
     "HmsConfig",
     "HttpConfig",
     "ImportsConfig",
@@ -59,5 +61,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
     imports: ImportsConfig = field(default_factory=ImportsConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    feed: FeedConfig = field(default_factory=FeedConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

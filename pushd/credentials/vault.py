@@ -37,9 +37,10 @@ class Vault:
 
     __slots__ = ("_cipher", "_key_id")
 
-    def __init__(self, master_key: bytes) -> None:
+    def __init__(self, master_key: bytes, purpose: bytes = b"gateway credentials") -> None:
+        """For secrets of one purpose: what another vault sealed does not open, under whatever ids."""
         assert len(master_key) == KEY_BYTES
-        key = subkey(master_key, b"gateway credentials")
+        key = subkey(master_key, purpose)
         self._cipher = AESGCM(key)
         self._key_id = hashlib.sha256(b"pushd key id" + key).digest()[:4]
 

@@ -16,6 +16,7 @@ from pushd.store.credentials import CredentialStore
 from pushd.store.crossings import CrossingStore
 from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
+from pushd.store.events import EventStore
 from pushd.store.geofences import GeofenceStore
 from pushd.store.idempotency import IdempotencyStore
 from pushd.store.imports import ImportStore
@@ -34,6 +35,7 @@ from pushd.store.safari_sites import SafariSiteStore
 from pushd.store.segments import SegmentStore
 from pushd.store.settlements import SettlementStore
 from pushd.store.users import UserStore
+from pushd.store.webhooks import WebhookStore
 
 
 class Store(Service):
@@ -60,6 +62,8 @@ class Store(Service):
         self.notifications = NotificationStore(self.database)
         self.settlements = SettlementStore(self.database, names, self.clock)
         self.receipts = ReceiptStore(self.database, self.clock)
+        self.events = EventStore(self.database, self.clock)
+        self.webhooks = WebhookStore(self.database, self.clock)
         self.past = PastReader(self.database)
         self.reports = ReportReader(self.database)
         self.idempotency = IdempotencyStore(self.database, self.clock)

@@ -136,6 +136,9 @@ BEGIN
     END IF;
 
     IF 0 < ANY (i_old) THEN
+        IF EXISTS (SELECT FROM listeners) THEN
+            PERFORM note_switched(p_now, i_old, i_mask, i_push);
+        END IF;
         -- Where nothing differs, the address that came along says when the install was seen: one row less to write.
         WITH written AS (
             UPDATE installs i SET
@@ -230,6 +233,9 @@ BEGIN
 
     IF cardinality(fresh) > 0 THEN
         PERFORM note_located(i_app, fresh);
+        IF EXISTS (SELECT FROM listeners) THEN
+            PERFORM note_registered(p_now, fresh);
+        END IF;
     END IF;
     SELECT coalesce(array_agg(d.id), '{}') || fresh INTO changed
         FROM unnest(touched, revisions) AS n (id, revision) JOIN devices d ON d.id = n.id AND d.revision <> n.revision;
@@ -287,6 +293,7 @@ BEGIN
     SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
     images := changed_users(ARRAY[gone]);
     devices := changed_devices(changed);
+    PERFORM note_event(p_app, 17, p_now, p_ids => ARRAY[gone]);
 END $$;
 
 -- Brings back devices that were retired since a time, at most p_limit of them.

@@ -112,6 +112,8 @@ BEGIN
     )
     SELECT coalesce(array_agg(written.id), '{}') INTO changed FROM written;
     images := changed_users(changed);
+    PERFORM note_subscribed(p_app, 'users', changed, CASE WHEN NOT p_on THEN ARRAY[v_label] END,
+        CASE WHEN p_on THEN ARRAY[v_label] END);
 END $$;
 
 -- As subscribe_users, for installs.
@@ -146,6 +148,8 @@ BEGIN
     SELECT coalesce(array_agg(written.id), '{}') INTO moved FROM written;
     changed := relabel_installs(moved);
     images := changed_devices(changed);
+    PERFORM note_subscribed(p_app, 'installs', moved, CASE WHEN NOT p_on THEN ARRAY[v_label] END,
+        CASE WHEN p_on THEN ARRAY[v_label] END);
 END $$;
 
 -- Shows the labels of installs in the images of their devices; those that changed.
@@ -219,6 +223,7 @@ BEGIN
         UPDATE installs i SET channels = has WHERE i.id = v_id;
         devices := changed_devices(relabel_installs(ARRAY[v_id]));
     END IF;
+    PERFORM note_subscribed(p_app, CASE WHEN p_install IS NULL THEN 'users' ELSE 'installs' END, ARRAY[v_id], had, has);
 END $$;
 
 -- Whom a deleted channel's label is still to be taken off, in portions: found once, for a channel that is gone gets nobody more.

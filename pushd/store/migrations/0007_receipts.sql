@@ -123,6 +123,9 @@ BEGIN
     IF taken = '{}' THEN
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_receipts(p_now, n_app, n_id, created, installs, users, r_send, r_install, r_event, r_button, r_at, taken);
+    END IF;
     WITH reached AS MATERIALIZED (
         SELECT f.row, d.id FROM unnest(taken) AS f (row) CROSS JOIN LATERAL (
             SELECT k.id FROM devices k WHERE k.install = installs[r_install[f.row]] AND k.deleted_at IS NULL OFFSET 0) d

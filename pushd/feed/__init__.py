@@ -1,0 +1,1 @@
+"""The event feed: what was noted, told to webhooks and streams."""
