@@ -85,6 +85,7 @@ CERTIFICATE_EXPIRED = Reason(20, "certificate_expired", Outcome.MISCONFIGURED)
 TIME_PASSED = Reason(21, "time_passed", Outcome.SUPPRESSED)
 QUIET_HOURS = Reason(22, "quiet_hours", Outcome.SUPPRESSED)
 FREQUENCY_CAP = Reason(23, "frequency_cap", Outcome.SUPPRESSED)
+TEMPLATE_FAILED = Reason(24, "template_failed", Outcome.REJECTED)
 
 COMMON_REASONS = (
     ACCEPTED,
@@ -110,6 +111,7 @@ COMMON_REASONS = (
     TIME_PASSED,
     QUIET_HOURS,
     FREQUENCY_CAP,
+    TEMPLATE_FAILED,
 )
 
 

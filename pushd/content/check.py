@@ -158,7 +158,11 @@ def _system_keys(send: Send) -> Iterator[Fault]:
 
 
 def _links(send: Send) -> Iterator[Fault]:
-    message = send.message
+    return link_faults(send.message)
+
+
+def link_faults(message: Message) -> Iterator[Fault]:
+    """What of a message should be a link and is none, or one that a tap must not open."""
     taps = {"/message/url": message.url}
     files = {"/message/icon": message.icon, "/message/image": message.image}
     for at, button in enumerate(message.buttons):

@@ -1,0 +1,325 @@
+"""Personal payloads of a campaign: a column for each batch, joined where the message could be cut, else rendered.
+
+A batch's rows are grouped by the variant of their locale. What a variant reads becomes columns of texts by source, one
+look-up in the index for each; the cut payload is joined around them. Rows for which that could say something else than
+the renderer (an empty title, a payload near the limit) are rendered one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.batch import Bodies, Rendered
+from pushd.content.check import link_faults
+from pushd.content.liquid import Budget, Liquid, Lookup, TemplateError, parse
+from pushd.content.personal import DEVICE, USER, USER_DATA, Script
+from pushd.content.platforms import render
+from pushd.content.segments import Segments, compiled, text_of
+from pushd.content.texts import link
+from pushd.model.app import Settings
+from pushd.model.device import GatewayName
+from pushd.model.message import Message
+from pushd.model.notification import Notification
+from pushd.outcome import TEMPLATE_FAILED, Reason
+from pushd.targeting.index import Index
+from pushd.targeting.people import People
+
+SLICE_S = 0.006
+"""What making the payloads of one batch should take, so that with planning and encoding a turn stays short."""
+FIRST_ROWS = 64
+"""Rows of the first batch, when it is not known yet what one takes."""
+FEW = 24
+"""Up to this many rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
+KEPT_MAX = 4_096
+"""Texts kept of a general gap, by what it read."""
+
+
+class Made(NamedTuple):
+    """The payloads of a batch's rows."""
+
+    ids: NDArray[np.uint32]
+    """Rows that have one."""
+    payloads: Sequence[Rendered]
+    failed: Mapping[int, NDArray[np.uint32]]
+    """Rows that have none, by the code of why."""
+
+
+class Personal:
+    """What a personal campaign's payloads on one platform are made by."""
+
+    def __init__(self, notification: Notification, settings: Settings, gateway: GatewayName, index: Index) -> None:
+        self._notification = notification
+        self._settings = settings
+        self._gateway = gateway
+        self._index = index
+        self._script = Script(notification.send)
+        self._cut: dict[int, _Column | None] = {}
+        self._row_s = SLICE_S / FIRST_ROWS
+
+    @property
+    def rows_max(self) -> int:
+        """How many rows a batch may have, by what rows took so far."""
+        return max(1, int(SLICE_S / self._row_s))
+
+    def column(self, ids: NDArray[np.uint32]) -> Made:
+        """The payloads of these devices; those of a row that fails are left out."""
+        began = time.perf_counter()
+        people = self._index.people(self._notification.app_id, ids)
+        reading = _Reading(self._script, people)
+        rows: list[bytes | Rendered | Reason] = [b""] * len(ids)
+        shared: Rendered | None = None
+        for variant, chosen in self._variants(people, len(ids)):
+            cut = self._column_of(variant, len(chosen))
+            if cut is None:
+                for row in chosen:
+                    rows[row] = self._one(variant, reading, row)
+                continue
+            shared = cut.segments.rendered
+            for row, body in zip(chosen, cut.join(reading, chosen, self._notification.released_at), strict=True):
+                rows[row] = self._one(variant, reading, row) if body is None else body
+        made = self._gathered(ids, rows, shared)
+        self._row_s = (self._row_s + (time.perf_counter() - began) / max(len(ids), 1)) / 2
+        return made
+
+    def _variants(self, people: People, count: int) -> Iterable[tuple[int, Sequence[int]]]:
+        """The rows of each variant."""
+        if len(self._script.messages) == 1:
+            return [(0, range(count))]
+        found: dict[int, list[int]] = {}
+        known: dict[str, int] = {}
+        for row, locale in enumerate(people.facet("locale")):
+            variant = known.get(locale)
+            if variant is None:
+                variant = known[locale] = self._script.variant(locale)
+            found.setdefault(variant, []).append(row)
+        return found.items()
+
+    def _column_of(self, variant: int, rows: int) -> _Column | None:
+        if variant not in self._cut:
+            if rows <= FEW:
+                return None
+            segments = compiled(self._script, variant, self._render, self._gateway)
+            self._cut[variant] = None if segments is None else _Column(segments)
+        return self._cut[variant]
+
+    def _render(self, message: Message) -> Rendered | Reason:
+        notification = self._notification
+        send = msgspec.structs.replace(notification.send, message=message)
+        return render(
+            self._gateway, send, self._settings, notification_id=notification.id, now=notification.released_at
+        )
+
+    def _one(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
+        """The payload of one row as the renderer makes it."""
+        try:
+            message = self._script.message(variant, reading.values(row), self._notification.released_at)
+        except TemplateError:
+            return TEMPLATE_FAILED
+        if next(link_faults(message), None) is not None:
+            return TEMPLATE_FAILED
+        return self._render(message)
+
+    def _gathered(
+        self, ids: NDArray[np.uint32], rows: list[bytes | Rendered | Reason], shared: Rendered | None
+    ) -> Made:
+        """The rows as a column of bodies where they share all else and the gateway knows such, else one by one."""
+        failed: dict[int, list[int]] = {}
+        for row, each in enumerate(rows):
+            if isinstance(each, Reason):
+                failed.setdefault(each.code, []).append(row)
+        kept = ids
+        if failed:
+            good = np.ones(len(ids), np.bool_)
+            for some in failed.values():
+                good[some] = False
+            kept = ids[good]
+            rows = [each for each in rows if not isinstance(each, Reason)]
+        without = {code: ids[some] for code, some in failed.items()}
+        bodies = _bodies(rows, shared) if self._gateway is GatewayName.APNS else None
+        if bodies is not None and shared is not None:
+            return Made(kept, Bodies(bodies, shared), without)
+        whole = []
+        for each in rows:
+            if isinstance(each, bytes):
+                assert shared is not None
+                each = Rendered(payload=each, headers=shared.headers, expires_at=shared.expires_at)  # noqa: PLW2901
+            assert isinstance(each, Rendered)
+            whole.append(each)
+        return Made(kept, whole, without)
+
+
+def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) -> list[bytes] | None:
+    """The bodies of rows that share headers and expiry; None where they do not."""
+    if shared is None:
+        return None
+    bodies = []
+    for each in rows:
+        if isinstance(each, bytes):
+            bodies.append(each)
+        elif isinstance(each, Rendered) and each.headers == shared.headers and each.expires_at == shared.expires_at:
+            bodies.append(each.payload)
+        else:
+            return None
+    return bodies
+
+
+class _Reading:
+    """What a batch's rows read: columns that are looked up once, and only where something asks for them."""
+
+    def __init__(self, script: Script, people: People) -> None:
+        self._script = script
+        self._people = people
+        self._columns: dict[tuple[str, str], list[Any]] = {}
+        self._own: list[Mapping[str, Any]] | None = None
+
+    def column(self, path: tuple[str, ...]) -> list[Any] | None:
+        """The value of a path in each row; None where all rows have the same: the send's own."""
+        root = path[0]
+        if root in (USER, DEVICE):
+            first = self._of(root, path[1]) if len(path) > 1 else None
+            return None if first is None else [_within(value, path[2:]) for value in first] if path[2:] else first
+        if not self._script.send.user_data:
+            return None
+        own, tags = self.own(), self._script.send.content_tags
+        if root == USER_DATA:
+            return [_within(each, path[1:]) for each in own]
+        return [_within(each[root] if root in each else tags.get(root), path[1:]) for each in own]
+
+    def shared(self, path: tuple[str, ...]) -> Any:
+        """The value of a path that all rows have."""
+        return _within(self._script.send.content_tags, path)
+
+    def own(self) -> list[Mapping[str, Any]]:
+        """Each row's user's own data."""
+        if self._own is None:
+            data, none = self._script.send.user_data, dict[str, Any]()
+            self._own = [data.get(name, none) if name is not None else none for name in self._of(USER, "id")]
+        return self._own
+
+    def values(self, row: int) -> dict[str, Any]:
+        """All that texts may read for one row."""
+        needs = self._script.needs
+        user = {name: self._of(USER, name)[row] for name in needs.user}
+        device = {name: self._of(DEVICE, name)[row] for name in needs.device}
+        name = self._of(USER, "id")[row] if self._script.send.user_data else None
+        return self._script.values(user, device, name)
+
+    def _of(self, root: str, name: str) -> list[Any]:
+        found = self._columns.get((root, name))
+        if found is None:
+            if root == DEVICE:
+                found = list(self._people.facet(name))  # type: ignore[arg-type]  # checked when the send was accepted
+            elif name == "id":
+                found = list(self._people.external_ids())
+            elif name == "email":
+                found = list(self._people.emails())
+            else:
+                found = self._people.attribute(name)
+            self._columns[root, name] = found
+        return found
+
+
+class _Column:
+    """One variant's cut payload, and what its general gaps came to before."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+        self._general = {at: parse(source.text) for at, source in enumerate(segments.sources) if source.lookup is None}
+        self._kept: dict[int, dict[Any, tuple[str | None, int]]] = {at: {} for at in self._general}
+
+    def join(self, reading: _Reading, rows: Sequence[int], now: float) -> list[bytes | None]:
+        """The payload of each row; None for rows that have to be rendered."""
+        apart: set[int] = set()
+        columns: list[Sequence[str]] = []
+        budgets = [Budget() for _ in rows] if self._general else []
+        for at, source in enumerate(self.segments.sources):
+            if source.lookup is not None:
+                texts = self._looked_up(source.lookup, reading, rows)
+            else:
+                texts = self._rendered(at, self._general[at], reading, rows, budgets, now, apart)
+            columns.append([link(text) for text in texts] if source.is_link else texts)
+        for group in self.segments.hollow:
+            if all("" in columns[at] for at in group):
+                apart.update(row for row in range(len(rows)) if not any(columns[at][row] for at in group))
+        bodies: list[bytes | None] = (
+            [*self.segments.join(columns)] if columns else [self.segments.pieces[0]] * len(rows)
+        )
+        most = self.segments.bytes_max
+        apart.update(row for row, body in enumerate(bodies) if body is not None and len(body) > most)
+        for row in apart:
+            bodies[row] = None
+        return bodies
+
+    def _looked_up(self, lookup: Lookup, reading: _Reading, rows: Sequence[int]) -> list[str]:
+        column = reading.column(lookup.path)
+        if column is None:
+            return [text_of(lookup, reading.shared(lookup.path))] * len(rows)
+        known: dict[Any, str] = {}
+        out = []
+        for row in rows:
+            value = column[row]
+            if type(value) is str and value:
+                out.append(value)
+                continue
+            key = (type(value), value) if not isinstance(value, list | dict) else None
+            text = known.get(key) if key is not None else None
+            if text is None:
+                text = text_of(lookup, value)
+                if key is not None:
+                    known[key] = text
+            out.append(text)
+        return out
+
+    def _rendered(
+        self,
+        at: int,
+        text: Liquid,
+        reading: _Reading,
+        rows: Sequence[int],
+        budgets: Sequence[Budget],
+        now: float,
+        apart: set[int],
+    ) -> list[str]:
+        """A general gap in each row; where it reads what it read before, it says what it said before."""
+        columns = [column for path in sorted(text.paths) if (column := reading.column(path)) is not None]
+        kept = self._kept[at]
+        out = []
+        for place, row in enumerate(rows):
+            key = tuple([_key(column[row]) for column in columns])
+            budget = budgets[place]
+            if key in kept:
+                said, steps = kept[key]
+                budget.left -= steps
+                if budget.left < 0:
+                    said = None
+            else:
+                left = budget.left
+                try:
+                    said = text.render(reading.values(row), now, budget)
+                except TemplateError:
+                    said = None
+                if len(kept) < KEPT_MAX:
+                    kept[key] = said, left - budget.left
+            if said is None:
+                apart.add(place)  # the renderer says why, or that it can after all
+            out.append(said or "")
+        return out
+
+
+def _key(value: Any) -> Any:
+    """Something that is the same for the same value, and for no other."""
+    if isinstance(value, list | dict):
+        return msgspec.json.encode(value)
+    return (type(value), value)
+
+
+def _within(value: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
