@@ -16,6 +16,7 @@ from pushd.model.receipt import Event, Receipt
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
+from pushd.store.habits import HabitStore
 from pushd.store.receipt_folds import Folder
 from pushd.store.times import moment
 
@@ -41,12 +42,12 @@ class _Item:
 class ReceiptStore(Service):
     """Receipts of every app."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, habits: HabitStore) -> None:
         super().__init__()
         self._database = database
         self._clock = clock
         self._committer: Committer[_Item, Taken] = Committer("receipts", database.config, self._write, lanes=2)
-        self.folder = Folder(database, clock)
+        self.folder = Folder(database, clock, habits)
 
     async def start(self) -> None:
         """Begins to take receipts, and to fold what was taken."""

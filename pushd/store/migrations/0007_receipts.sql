@@ -85,6 +85,7 @@ DECLARE
     large boolean[];
     installs int[];
     users int[];
+    profiles int[];
     known int[];
 BEGIN
     SELECT array_agg(coalesce(s.created_at, '-infinity') ORDER BY n.row), array_agg(coalesce(s.large, false) ORDER BY n.row)
@@ -92,10 +93,11 @@ BEGIN
         FROM unnest(n_app, n_id) WITH ORDINALITY AS n (app, id, row) LEFT JOIN LATERAL (
             SELECT k.created_at, k.devices IS NULL AS large FROM notifications k WHERE k.app_id = n.app AND k.id = n.id LIMIT 1
         ) s ON true;
-    SELECT array_agg(coalesce(i.id, 0) ORDER BY n.row), array_agg(coalesce(i.user_id, 0) ORDER BY n.row)
-        INTO installs, users
+    SELECT array_agg(coalesce(i.id, 0) ORDER BY n.row), array_agg(coalesce(i.user_id, 0) ORDER BY n.row),
+            array_agg(coalesce(i.profile_id, 0) ORDER BY n.row)
+        INTO installs, users, profiles
         FROM unnest(i_app, i_name) WITH ORDINALITY AS n (app, name, row) LEFT JOIN LATERAL (
-            SELECT k.id, k.user_id FROM installs k WHERE k.app_id = n.app AND k.name = n.name LIMIT 1
+            SELECT k.id, k.user_id, k.profile_id FROM installs k WHERE k.app_id = n.app AND k.name = n.name LIMIT 1
         ) i ON true;
     WITH rows AS MATERIALIZED (
         SELECT r.row::int AS row, n_id[r.send] AS notification_id, installs[r.install] AS install, r.event_id, r.event,
@@ -137,6 +139,22 @@ BEGIN
             SELECT DISTINCT r_send[r.row] AS send, r_event[r.row] AS event, coalesce(r_button[r.row], '') AS button, r.id
             FROM reached r WHERE large[r_send[r.row]]
         ) k GROUP BY k.send, k.event, k.button
+    ), opened AS (
+        -- Of what a user's install opened for the first time: a click after it is no other open.
+        SELECT n_app[o.send] AS app, users[o.install] AS usr, profiles[o.install] AS profile,
+            greatest(created[o.send], least(p_now, o.at)) AS at
+        FROM (
+            SELECT r_send[t] AS send, r_install[t] AS install, count(*) AS count,
+                min(coalesce(to_timestamp(r_at[t]), p_now)) AS at
+            FROM unnest(taken) AS t WHERE r_event[t] IN (3, 4) AND users[r_install[t]] > 0 GROUP BY 1, 2
+        ) o
+        WHERE o.count = (SELECT count(*) FROM receipts r WHERE r.notification_id = n_id[o.send]
+            AND r.install = installs[o.install] AND r.created_at = created[o.send] AND r.event IN (3, 4))
+    ), opens AS (
+        INSERT INTO open_deltas (app_id, opens, at)
+        SELECT o.app, string_agg(int4send(o.usr) || int4send(o.profile)
+            || int4send(floor(extract(epoch FROM o.at))::int), ''), p_now
+        FROM opened o GROUP BY o.app
     )
     INSERT INTO opened_day_deltas (app_id, day, devices, at)
         SELECT k.app, k.day AT TIME ZONE 'UTC', string_agg(int4send(k.id), '' ORDER BY k.id), p_now

@@ -35,6 +35,15 @@ CREATE TABLE habits (
     weights bytea NOT NULL
 ) WITH (fillfactor = 80);
 
+-- Gone with their users, whatever was under way when these were deleted.
+CREATE FUNCTION forget_habits() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM habits h USING gone g WHERE h.user_id = g.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER users_gone AFTER DELETE ON users REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_habits();
+
 -- The same of all users of an app together.
 CREATE TABLE crowds (
     app_id  int PRIMARY KEY,
