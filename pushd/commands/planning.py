@@ -11,7 +11,7 @@ from pushd.commands.context import Context
 from pushd.commands.past import asks
 from pushd.commands.personal import samples
 from pushd.commands.text import NUL, check_text
-from pushd.content.check import validate
+from pushd.content.check import validate, validate_time
 from pushd.content.kinds import kinds
 from pushd.content.life import lasting, tried_until
 from pushd.content.plain import is_plain
@@ -74,6 +74,8 @@ def examine(context: Context, app: App, wanted: Send) -> bytes:
         for each in samples(wanted):
             formats = context.keyring.url_formats(app.id) if each is wanted else ()
             validate(each, app.settings, context.keyring.gateways(app.id), formats)
+    elif wanted.schedule is not None:
+        validate_time(wanted)
     return text
 
 
@@ -110,10 +112,12 @@ async def missing(context: Context, app_id: int, wanted: Send) -> TargetErrors |
 
     An audience that names nobody is only checked: it is resolved when it is released.
     """
+    reach = kinds(wanted.message.push_type)
+    if context.index.one_user(app_id, wanted.audience, reach) is not None:
+        return None
     expanded = context.index.expand(app_id, wanted.audience)
     if asks(expanded) or any(isinstance(node, _NAMED) for node, _, _ in walk(expanded, "")):
-        found = await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type))
-        return target_errors(found)
+        return target_errors(await resolve(context, app_id, wanted.audience, reach))
     context.index.check(app_id, wanted.audience)
     return None
 

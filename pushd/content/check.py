@@ -59,7 +59,7 @@ def validate(
     `served` are the gateways that the app has credentials for: what it cannot send to, it need not fit. Of an app
     that has none yet, every platform that the message reaches is asked. `url_formats` are those of its websites.
     """
-    faults = [fault for rule in _RULES for fault in rule(send)]
+    faults = [fault for rule in _RULES for fault in rule(send)] + time_faults(send)
     if not faults and Kind.SAFARI in kinds(send.message.push_type):
         faults = [*safari.faults_of_link(send.message, url_formats)]
     if faults:
@@ -67,6 +67,12 @@ def validate(
     # The notification has no id and no time of release yet; the largest ones take the most room.
     reached = {kind.gateway for kind in kinds(send.message.push_type)}
     refuse_unfit(reached & {*served} or reached, send, settings, notification_id=ID_MAX, now=_LAST_SECOND)
+
+
+def validate_time(send: Send) -> None:
+    """Nothing, or InvalidRequestError with every fault of the send's time: all there is to ask of a plain one."""
+    if faults := time_faults(send):
+        raise InvalidRequestError("The send breaks rules between its fields", faults=faults)
 
 
 def _meaningful(send: Send) -> Iterator[Fault]:
@@ -220,10 +226,6 @@ def _safari(send: Send) -> Iterator[Fault]:
     return safari.faults(send.message)
 
 
-def _time(send: Send) -> Iterator[Fault]:
-    yield from time_faults(send)
-
-
 _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _meaningful,
     _either_or,
@@ -236,7 +238,6 @@ _RULES: tuple[Callable[[Send], Iterator[Fault]], ...] = (
     _overrides,
     _email,
     _safari,
-    _time,
 )
 
 

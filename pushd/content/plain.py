@@ -17,14 +17,16 @@ _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
-    """Whether a send breaks no rule and fits every platform for certain; `text` is its JSON. False says nothing."""
+    """Whether a send breaks no rule and fits every platform for certain; `text` is its JSON. False says nothing.
+
+    Rules of its time are not among them.
+    """
     message = send.message
     return (
         len(text) + TITLE_WEIGHT * len(settings.default_title or "") <= PLAIN_BYTES_MAX
         and message.push_type is PushType.ALERT
         and (message.title is not None or message.body is not None)
         and send.collapse_id is None
-        and send.schedule is None
         and not send.liquid
         and not send.locales
         and not _has_parts_with_rules(send)
