@@ -17,6 +17,7 @@ from pushd.cluster.takeover import Takeover
 from pushd.commands.context import Context
 from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
+from pushd.commands.erasures import Eraser
 from pushd.commands.importer import Importer
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
@@ -319,6 +320,7 @@ class Daemon:
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         await self._begin(_Commands(self.context))
         await self._begin(Importer(self.context))
+        await self._begin(Eraser(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)

@@ -24,6 +24,10 @@ PURGE_ROWS = 5_000
 SWEPT_ROWS = 1_000
 """Users, or installs, that one transaction takes off a channel that was deleted."""
 PURGE_PAUSE_S = 0.1
+OUTCOMES = ("targets", "finished", "outcomes", "outcome_parts")
+OPENS = ("receipts", "receipt_parts", "opened_days")
+EVENTS = ("events",)
+"""Partitioned tables that may go earlier than the notifications that they are about."""
 
 
 class Maintenance(Service):
@@ -48,12 +52,18 @@ class Maintenance(Service):
         return int(made)
 
     async def drop_partitions(self) -> int:
-        """How many partitions were older than `history_keep_days`, and are gone now."""
-        keep_days = self._database.config.history_keep_days
-        if not keep_days:
-            return 0
-        before = moment(self._clock.now()) - timedelta(days=keep_days)
-        return int(await self._database.fetchval("SELECT drop_partitions($1)", before))
+        """How many partitions were older than they may be, by what they hold, and are gone now."""
+        config, now = self._database.config, moment(self._clock.now())
+        dropped = 0
+        if config.history_keep_days:
+            before = now - timedelta(days=config.history_keep_days)
+            dropped += int(await self._database.fetchval("SELECT drop_partitions($1)", before))
+        kept = (OUTCOMES, config.outcomes_keep_days), (OPENS, config.opens_keep_days), (EVENTS, config.events_keep_days)
+        for tables, keep_days in kept:
+            if keep_days:
+                before = now - timedelta(days=keep_days)
+                dropped += int(await self._database.fetchval("SELECT drop_partitions_of($1, $2)", [*tables], before))
+        return dropped
 
     async def purge(self) -> None:
         """Deletes tombstones, changes, idempotency keys and rows of deleted apps that are past their time."""

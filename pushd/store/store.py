@@ -16,6 +16,7 @@ from pushd.store.credentials import CredentialStore
 from pushd.store.crossings import CrossingStore
 from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
+from pushd.store.erasures import ErasureStore
 from pushd.store.events import EventStore
 from pushd.store.geofences import GeofenceStore
 from pushd.store.idempotency import IdempotencyStore
@@ -66,6 +67,7 @@ class Store(Service):
         self.webhooks = WebhookStore(self.database, self.clock)
         self.past = PastReader(self.database)
         self.reports = ReportReader(self.database)
+        self.erasures = ErasureStore(self.database, names, self.clock)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)

@@ -248,7 +248,7 @@ BEGIN
         FROM unnest(v_installs) AS n (id) JOIN devices d ON d.install = n.id AND d.deleted_at IS NULL;
     SELECT array_agg(DISTINCT t) INTO v_texts FROM unnest(v_texts || p_external || v_email) t WHERE t <> '';
     UPDATE users u SET deleted_at = p_now, revision = u.revision + 1, external_id = '', email = NULL, attributes = NULL,
-        tags = NULL, channels = NULL WHERE u.id = v_user;
+        tags = NULL, channels = NULL, quiet = NULL WHERE u.id = v_user;
     devices := delete_devices(p_now, p_app, v_devices);
     DELETE FROM installs i USING unnest(v_installs) AS n (id) WHERE i.id = n.id;
     INSERT INTO erasures (app_id, user_id, installs, devices, texts, requested_at)
