@@ -71,6 +71,8 @@ PLACES: Sequence[Place] = (
     Place("geofences", "on_exit", ("id",), Kind.JSON),
     Place("idempotency", "answer", ("key",), Kind.ROW, binary=True),
     Place("idempotency", "key", ("key",), Kind.ROW),
+    Place("events", "data", ("at", "id"), Kind.JSON),
+    Place("template_versions", "body", ("template_id", "version"), Kind.JSON, app=_OF_TEMPLATE),
     Place("import_rejects", "value", ("import_id", "line"), Kind.ROW, app=_OF_IMPORT),
     Place("import_rejects", "reason", ("import_id", "line"), Kind.ROW, app=_OF_IMPORT),
     Place("imports", "head", ("id",), Kind.OCTETS, binary=True),

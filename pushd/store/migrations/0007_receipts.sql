@@ -254,4 +254,5 @@ BEGIN
     INSERT INTO erasures (app_id, user_id, installs, devices, texts, requested_at)
         VALUES (p_app, v_user, v_installs, v_devices, v_texts, p_now) RETURNING id INTO erasure;
     images := changed_users(ARRAY[v_user]);
+    PERFORM note_event(p_app, 17, p_now, p_ids => ARRAY[v_user]);
 END $$;

@@ -50,6 +50,7 @@ UPLOADED = {("import_parts", "body"), ("import_parts", "digest")}
 SETS = {
     *((table, "devices") for table in ("targets", "outcome_deltas", "outcome_parts", "attempts")),
     *((table, "devices") for table in ("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days")),
+    ("events", "devices"),
     ("open_deltas", "opens"),
     ("tallies", "persons"),
     ("habits", "weights"),
@@ -77,6 +78,9 @@ OF_THE_APP = {
     ("idempotency", "body_hash"),
     *((table, "button") for table in ("receipts", "receipt_deltas", "receipt_parts")),
     ("tallies", "category"),
+    *(("templates", column) for column in ("uid", "name")),
+    *(("webhooks", column) for column in ("name", "url", "sealed", "state", "reason", "failure")),
+    ("webhook_letters", "failure"),
 }
 """What apps call their own things, and what is made of nothing that anybody said of himself."""
 
