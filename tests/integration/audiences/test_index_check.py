@@ -152,10 +152,13 @@ async def test_what_is_wrong_in_memory_is_named(world, corrupt, what):
 async def test_users_that_memory_lost_or_made_up_are_named(world):
     await world.bound(Broadcast())
     number = world.naive.numbers["ann"]
+    population(world).users.quiet.cells[number] = 5
+    tenant(world).quiet.add(number)
     population(world).users.emails.cells[number] = 0
     population(world).identities.drop_many(np.array([number], np.uint32))
     found, summary = await checked(world)
     assert found[("users", "e-mail addresses")] == found[("users", "users by external id")] == [number]
+    assert found[("users", "quiet hours")] == found[("users", "users with quiet hours")] == [number]
     assert summary.differences == sum(map(len, found.values()))
 
 

@@ -6,10 +6,36 @@ import asyncio
 
 import pytest
 
+from pushd.model.quiet import QuietHours, pack
 from pushd.model.user import UserChange
 from tests.integration.store.samples import NOW, image, registration
 
 pytestmark = pytest.mark.asyncio
+
+
+async def test_quiet_hours_are_kept_changed_and_cleared(store, app):
+    night, noon = QuietHours(from_minute=1320, to_minute=420), QuietHours(from_minute=0, to_minute=1)
+    given = [UserChange(external_id="ann", quiet_hours=night), UserChange(external_id="bob")]
+    _, rows = await store.users.put_many(app.id, given)
+    assert rows.quiet.tolist() == [pack(night), 0]
+    assert [each.quiet_hours for each in await store.users.list(app.id, 0, 10)] == [night, None]
+    _, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", quiet_hours=night, tags=[])])
+    assert len(rows) == 0  # as it was
+    _, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", email="a@example.com")])
+    assert rows.quiet.tolist() == [pack(night)]
+    given = [UserChange(external_id="ann", quiet_hours=noon), UserChange(external_id="ann", tags=["vip"])]
+    _, rows = await store.users.put_many(app.id, given)
+    assert rows.quiet.tolist() == [pack(noon)]
+    assert (await store.users.images(rows.ids)).quiet.tolist() == [pack(noon)]
+    assert [chunk.quiet.tolist() async for chunk in store.users.load()] == [[pack(noon), 0]]
+    _, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", quiet_hours=None)])
+    assert rows.quiet.tolist() == [0]
+    assert (await store.users.get(app.id, "ann")).quiet_hours is None
+    await store.users.put_many(app.id, [UserChange(external_id="ann", quiet_hours=night)])
+    gone = await store.users.delete(app.id, "ann")
+    assert (gone.users.deleted.tolist(), gone.users.quiet.tolist()) == ([True], [0])
+    await store.users.put_many(app.id, [UserChange(external_id="ann")])
+    assert (await store.users.get(app.id, "ann")).quiet_hours is None
 
 
 async def test_users_are_created_changed_read_and_listed(store, app):

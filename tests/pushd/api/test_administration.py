@@ -107,7 +107,13 @@ def upload(pem, **more):
 
 
 async def test_an_app_is_made_changed_listed_and_deleted(world):
-    settings = {"default_title": "Hello", "time_zone": "Europe/Berlin"}
+    settings = {
+        "default_title": "Hello",
+        "time_zone": "Europe/Berlin",
+        "default_ttl_s": 86_400,
+        "quiet_hours": {"from_minute": 1320, "to_minute": 420},
+        "caps": {"offers": {"messages": 3, "window_s": 604_800}},
+    }
     status, _, app = await world.call("POST", "/apps", key=world.admin, json={"name": "One", "settings": settings})
     assert (status, app["name"], app["settings"]) == (201, "One", settings)
     path = f"/apps/{app['id']}"
@@ -135,6 +141,13 @@ async def test_an_app_is_made_changed_listed_and_deleted(world):
         ({"name": ""}, "/name"),
         ({"name": "x", "settings": {"time_zone": "Mars/Olympus"}}, "/settings/time_zone"),
         ({"name": "x", "settings": {"colour": "red"}}, "/settings/colour"),
+        (
+            {"name": "x", "settings": {"quiet_hours": {"from_minute": 9, "to_minute": 9}}},
+            "/settings/quiet_hours/to_minute",
+        ),
+        ({"name": "x", "settings": {"caps": {"": {"messages": 1, "window_s": 60}}}}, "/settings/caps"),
+        ({"name": "x", "settings": {"caps": {"a": {"messages": 101, "window_s": 60}}}}, "/settings/caps"),
+        ({"name": "x", "settings": {"default_ttl_s": 2_419_201}}, "/settings/default_ttl_s"),
         ({"name": "a\0b"}, "/name"),
         ({"name": "x", "settings": {"icon": "\0"}}, "/settings/icon"),
     ],

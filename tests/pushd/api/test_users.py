@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import pytest_asyncio
 
@@ -34,6 +36,9 @@ async def test_a_user_is_written_read_and_deleted(call):
         ({"tags": None}, "/tags"),
         ({"attributes": []}, "/attributes"),
         ({"attributes": {"a": {"b": "\0"}}}, "/attributes/a/b"),
+        ({"quiet_hours": {"from_minute": 1440, "to_minute": 0}}, "/quiet_hours/from_minute"),
+        ({"quiet_hours": {"from_minute": 60, "to_minute": 60}}, "/quiet_hours/to_minute"),
+        ({"quiet_hours": {"from_minute": 60}}, "/quiet_hours/to_minute"),
         ({"external_id": "x"}, "/external_id"),
         ([], ""),
     ],
@@ -73,6 +78,20 @@ async def test_a_stream_writes_and_rejects_by_line(call):
     ]
     assert (lines[-1]["type"], lines[-1]["accepted"], lines[-1]["rejected"]) == ("summary", 2, 2)
     assert lines[-2]["ids"] == [(await call("GET", f"/users/{name}")).body["id"] for name in ("s1", "s2")]
+
+
+async def test_quiet_hours_are_written_singly_and_in_bulk(call):
+    night = {"from_minute": 1320, "to_minute": 420}
+    assert (await call("PUT", "/users/owl", json={"quiet_hours": night})).body["quiet_hours"] == night
+    assert (await call("PUT", "/users/owl", json={"tags": ["x"]})).body["quiet_hours"] == night
+    bad = {"from_minute": 0, "to_minute": 0}
+    people = [{"external_id": "owl", "quiet_hours": None}, {"external_id": "lark", "quiet_hours": bad}]
+    text = "".join(json.dumps(each) + "\n" for each in people)
+    _, lines = await call.lines("/users/bulk", text)
+    assert [(line["line"], line["pointer"]) for line in lines if line["type"] == "reject"] == [
+        (2, "/quiet_hours/to_minute")
+    ]
+    assert (await call("GET", "/users/owl")).body["quiet_hours"] is None
 
 
 async def test_a_device_key_has_no_business_with_users(call):

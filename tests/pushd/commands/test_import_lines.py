@@ -123,6 +123,8 @@ def test_a_user_that_cannot_be_is_a_fault(line):
         b'{"external_id": "a\\u0000"}',
         b'{"external_id": "a", "attributes": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
         b'{"external_id": "a", "attributes": {"a": 1e400}}',
+        b'{"external_id": "a", "quiet_hours": {"from_minute": 60}}',
+        b'{"external_id": "a", "quiet_hours": {"from_minute": 60, "to_minute": 60}}',
         b'{"external_id": "a", "subscribe": ["n"], "unsubscribe": ["n"]}',
         b'{"external_id": "\xff"}',
     ],

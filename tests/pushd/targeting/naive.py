@@ -79,6 +79,7 @@ class UserImage:
     tags: tuple[int, ...] = ()
     email: str = ""
     attributes: tuple[tuple[str, object], ...] = ()
+    quiet: int = 0
 
 
 def postings(lists, names):
@@ -139,6 +140,7 @@ def user_rows(*images, names=ALL_NAMES):
             for row, image in enumerate(images)
             if image.attributes
         },
+        quiet=np.array([image.quiet for image in images], np.uint32),
     )
 
 

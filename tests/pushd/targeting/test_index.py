@@ -103,6 +103,7 @@ def images_of_users(draw):
         tags=tuple(draw(st.sets(st.sampled_from(sorted(TAG_NAMES[app]))))),
         email=draw(st.sampled_from(["", "", "Ann@example.com", "ann@EXAMPLE.com", "bob@example.com"])),
         attributes=tuple(draw(st.dictionaries(st.sampled_from(["a", "b"]), VALUES, max_size=2)).items()),
+        quiet=draw(st.sampled_from([0, 0, 1, 2_073_600])),
     )
 
 
@@ -231,6 +232,8 @@ def everything(index):
             answers[app, repr(leaf)] = list(index.resolve(app, leaf, frozenset(Kind)).devices)
         found = index.resolve(app, Broadcast(), ALERT_KINDS)
         answers[app, "skipped"] = found.skipped
+        answers[app, "quiet"] = index.holders.have_quiet_hours(app)
+    answers["quiet"] = (index.holders.clocks(np.arange(40, dtype=np.uint32)) & np.uint64((1 << 21) - 1)).tolist()
     addresses = index.columns(np.arange(32, dtype=np.uint32))
     answers["tokens"], answers["revisions"] = addresses.tokens.tolist(), addresses.revisions.tolist()
     return answers

@@ -1,7 +1,9 @@
 """Images of users: one by one and as columns."""
 
+import numpy as np
 import pytest
 
+from pushd.bitset import Devices
 from pushd.model.audience import Tags, UserIds, UserNumbers
 from pushd.model.device import ALERT_KINDS
 from pushd.targeting import Index
@@ -60,3 +62,33 @@ def test_an_external_id_may_change_and_be_taken_by_another_user(count):
     assert list(index.resolve(1, UserIds(["renamed-1"]), ALERT_KINDS).devices) == [1, count + 1]
     index.apply_users(user_rows(UserImage(90, external="user-1")))
     assert index.resolve(1, UserIds(["user-1"]), ALERT_KINDS).unsubscribed["users"] == ["user-1"]
+
+
+@pytest.mark.parametrize("count", [1, CROWD])
+def test_quiet_hours_are_the_newest_image(count):
+    index = with_devices(count)
+    index.apply_users(user_rows(*many(quiet=7)[:count]))
+    holders = index.holders
+    assert holders.have_quiet_hours(1) == count
+    assert holders.has_quiet_hours(1, ["user-1"])
+    assert not holders.has_quiet_hours(1, ["nobody", ""])
+    assert holders.clocks(np.array([1, 2 * count, 5_000_000], np.uint32)).tolist() == [7, 7, 0]
+    assert Devices.union(*holders.of_quiet_users(1, 3)) == Devices(range(1, 2 * count + 1))
+    index.apply_users(user_rows(*many(quiet=9, revision=2)[:count], UserImage(500, external="one")))
+    index.apply_users(user_rows(*many(quiet=3)[:count]))
+    assert holders.clocks(np.array([1], np.uint32)).tolist() == [9]
+    assert holders.have_quiet_hours(1) == count
+    assert index.stats()["bitmap_bytes"] > 0
+    index.apply_users(user_rows(*many(deleted=True, quiet=9, revision=3)[:count]))
+    assert (holders.have_quiet_hours(1), holders.has_quiet_hours(1, ["user-1"])) == (0, False)
+    assert holders.clocks(np.array([1], np.uint32)).tolist() == [0]
+
+
+def test_quiet_hours_go_with_the_app():
+    index = with_devices(2)
+    index.apply_users(user_rows(*many(quiet=7)))
+    index.remove_app(1)
+    assert index.holders.have_quiet_hours(1) == 0
+    assert index.holders.clocks(np.array([1], np.uint32)).tolist() == [0]
+    index.apply_users(user_rows(*many(quiet=7, revision=2)))
+    assert index.holders.have_quiet_hours(1) == 0
