@@ -26,6 +26,7 @@ from pushd.credentials.coverage import CoverageWatch
 from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
+from pushd.dialects.mount import surfaces
 from pushd.errors import PushdError, UnavailableError
 from pushd.fanout.engine import Fanout
 from pushd.feed.feed import Feed
@@ -326,7 +327,7 @@ class Daemon:
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
         safari_service.mount(router, self.context, auth, subkey(self._master_key, b"safari packages"))
         beacons.mount(router, self.context)
-        self.http = HttpServer(self.config.http, router)
+        self.http = HttpServer(self.config.http, router, surfaces=surfaces(self.context))
         await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))
         await self._begin(self.http)

@@ -31,6 +31,7 @@ from pushd.api import (
     segments,
     templates,
     users,
+    vendor_keys,
     webhooks,
 )
 from pushd.api.health import Ready
@@ -68,6 +69,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *safari_sites.OPERATIONS,
     *apps.OPERATIONS,
     *keys.OPERATIONS,
+    *vendor_keys.OPERATIONS,
     *index.OPERATIONS,
 )
 

@@ -27,6 +27,7 @@ from pushd.cli import (
     simulate,
     template,
     up,
+    vendor_key,
     webhook,
 )
 
@@ -45,7 +46,7 @@ program.command()(migrate.migrate)
 program.command()(doctor.doctor)
 program.command()(events.events)
 NOUNS = (
-    *(device, channel, segment, template, imports, live_activity_channel, app, key, gateway, safari),
+    *(device, channel, segment, template, imports, live_activity_channel, app, key, vendor_key, gateway, safari),
     *(notification, schedule, webhook, audience, geofence, config),
 )
 for noun in NOUNS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from pushd.config.apns import ApnsConfig
+from pushd.config.dialects import DialectsConfig
 from pushd.config.email import EmailConfig
 from pushd.config.fanout import FanoutConfig
 from pushd.config.fcm import FcmConfig
@@ -25,6 +26,7 @@ from pushd.config.webpush import WebPushConfig
 __all__ = [
     "ApnsConfig",
     "Config",
+    "DialectsConfig",
     "EmailConfig",
     "FanoutConfig",
     "FcmConfig",
@@ -59,6 +61,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     webpush: WebPushConfig = field(default_factory=WebPushConfig)
     places: PlacesConfig = field(default_factory=PlacesConfig)
     receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
+    dialects: DialectsConfig = field(default_factory=DialectsConfig)
     imports: ImportsConfig = field(default_factory=ImportsConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     feed: FeedConfig = field(default_factory=FeedConfig)

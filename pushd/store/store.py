@@ -36,6 +36,7 @@ from pushd.store.safari_sites import SafariSiteStore
 from pushd.store.segments import SegmentStore
 from pushd.store.settlements import SettlementStore
 from pushd.store.users import UserStore
+from pushd.store.vendor_keys import VendorKeyStore
 from pushd.store.webhooks import WebhookStore
 
 
@@ -68,6 +69,7 @@ class Store(Service):
         self.past = PastReader(self.database)
         self.reports = ReportReader(self.database)
         self.erasures = ErasureStore(self.database, names, self.clock)
+        self.vendor_keys = VendorKeyStore(self.database)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)
@@ -126,7 +128,7 @@ class Store(Service):
         listeners = Listeners(
             on_devices=on_devices,
             on_users=on_users,
-            on_keys=self.keys.forget,
+            on_keys=self._forget_keys,
             on_credentials=on_credentials,
             on_apps=on_apps,
             on_segments=on_segments,

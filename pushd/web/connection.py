@@ -248,7 +248,10 @@ class Connection(web.RequestHandler):
         else:
             error = InternalError()
             log.error("request_failed", reference=reference, exc_info=exc)
-        answer = problem.render(error, reference)
+        surface = cast("Incoming", request).surface
+        answer = (
+            problem.render(error, reference) if surface is None else surface.problem(error, cast("Incoming", request))
+        )
         answer.force_close()
         return cast("web.StreamResponse", answer)
 

@@ -18,6 +18,7 @@ from pushd.web.upload import Upload
 
 if TYPE_CHECKING:
     from pushd.web.connection import Connection
+    from pushd.web.surface import Surface
 
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = itertools.count(1)
@@ -31,6 +32,8 @@ class Incoming(web.BaseRequest):
     """The template that matched, for logs; never the path itself, which may name people."""
     caller: str = ""
     """The hint of the key that asked, for logs."""
+    surface: Surface | None = None
+    """Whose it is, once that is known."""
     _id: str | None = None
     _client: Client | None = None
 

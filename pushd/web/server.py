@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from itertools import chain
 from time import monotonic
 from typing import Any
@@ -21,6 +22,7 @@ from pushd.web.connection import Connection, Shared
 from pushd.web.incoming import Incoming
 from pushd.web.proxies import Proxies
 from pushd.web.router import Router
+from pushd.web.surface import Native, Surface, Surfaces
 from pushd.web.tls import Certificates
 
 log = structlog.get_logger("pushd.web")
@@ -33,7 +35,7 @@ GONE = 499
 
 
 class HttpServer(Service):
-    """Serves a router on the listeners of the configuration.
+    """Serves a router, and the surfaces beside it, on the listeners of the configuration.
 
     Bound sockets may be given instead of addresses (socket activation, tests); they are closed by `stop`.
     """
@@ -43,15 +45,16 @@ class HttpServer(Service):
         config: HttpConfig,
         router: Router,
         *,
+        surfaces: Sequence[Surface] = (),
         plain_socket: socket.socket | None = None,
         tls_socket: socket.socket | None = None,
     ) -> None:
         super().__init__()
         self._config = config
-        self._router = router
+        self._surfaces = Surfaces(Native(router), surfaces)
         self._plain_socket = plain_socket
         self._tls_socket = tls_socket
-        self._shared = Shared(config, Proxies(config.trusted_proxies), router.is_brief)
+        self._shared = Shared(config, Proxies(config.trusted_proxies), self._surfaces.is_brief)
         self._manager: _Manager | None = None
         self._listeners: list[asyncio.Server] = []
         self._certificates: Certificates | None = None
@@ -107,16 +110,18 @@ class HttpServer(Service):
     async def _answer(self, incoming: Incoming) -> Answer | web.StreamResponse:
         started = monotonic()
         status, code = GONE, None
+        surface: Surface | None = None
         try:
             if sum(map(len, chain.from_iterable(incoming.raw_headers))) > self._config.header_bytes_max:
                 raise HeadersTooLargeError  # the check belongs with what renders it
-            route = self._router.find(incoming.method, incoming.raw_path)
+            incoming.surface = surface = self._surfaces.find(incoming)
+            route = surface.router.find(incoming.method, incoming.raw_path)
             incoming.route, incoming.path_values = route.template, route.values
             response = await route.endpoint(incoming)
             status = response.status
         except PushdError as error:
-            response = problem.render(error, incoming.id)
-            status, code = error.status, error.code
+            response = problem.render(error, incoming.id) if surface is None else surface.problem(error, incoming)
+            status, code = response.status, error.code
             if status >= 500:
                 log.warning("request_error", id=incoming.id, code=code, detail=error.detail)
         finally:

@@ -1,0 +1,128 @@
+"""The contract of every dialect: its calls in one table, its keys, and its own shape for every error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pushd.commands.vendor_keys import opened
+from pushd.errors import ForbiddenError, PushdError
+from pushd.model.app import Key, Role
+from pushd.model.vendor_key import DialectName
+from pushd.store.vendor_keys import Held
+from pushd.web.answer import Answer
+from pushd.web.auth import Authenticator
+from pushd.web.caller import Caller
+from pushd.web.deadlines import Deadlines
+from pushd.web.incoming import Incoming
+from pushd.web.router import Endpoint, Router
+
+if TYPE_CHECKING:
+    from pushd.commands.context import Context
+    from pushd.store.vendor_keys import VendorKeyStore
+
+_PARTS = "\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a vendor's API that pushd answers. Its handler parses, asks a command, and renders."""
+
+    method: str
+    path: str
+    """With parameters like `{id}`; `incoming.path_values` has their raw values."""
+    summary: str
+    """For the page of the dialect."""
+    handler: Callable[[Incoming], Awaitable[Answer]]
+
+
+class Dialect(ABC):
+    """A vendor's API. It adds no behaviour: what it does, commands do."""
+
+    name: ClassVar[DialectName]
+    hosts: ClassVar[frozenset[str]] = frozenset()
+    """Host names that the vendor's SDKs have built in: what comes for them is this dialect's, whatever its path."""
+
+    def __init__(self, context: Context, keys: DialectKeys) -> None:
+        self.context = context
+        self.keys = keys
+        self.router = Router()
+        self._deadlines = Deadlines(context.config.http.request_timeout_s)
+        for call in self.calls():
+            self.router.add(call.method, call.path, self._endpoint(call), brief=True)
+
+    @abstractmethod
+    def calls(self) -> tuple[Call, ...]:
+        """Every call, in the order of the vendor's documents; the page of the dialect is made from them."""
+
+    @abstractmethod
+    def owns_path(self, path: str) -> bool:
+        """Whether a raw path is the vendor's on a host that names nobody."""
+
+    @abstractmethod
+    def problem(self, error: PushdError, incoming: Incoming) -> Answer:
+        """The answer that tells of an error in the vendor's shape."""
+
+    def owns(self, host: str, path: str) -> bool:
+        """Whether a request is the dialect's."""
+        return host in self.hosts or self.owns_path(path)
+
+    def _endpoint(self, call: Call) -> Endpoint:
+        async def endpoint(incoming: Incoming) -> Answer:
+            return await self._deadlines.within(call.handler(incoming))
+
+        return endpoint
+
+
+class DialectKeys:
+    """The keys of dialects, with the brake on guessing that all keys have."""
+
+    def __init__(self, store: VendorKeyStore, failures_max: int) -> None:
+        self._store = store
+        self._auth = Authenticator(_Keys(store), failures_max)
+
+    async def caller(
+        self, dialect: DialectName, identity: str, secret: str, incoming: Incoming, *, server: bool = True
+    ) -> Caller:
+        """Who sent this pair. UnauthorizedError, TooManyRequestsError; ForbiddenError where only servers may."""
+        known = await self._auth.known(_PARTS.join((dialect.value, identity, secret)), incoming)
+        if server and known.role is not Role.SERVER:
+            raise ForbiddenError("This key is for apps, and may not do that")
+        return Caller(known, known.app_id)
+
+    async def signers(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
+        """The keys of an identity, of which one may have signed a request; `secret` has what they sign with."""
+        return await self._store.find(dialect, identity)
+
+    @staticmethod
+    def secret(context: Context, held: Held) -> str:
+        """What requests of this key are signed with."""
+        return opened(context, held)
+
+
+class _Keys:
+    """Vendor keys as an authenticator knows keys: by one text."""
+
+    def __init__(self, store: VendorKeyStore) -> None:
+        self._store = store
+
+    async def authenticate(self, secret: str) -> Key | None:
+        """The key of dialect, identity and secret."""
+        dialect, identity, own = secret.split(_PARTS, 2)
+        if not identity or not own:
+            return None
+        for held in await self._store.find(DialectName(dialect), identity):
+            if held.is_secret(own):
+                key = held.key
+                return Key(
+                    id=key.id,
+                    app_id=key.app_id,
+                    role=key.role,
+                    name=key.name,
+                    hint=f"{dialect}:{key.id}",
+                    created_at=key.created_at,
+                    revoked_at=key.revoked_at,
+                )
+        return None

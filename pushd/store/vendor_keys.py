@@ -1,0 +1,117 @@
+"""Keys of the dialects in the store: found by what a request names, remembered until any key changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+from pushd.model.app import Role
+from pushd.model.vendor_key import DialectName, VendorKey
+from pushd.store.database import Database
+from pushd.store.times import seconds, seconds_or_none
+
+REMEMBERED_MAX = 100_000
+"""Identities kept in memory; past it all are forgotten and looked up again."""
+SECRETS_MAX = 100
+"""Of one identity that are looked at."""
+HINT_CHARS = 4
+HINTED_CHARS_MIN = 16
+
+_COLUMNS = "id, app_id, dialect, role, identity, name, hint, created_at, revoked_at"
+_CREATE = f"SELECT {_COLUMNS} FROM create_vendor_key($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608  # constants
+_FIND = f"""
+SELECT {_COLUMNS}, digest, sealed FROM vendor_keys
+WHERE dialect = $1 AND identity = $2 AND revoked_at IS NULL ORDER BY id DESC LIMIT {SECRETS_MAX}
+"""  # noqa: S608  # constants
+_LIST = f"SELECT {_COLUMNS} FROM vendor_keys WHERE app_id = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608  # constants
+_REVOKE = f"""
+WITH gone AS (
+    UPDATE vendor_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $2 AND app_id = $1 RETURNING *
+)
+SELECT {_COLUMNS}, note_change(3::smallint, app_id, '{{}}') FROM gone
+"""  # noqa: S608  # constants
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A key as requests are compared with it."""
+
+    key: VendorKey
+    digest: bytes
+    sealed: bytes | None
+
+    def is_secret(self, secret: str) -> bool:
+        """Whether this is its secret."""
+        return compare_digest(self.digest, digest(secret))
+
+
+class VendorKeyStore:
+    """Keys of every app and dialect."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[tuple[DialectName, str], tuple[Held, ...]] = {}
+        self._forgotten = 0
+
+    async def create(
+        self, app_id: int, dialect: DialectName, role: Role, identity: str, secret: str, sealed: bytes | None, name: str
+    ) -> VendorKey | None:
+        """The new key; None when it is there already, or its identity is another app's."""
+        hint = secret[:HINT_CHARS] if len(secret) >= HINTED_CHARS_MIN else ""
+        row = await self._database.fetchrow(
+            _CREATE, app_id, dialect.value, role.value, identity, digest(secret), sealed, name, hint
+        )
+        self.forget()
+        return None if row is None else _key(row)
+
+    async def find(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
+        """The keys of an identity that are good, the newest first; those seen before without the database."""
+        known = self._known.get((dialect, identity))
+        if known is not None:
+            return known
+        forgotten = self._forgotten
+        rows = await self._database.fetch(_FIND, dialect.value, identity)
+        found = tuple(Held(_key(row), bytes(row["digest"]), row["sealed"]) for row in rows)
+        # What was read before keys were forgotten may be what made them be. Unknown ones are not remembered.
+        if found and forgotten == self._forgotten:
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            self._known[dialect, identity] = found
+        return found
+
+    async def list(self, app_id: int, after: int = 0, limit: int = 1000) -> Sequence[VendorKey]:
+        """Keys of an app with ids above `after`, ascending, revoked ones too."""
+        return [_key(row) for row in await self._database.fetch(_LIST, app_id, after, limit)]
+
+    async def revoke(self, app_id: int, key_id: int) -> VendorKey | None:
+        """The key, which is good for nothing now; None when the app has no such one."""
+        row = await self._database.fetchrow(_REVOKE, app_id, key_id)
+        self.forget()
+        return None if row is None else _key(row)
+
+    def forget(self) -> None:
+        """Looks every key up again: some were changed."""
+        self._forgotten += 1
+        self._known.clear()
+
+
+def digest(secret: str) -> bytes:
+    """What is kept of a secret."""
+    return sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _key(row: Any) -> VendorKey:
+    return VendorKey(
+        id=row["id"],
+        app_id=row["app_id"],
+        dialect=DialectName(row["dialect"]),
+        role=Role(row["role"]),
+        identity=row["identity"],
+        name=row["name"],
+        hint=row["hint"],
+        created_at=seconds(row["created_at"]),
+        revoked_at=seconds_or_none(row["revoked_at"]),
+    )
