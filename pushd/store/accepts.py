@@ -1,4 +1,7 @@
-"""Accepting: sends and arrays of sends written in groups, each with its targets and its caller's key, or not at all."""
+"""Accepting: sends and arrays of sends written in groups, each with its targets and its caller's key, or not at all.
+
+What is to go out later is kept as a schedule instead, by the same commit.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,22 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 from msgspec import Struct
 
-from pushd.bitset import Devices
 from pushd.config import StoreConfig
 from pushd.errors import IdempotencyMismatchError, PushdError, UnavailableError
-from pushd.model.device import Kind
-from pushd.model.notification import Delivery, Notification, Send, State
+from pushd.model.notification import Notification, State
 from pushd.service import Service
+from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, Idempotency, send_columns
 from pushd.store.committer import Committer
 from pushd.store.database import Database
-from pushd.store.literals import documents, microseconds, moments, numbers
+from pushd.store.literals import microseconds
+
+__all__ = ["INLINE_TARGETS_MAX", "Accept", "Accepted", "Acceptor", "Due", "Idempotency", "Then"]
 
 log = structlog.get_logger(__name__)
 
-INLINE_TARGETS_MAX = 64
-"""Up to this many devices are kept in the notification's own row, and their outcomes as rows; more: bitmaps."""
 RESERVED_IDS_MAX = 256
 """Ids taken from the sequence ahead of need, so that most groups need not ask for theirs."""
 RESERVED_S = 1.0
@@ -35,10 +36,14 @@ RESERVED_S = 1.0
 _ACCEPT = """
 SELECT * FROM accept_notifications($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::float8[],
     $7::text::float8[], $8::text::float8[], $9, string_to_array($10, chr(31)), $11::text::int[], $12::text::boolean[],
-    $13::text::int[], $14::text::int[], $15::text::int[], $16, $17, $18, $19, $20, $21, $22)
+    $13::text::int[], $14::text::int[], $15::text::int[], $16::text::float8[], $17::text::float8[],
+    $18::text::boolean[], $19, $20, $21, $22, $23, $24, $25, $26)
 """
 _IDS = "SELECT nextval('notification_ids') FROM generate_series(1, $1)"
-_KNOWN = "SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)"
+_KNOWN = """
+SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)
+UNION ALL SELECT id FROM schedules WHERE app_id = ANY($1) AND id = ANY($2)
+"""
 # The key is the caller's again, unless the request came again under it and was told what it stands for. Whoever is
 # about to tell that holds the key's row: this waits, and then looks again.
 _FREE = """
@@ -50,41 +55,13 @@ SELECT i.notification_id AS id FROM unnest($1::int[], $2::text[]) AS k (app, key
     JOIN idempotency i ON i.app_id = k.app AND i.key = k.key
 WHERE i.notification_id = ANY($3) AND i.promised
 """
-# Nothing will send what nobody was promised.
+# Nothing will send what nobody was promised. A schedule that has fired by now is left to what it fired.
+_FORGET_SCHEDULES = "DELETE FROM schedules WHERE app_id = ANY($2) AND id = ANY($1)"
 _FORGET = """
 WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
     runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1))
 DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2)
 """
-
-_encode = msgspec.json.Encoder().encode
-
-
-class Idempotency(Struct, frozen=True):
-    """A caller's key, and SHA-256 of the request that it came with."""
-
-    key: str
-    body_hash: bytes
-
-
-class Accept(Struct, frozen=True, kw_only=True):
-    """A send to be kept, with the devices that it resolved to."""
-
-    app_id: int
-    send: Send
-    text: bytes = b""
-    """The send as JSON, where that is known."""
-    targeted: Devices
-    node_id: int
-    """Of the node that accepts it and will send it."""
-    created_at: float
-    released_at: float
-    expires_at: float | None = None
-    kinds: frozenset[Kind] = frozenset()
-    """Kinds of address that it was resolved for; they follow from the message, so they are not stored."""
-    idempotency: Idempotency | None = None
-    answer: bytes = b""
-    """What a repetition of the request is told, beside the id."""
 
 
 class Accepted(Struct, frozen=True):
@@ -96,6 +73,8 @@ class Accepted(Struct, frozen=True):
     answer: bytes
     notifications: Sequence[Notification]
     """As the fan-out takes them; none when replayed. CANCELLED: it was cancelled before its commit was known here."""
+    scheduled: bool = False
+    """Whether some of it is kept as schedules, which are not among the notifications."""
 
     @property
     def notification(self) -> Notification | None:
@@ -118,6 +97,8 @@ class Acceptor(Service):
         self._reserved: list[int] = []
         self._reserved_until = 0.0
         self._under_way: dict[int, _Item] = {}
+        self.on_scheduled: Callable[[float], None] | None = None
+        """Hears when a schedule that was committed here is due."""
         self._committer: Committer[_Item, Accepted] = Committer(
             "accepts", database.config, self._write, self._resolve, self._abandon, lanes=2, settled=self._settled
         )
@@ -267,8 +248,11 @@ class Acceptor(Service):
             rows = await connection.fetch(_PROMISED, *columns, timeout=timeout_s)
             promised = {row["id"] for row in rows}
             gone = [item for item in written if item.ids[0] not in promised]
-            ids = [number for item in gone for number in item.ids]
-            await connection.execute(_FORGET, ids, list({item.app_id for item in gone}), timeout=timeout_s)
+            apps = list({item.app_id for item in gone})
+            for statement, scheduled in ((_FORGET, False), (_FORGET_SCHEDULES, True)):
+                ids = [number for item in gone for number in item.kept(scheduled=scheduled)]
+                if ids:
+                    await connection.execute(statement, ids, apps, timeout=timeout_s)
         return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
@@ -278,6 +262,8 @@ class Acceptor(Service):
             return
         if result.replayed and result.id in self._under_way:
             self._under_way[result.id].promised = True  # in the same group: the table need not know
+        if result.scheduled and self.on_scheduled is not None:
+            self.on_scheduled(item.due_at)
         if item.then is not None:
             item.then(result if result.replayed or not item.cancelled else item.accepted())
 
@@ -303,6 +289,19 @@ class _Item:
         part.ids = self.ids[start:stop]
         return part
 
+    @property
+    def due_at(self) -> float:
+        """When the first of its schedules is due."""
+        return min(accept.due.at for accept in self.accepts if accept.due is not None)
+
+    def kept(self, *, scheduled: bool) -> list[int]:
+        """The ids of its schedules, or those of its notifications."""
+        return [
+            number
+            for number, accept in zip(self.ids, self.accepts, strict=True)
+            if (accept.due is not None) is scheduled
+        ]
+
     def accepted(self) -> Accepted:
         """The answer when it is committed."""
         notifications = [
@@ -316,50 +315,23 @@ class _Item:
                 state=State.CANCELLED if number in self.cancelled else State.RUNNING,
             )
             for number, accept in zip(self.ids, self.accepts, strict=True)
+            if accept.due is None
         ]
-        return Accepted(self.ids[0], False, self.answer, notifications)
+        return Accepted(self.ids[0], False, self.answer, notifications, len(notifications) < len(self.ids))
 
 
 def _columns(items: Sequence[_Item]) -> list[Any]:
     """The arguments of accept_notifications after the first three."""
-    accepts = [accept for item in items for accept in item.accepts]
-    sends = [accept.send for accept in accepts]
-    lows: list[int] = []
-    highs: list[int] = []
-    devices: list[int] = []
-    parts: list[tuple[int, int, bytes]] = []
     keyed: list[tuple[int, _Item]] = []
     row = 1
     for item in items:
         if item.key is not None:
             keyed.append((row, item))
         row += len(item.accepts)
-    targeted = [len(accept.targeted) for accept in accepts]
-    for row, (accept, count) in enumerate(zip(accepts, targeted, strict=True), 1):
-        if count <= INLINE_TARGETS_MAX:
-            lows.append(len(devices) + 1)
-            devices += accept.targeted
-        else:
-            parts += [(row, part, piece.dump()) for part, piece in accept.targeted.parts()]
-            lows.append(0)
-        highs.append(len(devices))
-    names = [send.name for send in sends]
     return [
-        numbers([number for item in items for number in item.ids]),
-        numbers([accept.app_id for accept in accepts]),
-        moments([accept.created_at for accept in accepts]),
-        moments([accept.released_at for accept in accepts]),
-        moments([accept.expires_at for accept in accepts]),
-        names if any(name is not None for name in names) else [],  # what is missing of a column is null
-        documents([accept.text or _encode(accept.send) for accept in accepts]),
-        numbers(targeted),
-        numbers([send.delivery is Delivery.AT_MOST_ONCE for send in sends]),
-        numbers(lows),
-        numbers(highs),
-        numbers(devices),
-        [row for row, _, _ in parts],
-        [part for _, part, _ in parts],
-        [piece for _, _, piece in parts],
+        *send_columns(
+            [number for item in items for number in item.ids], [accept for item in items for accept in item.accepts]
+        ),
         [row for row, _ in keyed],
         [item.key.key for _, item in keyed if item.key],
         [item.key.body_hash for _, item in keyed if item.key],

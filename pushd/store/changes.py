@@ -60,6 +60,10 @@ class Aggregate(IntEnum):
     CHANNELS = 7
     GEOFENCES = 8
     LOCATIONS = 9
+    NOTIFICATIONS = 10
+    """That were cancelled, paused or let go on."""
+    SCHEDULES = 11
+    """That are due soon."""
     TALLIES = 16
 
 
@@ -146,6 +150,10 @@ class Listeners:
     """Ids of geofences that were made, changed or deleted."""
     on_locations: Changed | None = None
     """Ids of devices whose location changed or was forgotten."""
+    on_notifications: Changed | None = None
+    """Ids of notifications that were cancelled, paused or let go on."""
+    on_schedules: Changed | None = None
+    """Ids of schedules that are due soon."""
     on_tallies: Changed | None = None
     """Ids of apps for whose caps somebody was counted."""
     known_devices: Known | None = None
@@ -239,18 +247,21 @@ class Follower(Service):
         devices = _unique(events, Aggregate.DEVICES, listeners.known_devices)
         for at in range(0, len(devices), IMAGES_MAX) if listeners.on_devices is not None else ():
             listeners.on_devices(await self._device_images(devices[at : at + IMAGES_MAX]))  # type: ignore[misc]  # not None
-        await self._apply_places(events)
+        await self._apply_named(events)
         kinds = {event.aggregate for event in events}
         if Aggregate.KEYS in kinds and listeners.on_keys is not None:
             listeners.on_keys()
         if Aggregate.CREDENTIALS in kinds and listeners.on_credentials is not None:
             await listeners.on_credentials()
 
-    async def _apply_places(self, events: Sequence[Event]) -> None:
-        """Geofences, and then locations: after the devices that are there."""
+    async def _apply_named(self, events: Sequence[Event]) -> None:
+        """What is only named. Geofences, and then locations, come after the devices that are there."""
+        listeners = self._listeners
         for aggregate, told, known in (
-            (Aggregate.GEOFENCES, self._listeners.on_geofences, None),
-            (Aggregate.LOCATIONS, self._listeners.on_locations, self._listeners.known_locations),
+            (Aggregate.GEOFENCES, listeners.on_geofences, None),
+            (Aggregate.LOCATIONS, listeners.on_locations, listeners.known_locations),
+            (Aggregate.NOTIFICATIONS, listeners.on_notifications, None),
+            (Aggregate.SCHEDULES, listeners.on_schedules, None),
         ):
             if told is not None and len(ids := _unique(events, aggregate, known)):
                 await told(ids.tolist())

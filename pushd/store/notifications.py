@@ -1,40 +1,74 @@
-"""Notifications in the store: accepted in groups, read, listed, renamed and cancelled."""
+"""Notifications in the store: accepted in groups, read, listed, renamed, paused and cancelled."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
-
-from pushd.errors import PushdError
-from pushd.model.notification import Notification, Send, State
+from pushd.clock import Clock
+from pushd.model.notification import Notification, State
 from pushd.service import Service
-from pushd.store.accepts import INLINE_TARGETS_MAX, Accept, Accepted, Acceptor, Idempotency
+from pushd.store.accepts import INLINE_TARGETS_MAX, Accept, Accepted, Acceptor, Due, Idempotency
 from pushd.store.database import Database
+from pushd.store.notification_rows import read_notification
 from pushd.store.outcomes import Counts, OutcomeDevice, OutcomeReader, Sending
+from pushd.store.release_rows import StoredRelease, read_release
 from pushd.store.resume import Resume, Resumer
-from pushd.store.times import seconds, seconds_or_none
+from pushd.store.times import moment, seconds_or_none
 
-__all__ = ["INLINE_TARGETS_MAX", "Accept", "Accepted", "Idempotency", "NotificationStore", "Stored"]
+__all__ = [
+    "INLINE_TARGETS_MAX",
+    "Accept",
+    "Accepted",
+    "Due",
+    "Idempotency",
+    "NotificationStore",
+    "Order",
+    "Stored",
+    "StoredRelease",
+]
 
+# A schedule that does not recur is the notification that it will be. In one statement: it is always one of both.
 _SELECT = """
-SELECT n.id, n.app_id, n.created_at, n.released_at, n.expires_at, n.name, n.send, n.targeted, r.cancelled_at,
-    r.notification_id IS NOT NULL AS running, f.finished_at, coalesce(f.cancelled, false) AS cancelled
-FROM {notifications} n LEFT JOIN runs r ON r.notification_id = n.id
+SELECT n.id, n.app_id, n.created_at, n.released_at, n.expires_at, n.name, n.send, n.targeted, n.schedule_id, o.next_at,
+    f.finished_at, (f.cancelled OR r.cancelled OR o.cancelled_at IS NOT NULL) IS TRUE AS cancelled,
+    (r.paused OR o.paused_at IS NOT NULL) IS TRUE AS paused,
+    r.paused IS NOT NULL OR o.notification_id IS NOT NULL AS running, false AS scheduled
+FROM (SELECT * FROM notifications WHERE app_id = $1 AND {which} ORDER BY id DESC LIMIT $3) n
+    LEFT JOIN LATERAL (
+        SELECT bool_or(k.cancelled_at IS NOT NULL) AS cancelled, bool_or(k.paused_at IS NOT NULL) AS paused
+        FROM runs k WHERE k.notification_id = n.id) r ON true
+    LEFT JOIN rollouts o ON o.notification_id = n.id AND o.created_at = n.created_at
     LEFT JOIN finished f ON f.notification_id = n.id AND f.created_at = n.created_at
-ORDER BY n.id DESC
+UNION ALL
+(SELECT s.id, s.app_id, s.created_at, coalesce(s.next_at, s.ended_at, s.created_at), NULL, s.name, s.send, 0, NULL,
+    CASE WHEN s.active THEN s.next_at END, s.ended_at, s.cancelled_at IS NOT NULL, NOT s.active, false, true
+FROM schedules s WHERE app_id = $1 AND {which} AND NOT recurring ORDER BY id DESC LIMIT $3)
+ORDER BY id DESC LIMIT $3
 """
-_GET = _SELECT.format(notifications="(SELECT * FROM notifications WHERE app_id = $1 AND id = ANY($2))")
-_LIST = _SELECT.format(
-    notifications="(SELECT * FROM notifications WHERE app_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3)"
-)
-_CANCEL = """
-UPDATE runs SET cancelled_at = coalesce(cancelled_at, now()) WHERE notification_id = $2 AND app_id = $1 RETURNING 1
-"""
+_GET = _SELECT.format(which="id = $2")
+_LIST = _SELECT.format(which="id < $2")
+_CANCEL = "SELECT * FROM cancel_notification($1, $2, $3)"
+_PAUSE = "SELECT pause_notification($1, $2, $3, $4)"
 _RENAME = "UPDATE notifications SET name = $3 WHERE app_id = $1 AND id = $2 RETURNING 1"
+_RELEASES = """
+SELECT r.* FROM releases r WHERE r.notification_id = $2 AND r.number > $3
+    AND EXISTS (SELECT FROM rollouts o WHERE o.notification_id = $2 AND o.app_id = $1) ORDER BY r.number LIMIT $4
+"""
+_ORDERS = """
+SELECT notification_id, release, cancelled_at IS NOT NULL AS cancelled, paused_at IS NOT NULL AS paused
+FROM runs WHERE notification_id = ANY($1) AND node_id = $2
+"""
+
+
+class Order(NamedTuple):
+    """What is to be done with a run."""
+
+    notification_id: int
+    release: int
+    cancelled: bool
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +80,20 @@ class Stored:
     finished_at: float | None
     counts: Counts
     """Committed outcomes by (gateway number, code)."""
+    schedule_id: int | None = None
+    """Of the schedule that it is an occurrence of; what was sent once keeps the schedule's id itself."""
+    next_release_at: float | None = None
+    """When more of it goes out, by zones, hours or batches; None: all that goes has gone out."""
 
 
 class NotificationStore(Service):
     """Notifications of every app."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None]) -> None:
         super().__init__()
         self._database = database
+        self._clock = clock
+        self._compact = compact
         self._outcomes = OutcomeReader(database)
         self._resumer = Resumer(database)
         self.acceptor = Acceptor(database)
@@ -73,17 +113,9 @@ class NotificationStore(Service):
         """As the acceptor does."""
         return await self.acceptor.accept(accept)
 
-    async def accept_many(self, accepts: Sequence[Accept]) -> Sequence[Accepted | PushdError]:
-        """The same for each of several sends, in order, errors in their places."""
-        done = await asyncio.gather(*(self.accept(each) for each in accepts), return_exceptions=True)
-        for each in done:
-            if isinstance(each, BaseException) and not isinstance(each, PushdError):
-                raise each
-        return [each for each in done if isinstance(each, Accepted | PushdError)]
-
     async def get(self, app_id: int, notification_id: int) -> Stored | None:
         """The notification; None when the app has no such one."""
-        found = await self._stored(_GET, app_id, [notification_id])
+        found = await self._stored(_GET, app_id, notification_id, 1)
         return found[0] if found else None
 
     async def list(self, app_id: int, before: int, limit: int) -> Sequence[Stored]:
@@ -91,11 +123,28 @@ class NotificationStore(Service):
         return await self._stored(_LIST, app_id, before or 2**62, limit)
 
     async def cancel(self, app_id: int, notification_id: int) -> Notification | None:
-        """The notification, which goes out to nobody more, also after a crash; None when it is not running."""
-        if not await self._database.fetchval(_CANCEL, app_id, notification_id):
-            return None
-        stored = await self.get(app_id, notification_id)
+        """The notification, which goes out to nobody more, whatever crashes; None when nothing of it runs or waits."""
+        row = await self._database.fetchrow(_CANCEL, app_id, notification_id, moment(self._clock.now()))
+        self._compact(row["compactable"] or ())
+        stored = await self.get(app_id, notification_id) if row["ended"] else None
         return stored.notification if stored else None
+
+    async def pause(self, app_id: int, notification_id: int) -> bool:
+        """Whether something of it runs or waits: that goes out to nobody until it is let go on."""
+        return bool(await self._database.fetchval(_PAUSE, app_id, notification_id, moment(self._clock.now()), True))
+
+    async def unpause(self, app_id: int, notification_id: int) -> bool:
+        """Whether something of it runs or waits: that goes on."""
+        return bool(await self._database.fetchval(_PAUSE, app_id, notification_id, moment(self._clock.now()), False))
+
+    async def orders(self, notification_ids: Sequence[int], node_id: int) -> Sequence[Order]:
+        """What is to be done with what a node runs of these notifications."""
+        return [Order(*row) for row in await self._database.fetch(_ORDERS, list(notification_ids), node_id)]
+
+    async def releases(self, app_id: int, notification_id: int, after: int, limit: int) -> Sequence[StoredRelease]:
+        """The releases of a rollout with numbers above `after`, ascending; of a plain send none."""
+        rows = await self._database.fetch(_RELEASES, app_id, notification_id, after, limit)
+        return [read_release(row) for row in rows]
 
     async def rename(self, app_id: int, notification_id: int, name: str | None) -> bool:
         """Whether the app has such a notification, which has this name now."""
@@ -125,7 +174,7 @@ class NotificationStore(Service):
 
     def give_back(self, lefts: Iterable[Resume]) -> None:
         """Takes back what was claimed and could not be begun: `resumable` has it again."""
-        self._resumer.give_back(left.notification.id for left in lefts)
+        self._resumer.give_back(lefts)
 
     async def _stored(self, query: str, app_id: int, *args: Any) -> Sequence[Stored]:
         rows = await self._database.fetch(query, app_id, *args)
@@ -134,27 +183,23 @@ class NotificationStore(Service):
 
 
 def _stored(row: Any, counts: Counts) -> Stored:
-    cancelled = row["cancelled_at"] is not None or row["cancelled"]
-    state = State.CANCELLED if cancelled else State.RUNNING if row["running"] else State.DONE
     return Stored(
-        notification=read_notification(row, state),
+        notification=read_notification(row, _state(row)),
         targeted=row["targeted"],
         finished_at=seconds_or_none(row["finished_at"]),
         counts=counts,
+        schedule_id=row["schedule_id"],
+        next_release_at=seconds_or_none(row["next_at"]),
     )
 
 
-def read_notification(row: Any, state: State) -> Notification:
-    """The notification of a row; its name may have been edited since it was sent."""
-    send = msgspec.json.decode(row["send"], type=Send)
-    if send.name != row["name"]:
-        send = msgspec.structs.replace(send, name=row["name"])
-    return Notification(
-        id=row["id"],
-        app_id=row["app_id"],
-        send=send,
-        created_at=seconds(row["created_at"]),
-        released_at=seconds(row["released_at"]),
-        expires_at=seconds_or_none(row["expires_at"]),
-        state=state,
-    )
+def _state(row: Any) -> State:
+    if row["cancelled"]:
+        return State.CANCELLED
+    if row["finished_at"] is not None:
+        return State.DONE
+    if row["scheduled"]:
+        return State.PAUSED if row["paused"] else State.SCHEDULED
+    if not row["running"]:
+        return State.DONE
+    return State.PAUSED if row["paused"] else State.RUNNING

@@ -73,9 +73,10 @@ class Maintenance(Service):
             now - timedelta(seconds=config.feed_keep_s),
             now - timedelta(seconds=config.idempotency_keep_s),
         )
+        history = now - timedelta(days=config.history_keep_days) if config.history_keep_days else None
         more = True
         while more:
-            more = await self._database.fetchval("SELECT purge($1, $2, $3)", feed, idempotency, PURGE_ROWS)
+            more = await self._database.fetchval("SELECT purge($1, $2, $3, $4)", feed, idempotency, history, PURGE_ROWS)
             await asyncio.sleep(PURGE_PAUSE_S)
 
     async def sweep_channels(self) -> None:

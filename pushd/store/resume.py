@@ -10,13 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from pushd.bitset import Devices
-from pushd.model.notification import Notification, Send, State
+from pushd.model.notification import Notification, State
 from pushd.store.database import Database
+from pushd.store.notification_rows import read_notification
 from pushd.store.outcomes import Counts
-from pushd.store.times import seconds, seconds_or_none
 
 _ABSENT = """
 SELECT r.node_id AS id, n.name, n.fenced_at IS NOT NULL OR n.id IS NULL AS gone
@@ -26,27 +24,42 @@ WHERE NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.gra
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 _CLAIM = "SELECT claim_runs($1, $2, $3)"
-_CLAIMED = "SELECT * FROM runs WHERE node_id = $1 AND claimed ORDER BY notification_id"
+_CLAIMED = "SELECT * FROM runs WHERE node_id = $1 AND claimed ORDER BY notification_id, release"
+# Life counts from each release.
 _NOTIFICATIONS = """
-SELECT n.* FROM unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS w (app, id, created)
+SELECT n.id, n.app_id, n.created_at, n.name, n.send, n.devices, w.release,
+    coalesce(r.released_at, n.released_at) AS released_at, coalesce(r.targeted, n.targeted) AS targeted,
+    CASE WHEN r.number IS NULL THEN n.expires_at ELSE r.expires_at END AS expires_at
+FROM unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[]) AS w (app, id, release, created)
     JOIN notifications n ON n.app_id = w.app AND n.id = w.id AND n.created_at = w.created
-ORDER BY n.id
+    LEFT JOIN releases r ON w.release > 0
+        AND r.notification_id = w.id AND r.number = w.release AND r.created_at = w.created
+ORDER BY n.id, w.release
 """
-_TARGETS = "SELECT notification_id, devices FROM targets WHERE notification_id = ANY($1)"
-_ATTEMPTS = "SELECT notification_id, devices FROM attempts WHERE notification_id = ANY($1)"
-_DELTAS = "SELECT notification_id, gateway, code, devices FROM outcome_deltas WHERE notification_id = ANY($1)"
+_OF_RUNS = """
+FROM unnest($1::bigint[], $2::int[]) AS w (id, number) JOIN {} k ON k.notification_id = w.id AND k.release = w.number
+"""
+_TARGETS = f"SELECT w.id, w.number, k.devices {_OF_RUNS.format('targets')}"
+_ATTEMPTS = f"SELECT w.id, w.number, k.devices {_OF_RUNS.format('attempts')}"
+_DELTAS = f"SELECT w.id, w.number, k.gateway, k.code, k.devices {_OF_RUNS.format('outcome_deltas')}"
 _ROWS = """
-SELECT o.notification_id, o.gateway, o.code, o.device_id
+SELECT o.notification_id AS id, 0 AS number, o.gateway, o.code, o.device_id
 FROM unnest($1::bigint[], $2::int[]) AS w (id, device)
     JOIN outcomes o ON o.device_id = w.device AND o.notification_id = w.id
 """
 
 
+_Run = tuple[int, int]
+"""A notification's id, and which release of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """A notification to go on with. Cancelled ones too: what remains of them is to be settled as cancelled."""
+    """A release to go on with. Cancelled ones too: what remains of them is to be settled as cancelled."""
 
     notification: Notification
+    """With the life of the release; PAUSED: it waits until it is let go on."""
+    release: int = 0
     targeted: int
     counts: Counts
     """Committed outcomes by (gateway number, code)."""
@@ -112,7 +125,7 @@ class Resumer:
         self._absences = Absences(database.config.node_grace_s)
         self._unsure = False
         """Whether something may be claimed that was not given out."""
-        self._given: set[int] = set()
+        self._given: set[_Run] = set()
 
     async def claim(self, node_id: int, limit: int) -> Sequence[Resume]:
         """What this node owns from now on and has to finish, at most so many; none when nobody left anything."""
@@ -124,40 +137,41 @@ class Resumer:
         if not self._unsure:
             return ()
         claimed = await self._database.fetch(_CLAIMED, node_id)
-        self._given &= {run["notification_id"] for run in claimed}
-        runs = [run for run in claimed if run["notification_id"] not in self._given][:limit]
+        self._given &= {_run(run) for run in claimed}
+        runs = [run for run in claimed if _run(run) not in self._given][:limit]
         lefts = await self._read(runs) if runs else ()
         # Those too of which nothing is left: their partition is gone, and maintenance deletes the run.
-        self._given.update(run["notification_id"] for run in runs)
+        self._given.update(_run(run) for run in runs)
         self._unsure = len(runs) == limit
         return lefts
 
-    def give_back(self, notification_ids: Iterable[int]) -> None:
+    def give_back(self, lefts: Iterable[Resume]) -> None:
         """Takes back what was given out and could not be begun: the next claim gives it out again."""
-        back = set(notification_ids)
+        back = {(left.notification.id, left.release) for left in lefts}
         self._given -= back
         self._unsure = self._unsure or bool(back)
 
     async def _read(self, runs: Sequence[Any]) -> Sequence[Resume]:
-        cancelled = {run["notification_id"] for run in runs if run["cancelled_at"] is not None}
+        states = {_run(run): _state(run) for run in runs}
         timeout_s = self._database.config.bulk_timeout_s
         rows = await self._database.fetch(
             _NOTIFICATIONS,
             [run["app_id"] for run in runs],
             [run["notification_id"] for run in runs],
+            [run["release"] for run in runs],
             [run["created_at"] for run in runs],
             timeout_s=timeout_s,
         )
-        ids = [row["id"] for row in rows]
-        targets = {row["id"]: Devices(row["devices"] or ()) for row in rows}
-        settled: dict[int, Devices] = defaultdict(Devices)
-        attempted: dict[int, Devices] = defaultdict(Devices)
-        counts: dict[int, Counts] = defaultdict(dict)
-        for row in await self._database.fetch(_TARGETS, ids, timeout_s=timeout_s):
-            targets[row["notification_id"]] |= Devices.load(row["devices"])
-        for row in await self._database.fetch(_ATTEMPTS, ids, timeout_s=timeout_s):
-            attempted[row["notification_id"]] |= Devices.load(row["devices"])
-        for row in await self._database.fetch(_DELTAS, ids, timeout_s=timeout_s):
+        keys = [row["id"] for row in rows], [row["release"] for row in rows]
+        targets = {(row["id"], row["release"]): Devices(row["devices"] or ()) for row in rows}
+        settled: dict[_Run, Devices] = defaultdict(Devices)
+        attempted: dict[_Run, Devices] = defaultdict(Devices)
+        counts: dict[_Run, Counts] = defaultdict(dict)
+        for row in await self._database.fetch(_TARGETS, *keys, timeout_s=timeout_s):
+            targets[row["id"], row["number"]] |= Devices.load(row["devices"])
+        for row in await self._database.fetch(_ATTEMPTS, *keys, timeout_s=timeout_s):
+            attempted[row["id"], row["number"]] |= Devices.load(row["devices"])
+        for row in await self._database.fetch(_DELTAS, *keys, timeout_s=timeout_s):
             _count(settled, counts, row, Devices.load(row["devices"]))
         small = [(row["id"], device) for row in rows for device in row["devices"] or ()]
         for row in await self._database.fetch(
@@ -166,29 +180,28 @@ class Resumer:
             _count(settled, counts, row, Devices([row["device_id"]]))
         return [
             Resume(
-                notification=_notification(row, cancelled),
+                notification=read_notification(row, states[run]),
+                release=run[1],
                 targeted=row["targeted"],
-                counts=counts[row["id"]],
-                remaining=targets[row["id"]] - settled[row["id"]],
-                attempted=attempted[row["id"]] & targets[row["id"]] - settled[row["id"]],
+                counts=counts[run],
+                remaining=targets[run] - settled[run],
+                attempted=attempted[run] & targets[run] - settled[run],
             )
-            for row in rows
+            for row, run in ((row, (row["id"], row["release"])) for row in rows)
         ]
 
 
-def _count(settled: dict[int, Devices], counts: dict[int, Counts], row: Any, devices: Devices) -> None:
-    notification_id, key = row["notification_id"], (row["gateway"], row["code"])
-    settled[notification_id] |= devices
-    counts[notification_id][key] = counts[notification_id].get(key, 0) + len(devices)
+def _run(row: Any) -> _Run:
+    return row["notification_id"], row["release"]
 
 
-def _notification(row: Any, cancelled: set[int]) -> Notification:
-    return Notification(
-        id=row["id"],
-        app_id=row["app_id"],
-        send=msgspec.json.decode(row["send"], type=Send),
-        created_at=seconds(row["created_at"]),
-        released_at=seconds(row["released_at"]),
-        expires_at=seconds_or_none(row["expires_at"]),
-        state=State.CANCELLED if row["id"] in cancelled else State.RUNNING,
-    )
+def _state(run: Any) -> State:
+    if run["cancelled_at"] is not None:
+        return State.CANCELLED
+    return State.RUNNING if run["paused_at"] is None else State.PAUSED
+
+
+def _count(settled: dict[_Run, Devices], counts: dict[_Run, Counts], row: Any, devices: Devices) -> None:
+    run, key = (row["id"], row["number"]), (row["gateway"], row["code"])
+    settled[run] |= devices
+    counts[run][key] = counts[run].get(key, 0) + len(devices)

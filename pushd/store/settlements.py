@@ -30,17 +30,17 @@ log = structlog.get_logger(__name__)
 _SETTLE = """
 SELECT r.refused, r.compactable, (r.retired).*
 FROM settle($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::smallint[], $7::text::smallint[], $8, $9, $10,
-        $11, $12, $13, $14, $15, $16, $17, $18, $19::text::bigint[], $20::text::bigint[])
+        $11, $12, $13, $14, $15, $16, $17, $18, $19::text::bigint[], $20::text::bigint[], $21::text::bigint[])
     AS r (refused, compactable, retired)
 """
 # Under the fence, as settling is: who was fenced meanwhile waits for the row of its node, and then writes nothing.
 _ATTEMPTED = """
 WITH fence AS (SELECT 1 FROM nodes WHERE id = $1 AND fenced_at IS NULL FOR KEY SHARE)
-INSERT INTO attempts (notification_id, devices)
-SELECT a.id, a.devices FROM unnest($2::bigint[], $3::bytea[]) AS a (id, devices)
-    JOIN runs r ON r.notification_id = a.id AND r.node_id = $1
+INSERT INTO attempts (notification_id, release, devices)
+SELECT r.notification_id, r.release, a.devices FROM unnest($2::bigint[], $3::bytea[]) AS a (run, devices)
+    JOIN runs r ON r.notification_id = (a.run & 4294967295) AND r.release = (a.run >> 32)::int AND r.node_id = $1
 WHERE EXISTS (SELECT FROM fence)
-RETURNING notification_id
+RETURNING notification_id + (release::bigint << 32) AS run
 """
 _DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
 _COMPACT = """
@@ -56,11 +56,25 @@ SELECT DISTINCT d.notification_id AS id FROM outcome_deltas d JOIN finished f ON
 """
 
 
+RELEASE_BITS = 32
+"""A run, a release of a notification that goes out, is named by one number: the notification's id below these bits."""
+
+
+def run_number(notification_id: int, release: int) -> int:
+    """The number of a run: of release 0, which is the whole of nearly every notification, the notification's id."""
+    return notification_id | release << RELEASE_BITS
+
+
+def parts_of_run(number: int) -> tuple[int, int]:
+    """The notification's id, and the release."""
+    return number & (1 << RELEASE_BITS) - 1, number >> RELEASE_BITS
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Delta:
     """Devices of one part of a large send that ended the same way."""
 
-    notification_id: int
+    run: int
     part: int
     gateway: int
     code: int
@@ -94,7 +108,7 @@ class Settlement:
     """Of large sends."""
     retired: Sequence[Retirement] = ()
     finished: Sequence[int] = ()
-    """Notifications of which nothing is left to do."""
+    """Runs of which nothing is left to do."""
     receipt: int = field(default_factory=lambda: secrets.randbits(62))
     """By which a commit whose answer was lost is known again."""
 
@@ -106,7 +120,7 @@ class Committed:
     retired: DeviceRows | None
     """Images of the devices that were retired."""
     refused: frozenset[int]
-    """Notifications that another node owns by now: nothing was written for them."""
+    """Runs that another node owns by now: nothing was written for them."""
 
 
 class SettlementStore(Service):
@@ -126,13 +140,13 @@ class SettlementStore(Service):
         self.spawn(self._compact_finished(), "compaction")
 
     async def attempted(self, attempts: Sequence[tuple[int, Devices]], node_id: int) -> frozenset[int]:
-        """Commits what is about to be written, for notifications that go out at most once; which may not be written.
+        """Commits what is about to be written, for runs that go out at most once; which may not be written.
 
         Those belong to another node by now, or are gone. UnavailableError.
         """
-        ids = [notification_id for notification_id, _ in attempts]
-        rows = await self._database.fetch(_ATTEMPTED, node_id, ids, [devices.dump() for _, devices in attempts])
-        return frozenset(ids) - {row["notification_id"] for row in rows}
+        runs = [run for run, _ in attempts]
+        rows = await self._database.fetch(_ATTEMPTED, node_id, runs, [devices.dump() for _, devices in attempts])
+        return frozenset(runs) - {row["run"] for row in rows}
 
     async def settle(self, settlement: Settlement, node_id: int) -> Committed:
         """What was committed, in one transaction. UnavailableError: give the same settlement again."""
@@ -143,14 +157,18 @@ class SettlementStore(Service):
             *_delta_columns(settlement.deltas),
             *_retired_columns(settlement.retired),
             numbers(_named(settlement)),
-            numbers(settlement.finished),
+            *_finished_columns(settlement.finished),
         )
         refused = frozenset(row["refused"])
-        for notification_id in row["compactable"] or ():
-            self._compactable.put_nowait(notification_id)
+        self.compact_soon(row["compactable"] or ())
         if row["ids"] is None:
             return Committed(None, refused)
         return Committed(await self._names.name_devices(unpack_devices(row)), refused)
+
+    def compact_soon(self, notification_ids: Sequence[int]) -> None:
+        """Takes finished notifications to be compacted."""
+        for notification_id in notification_ids:
+            self._compactable.put_nowait(notification_id)
 
     async def compact(self, notification_id: int) -> None:
         """Joins the deltas of a finished notification: one row per part, gateway and code."""
@@ -184,9 +202,9 @@ class SettlementStore(Service):
 
 
 def _named(settlement: Settlement) -> list[int]:
-    """Every notification that a settlement speaks of, once."""
+    """Every run that a settlement speaks of, once; rows of small sends are of release 0."""
     named = set(np.unique(settlement.notifications).tolist())
-    named.update(delta.notification_id for delta in settlement.deltas)
+    named.update(delta.run for delta in settlement.deltas)
     named.update(settlement.finished)
     return sorted(named)
 
@@ -202,13 +220,21 @@ def _row_columns(settlement: Settlement) -> list[Any]:
 
 def _delta_columns(deltas: Sequence[Delta]) -> list[Any]:
     return [
-        [delta.notification_id for delta in deltas],
+        [delta.run for delta in deltas],
         [delta.part for delta in deltas],
         [delta.gateway for delta in deltas],
         [delta.code for delta in deltas],
         [len(delta.devices) for delta in deltas],
         [delta.devices.dump() for delta in deltas],
     ]
+
+
+def _finished_columns(finished: Sequence[int]) -> list[str]:
+    """Plain sends, and runs of rollouts, which are over with the last of them."""
+    if not finished or max(finished) >> RELEASE_BITS == 0:
+        return [numbers(finished), "{}"]
+    plain = [run for run in finished if run >> RELEASE_BITS == 0]
+    return [numbers(plain), numbers([run for run in finished if run >> RELEASE_BITS])]
 
 
 def _retired_columns(retired: Sequence[Retirement]) -> list[Any]:

@@ -19,6 +19,7 @@ from pushd.store.devices import DeviceStore
 from pushd.store.erasures import ErasureStore
 from pushd.store.events import EventStore
 from pushd.store.geofences import GeofenceStore
+from pushd.store.habits import HabitStore
 from pushd.store.idempotency import IdempotencyStore
 from pushd.store.imports import ImportStore
 from pushd.store.keys import KeyStore
@@ -32,9 +33,13 @@ from pushd.store.partitions import Maintenance
 from pushd.store.past import PastReader
 from pushd.store.receipts import ReceiptStore
 from pushd.store.reports import ReportReader
+from pushd.store.rollouts import RolloutStore
 from pushd.store.safari_sites import SafariSiteStore
+from pushd.store.schedules import ScheduleStore
 from pushd.store.segments import SegmentStore
 from pushd.store.settlements import SettlementStore
+from pushd.store.tallies import TallyStore
+from pushd.store.templates import TemplateStore
 from pushd.store.users import UserStore
 from pushd.store.vendor_keys import VendorKeyStore
 from pushd.store.webhooks import WebhookStore
@@ -54,6 +59,7 @@ class Store(Service):
         self.safari_sites = SafariSiteStore(self.database)
         self.channels = ChannelStore(self.database, names, self.clock)
         self.segments = SegmentStore(self.database, self.clock)
+        self.templates = TemplateStore(self.database, self.clock)
         self.imports = ImportStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
@@ -61,14 +67,19 @@ class Store(Service):
         self.locations = LocationStore(self.database, self.clock)
         self.crossings = CrossingStore(self.database, self.clock)
         self.live_activity_channels = LiveActivityChannelStore(self.database)
-        self.notifications = NotificationStore(self.database)
         self.settlements = SettlementStore(self.database, names, self.clock)
-        self.receipts = ReceiptStore(self.database, self.clock)
+        compact = self.settlements.compact_soon
+        self.notifications = NotificationStore(self.database, self.clock, compact)
+        self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact)
+        self.rollouts = RolloutStore(self.database, self.clock, compact)
+        self.habits = HabitStore(self.database, self.clock)
+        self.receipts = ReceiptStore(self.database, self.clock, self.habits)
         self.events = EventStore(self.database, self.clock)
         self.webhooks = WebhookStore(self.database, self.clock)
         self.past = PastReader(self.database)
         self.reports = ReportReader(self.database)
         self.erasures = ErasureStore(self.database, names, self.clock)
+        self.tallies = TallyStore(self.database)
         self.vendor_keys = VendorKeyStore(self.database)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
@@ -117,6 +128,9 @@ class Store(Service):
         on_channels: Changed | None = None,
         on_geofences: Changed | None = None,
         on_locations: Changed | None = None,
+        on_notifications: Changed | None = None,
+        on_schedules: Changed | None = None,
+        on_tallies: Changed | None = None,
         known_devices: Known | None = None,
         known_locations: Known | None = None,
         snapshot: Snapshot | None = None,
@@ -135,6 +149,9 @@ class Store(Service):
             on_channels=on_channels,
             on_geofences=on_geofences,
             on_locations=on_locations,
+            on_notifications=on_notifications,
+            on_schedules=on_schedules,
+            on_tallies=on_tallies,
             known_devices=known_devices,
             known_locations=known_locations,
         )

@@ -20,3 +20,8 @@ def seconds(at: datetime) -> float:
 def seconds_or_none(at: datetime | None) -> float | None:
     """Seconds since the epoch, or None for None."""
     return None if at is None else at.timestamp()
+
+
+def moment_or_none(at: float | None) -> datetime | None:
+    """The timestamp of so many seconds, or None for None."""
+    return None if at is None else moment(at)

@@ -2,6 +2,10 @@
 --
 -- What is accepted is written once and never rewritten: `runs` says what is not finished and who works on it, `finished`
 -- that it is. Up to 64 targets outcomes are rows; more: bitmaps in parts of 2^20 ids, appended as deltas and compacted.
+--
+-- A release is some of a notification's devices from one instant on. Release 0 is the whole of a send that goes out at
+-- once; those of a rollout count from 1, and are bitmaps however few. A run is a release that goes out; where runs are
+-- named by one number it is the notification's id + 2^32 * release: the id itself for nearly all.
 
 CREATE SEQUENCE notification_ids AS bigint MAXVALUE 2147483647;
 
@@ -17,26 +21,33 @@ CREATE TABLE notifications (
     targeted    int NOT NULL,
     -- Device ids of a small send; null: bitmaps in `targets`.
     devices     int[],
+    -- Of which it is an occurrence.
+    schedule_id bigint,
     PRIMARY KEY (app_id, id, created_at)
 ) PARTITION BY RANGE (created_at);
 
 CREATE TABLE targets (
     notification_id bigint NOT NULL,
+    release         int NOT NULL DEFAULT 0,
     part            int NOT NULL,
+    count           int NOT NULL,
     devices         bytea NOT NULL,
     created_at      timestamptz NOT NULL,
-    PRIMARY KEY (notification_id, part, created_at)
+    PRIMARY KEY (notification_id, release, part, created_at)
 ) PARTITION BY RANGE (created_at);
 
 CREATE TABLE runs (
-    notification_id bigint PRIMARY KEY,
+    notification_id bigint NOT NULL,
+    release         int NOT NULL DEFAULT 0,
     app_id          int NOT NULL,
     node_id         bigint NOT NULL,
     created_at      timestamptz NOT NULL,
     at_most_once    boolean NOT NULL,
     cancelled_at    timestamptz,
+    paused_at       timestamptz,
     -- Taken over from a node that is dead.
-    claimed         boolean NOT NULL DEFAULT false
+    claimed         boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (notification_id, release)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX runs_claimed ON runs (node_id) WHERE claimed;
 CREATE INDEX runs_app ON runs (app_id, notification_id) WHERE cancelled_at IS NOT NULL;
@@ -63,6 +74,7 @@ CREATE INDEX outcomes_device ON outcomes (device_id, notification_id);
 -- What settlements append for large sends, until they are finished.
 CREATE TABLE outcome_deltas (
     notification_id bigint NOT NULL,
+    release         int NOT NULL DEFAULT 0,
     app_id          int NOT NULL,
     part            int NOT NULL,
     gateway         smallint NOT NULL,
@@ -92,6 +104,7 @@ CREATE INDEX outcome_parts_app ON outcome_parts (app_id, part, notification_id);
 -- At most once: what was about to be written, committed before it was. Gone with the end of the notification.
 CREATE TABLE attempts (
     notification_id bigint NOT NULL,
+    release         int NOT NULL DEFAULT 0,
     devices         bytea NOT NULL
 );
 CREATE INDEX attempts_notification ON attempts (notification_id);
@@ -157,13 +170,15 @@ END $$;
 SELECT make_partitions(now(), 2);
 
 -- Accepts notifications; each comes with its own id. n_low and n_high cut its devices out of p_devices (n_low 0: none, they
--- are bitmaps in t_*). Times are seconds since the epoch. k_*: idempotency keys, k_row the row of n_* (each key once). A key that is known keeps its
--- notification from being written: `replayed` has what it stands for.
+-- are bitmaps in t_*). Where n_due is not null it is kept as a schedule. Times are seconds since the epoch. k_*: idempotency
+-- keys, k_row the row of n_* (each key once). A key that is known keeps its notification from being written: it gives what
+-- that stands for.
 CREATE FUNCTION accept_notifications(
     p_node bigint, p_epoch int, p_keep interval,
     n_id bigint[], n_app int[], n_created float8[], n_released float8[], n_expires float8[], n_name text[],
     n_send text[], n_targeted int[], n_once boolean[], n_low int[], n_high int[], p_devices int[],
-    t_row int[], t_part int[], t_devices bytea[],
+    n_due float8[], n_nominal float8[], n_recurring boolean[],
+    t_row int[], t_part int[], t_count int[], t_devices bytea[],
     k_row int[], k_key text[], k_hash bytea[], k_answer bytea[]
 ) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -205,17 +220,31 @@ BEGIN
     INSERT INTO notifications (id, app_id, created_at, released_at, expires_at, name, send, targeted, devices)
         SELECT s.id, s.app, to_timestamp(s.created), to_timestamp(s.released), to_timestamp(s.expires), s.name, s.send,
             s.targeted, CASE WHEN s.low > 0 THEN p_devices[s.low:s.high] END
-        FROM unnest(n_id, n_app, n_created, n_released, n_expires, n_name, n_send, n_targeted, n_low, n_high)
-            WITH ORDINALITY AS s (id, app, created, released, expires, name, send, targeted, low, high, row)
-        WHERE s.row <> ALL (known);
+        FROM unnest(n_id, n_app, n_created, n_released, n_expires, n_name, n_send, n_targeted, n_low, n_high, n_due)
+            WITH ORDINALITY AS s (id, app, created, released, expires, name, send, targeted, low, high, due, row)
+        WHERE s.row <> ALL (known) AND s.due IS NULL;
     INSERT INTO runs (notification_id, app_id, node_id, created_at, at_most_once)
         SELECT s.id, s.app, p_node, to_timestamp(s.created), s.once
-        FROM unnest(n_id, n_app, n_created, n_once) WITH ORDINALITY AS s (id, app, created, once, row)
-        WHERE s.row <> ALL (known);
+        FROM unnest(n_id, n_app, n_created, n_once, n_due) WITH ORDINALITY AS s (id, app, created, once, due, row)
+        WHERE s.row <> ALL (known) AND s.due IS NULL;
     IF cardinality(t_row) > 0 THEN
-        INSERT INTO targets (notification_id, part, devices, created_at)
-            SELECT n_id[t.row], t.part, t.devices, to_timestamp(n_created[t.row])
-            FROM unnest(t_row, t_part, t_devices) AS t (row, part, devices) WHERE t.row <> ALL (known);
+        INSERT INTO targets (notification_id, part, count, devices, created_at)
+            SELECT n_id[t.row], t.part, t.count, t.devices, to_timestamp(n_created[t.row])
+            FROM unnest(t_row, t_part, t_count, t_devices) AS t (row, part, count, devices) WHERE t.row <> ALL (known);
+    END IF;
+    IF cardinality(n_due) > 0 THEN
+        INSERT INTO schedules (id, app_id, created_at, accepted_at, name, send, recurring, next_at, nominal)
+            SELECT s.id, s.app, to_timestamp(s.created), to_timestamp(s.created), s.name, s.send, s.recurring,
+                to_timestamp(s.due), to_timestamp(s.nominal)
+            FROM unnest(n_id, n_app, n_created, n_name, n_send, n_recurring, n_due, n_nominal)
+                WITH ORDINALITY AS s (id, app, created, name, send, recurring, due, nominal, row)
+            WHERE s.row <> ALL (known) AND s.due IS NOT NULL;
+        PERFORM note_change(11::smallint, s.app, array_agg(s.id::int))
+            FROM unnest(n_id, n_app, n_created, n_due) WITH ORDINALITY AS s (id, app, created, due, row)
+            WHERE s.row <> ALL (known) AND s.due <= s.created + 60 GROUP BY s.app;
+    END IF;
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_accepted(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due, known);
     END IF;
 END $$;
 
@@ -230,13 +259,14 @@ BEGIN
 END $$;
 
 -- Commits what became of rows. r_*: rows of small sends. d_*: deltas of large ones. x_*: dead tokens, each retired if the
--- device has that revision still and was not registered after x_at. A notification that another node owns is refused.
+-- device has that revision still and was not registered after x_at. p_named: all runs that it speaks of, those that another
+-- node owns are refused; p_finished: those that are over, p_ended: of rollouts, which are over with their last one.
 CREATE FUNCTION settle(
     p_node bigint, p_receipt bigint, p_now timestamptz,
     r_notification bigint[], r_device int[], r_gateway smallint[], r_code smallint[],
-    d_notification bigint[], d_part int[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[],
+    d_run bigint[], d_part int[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[],
     x_id int[], x_revision int[], x_at timestamptz[], x_reason text[], x_credential int[],
-    p_named bigint[], p_finished bigint[],
+    p_named bigint[], p_finished bigint[], p_ended bigint[],
     OUT refused bigint[], OUT compactable bigint[], OUT retired device_columns
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -244,7 +274,13 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     seen bigint[];
     owned bigint[];
+    over bigint[];
+    whole bigint[];
     dead int[];
+    listened boolean := EXISTS (SELECT FROM listeners);
+    ended_apps int[];
+    ended_ids bigint[];
+    ended_cancelled boolean[];
 BEGIN
     -- The row of the node is the fence: whoever claims our work locks it first.
     SELECT receipts INTO seen FROM nodes WHERE id = p_node AND fenced_at IS NULL FOR NO KEY UPDATE;
@@ -254,8 +290,9 @@ BEGIN
     END IF;
     IF p_receipt = ANY (seen) THEN
         -- Committed before, and the answer was lost.
-        SELECT coalesce(array_agg(r.notification_id), '{}') INTO refused FROM unnest(p_named) AS n (id)
-            JOIN runs r ON r.notification_id = n.id WHERE r.node_id <> p_node;
+        SELECT coalesce(array_agg(n.run), '{}') INTO refused FROM unnest(p_named) AS n (run)
+            JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int
+            WHERE r.node_id <> p_node;
         SELECT array_agg(d.id) INTO dead FROM unnest(x_id, x_revision) AS x (id, revision)
             JOIN devices d ON d.id = x.id WHERE d.revision > x.revision;
         retired := device_images(dead);
@@ -264,35 +301,64 @@ BEGIN
     UPDATE nodes SET receipts = (ARRAY[p_receipt] || receipts)[1:64] WHERE id = p_node;
 
     refused := '{}';
-    SELECT coalesce(array_agg(n.id), '{}') INTO owned FROM unnest(p_named) AS n (id)
-        JOIN runs r ON r.notification_id = n.id AND r.node_id = p_node;
+    SELECT coalesce(array_agg(n.run), '{}') INTO owned FROM unnest(p_named) AS n (run)
+        JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int AND r.node_id = p_node;
     IF cardinality(owned) < cardinality(p_named) THEN
-        SELECT array_agg(n.id) INTO refused FROM unnest(p_named) AS n (id) WHERE n.id <> ALL (owned);
+        SELECT array_agg(n.run) INTO refused FROM unnest(p_named) AS n (run) WHERE n.run <> ALL (owned);
     END IF;
 
     INSERT INTO outcomes (device_id, notification_id, gateway, code, at)
         SELECT r.device, r.notification, r.gateway, r.code, p_now
         FROM unnest(r_notification, r_device, r_gateway, r_code) AS r (notification, device, gateway, code)
         WHERE refused = '{}' OR r.notification <> ALL (refused);
-    INSERT INTO outcome_deltas (notification_id, app_id, part, gateway, code, count, devices, at)
-        SELECT d.notification, r.app_id, d.part, d.gateway, d.code, d.count, d.devices, p_now
-        FROM unnest(d_notification, d_part, d_gateway, d_code, d_count, d_devices)
-            AS d (notification, part, gateway, code, count, devices)
-        JOIN runs r ON r.notification_id = d.notification AND r.node_id = p_node;
+    INSERT INTO outcome_deltas (notification_id, release, app_id, part, gateway, code, count, devices, at)
+        SELECT r.notification_id, r.release, r.app_id, d.part, d.gateway, d.code, d.count, d.devices, p_now
+        FROM unnest(d_run, d_part, d_gateway, d_code, d_count, d_devices) AS d (run, part, gateway, code, count, devices)
+        JOIN runs r ON r.notification_id = (d.run & 4294967295) AND r.release = (d.run >> 32)::int AND r.node_id = p_node;
+    IF listened THEN
+        PERFORM note_outcomes(p_now, owned, r_notification, r_device, r_gateway, r_code, d_run, d_gateway, d_code, d_count,
+            d_devices);
+    END IF;
 
     IF cardinality(p_finished) > 0 THEN
         WITH gone AS (
             DELETE FROM runs r USING unnest(p_finished) AS f (id)
-            WHERE r.notification_id = f.id AND r.node_id = p_node
-            RETURNING r.notification_id, r.created_at, r.cancelled_at, r.at_most_once
+            WHERE r.notification_id = f.id AND r.release = 0 AND r.node_id = p_node
+            RETURNING r.notification_id, r.app_id, r.created_at, r.cancelled_at, r.at_most_once
         ), forgotten AS (
             DELETE FROM attempts a USING gone WHERE a.notification_id = gone.notification_id AND gone.at_most_once
+        ), ended AS (
+            INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
+            SELECT gone.notification_id, gone.created_at, p_now, gone.cancelled_at IS NOT NULL FROM gone
         )
-        INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
-            SELECT gone.notification_id, gone.created_at, p_now, gone.cancelled_at IS NOT NULL FROM gone;
+        SELECT array_agg(gone.app_id), array_agg(gone.notification_id), array_agg(gone.cancelled_at IS NOT NULL)
+            INTO ended_apps, ended_ids, ended_cancelled FROM gone WHERE listened;
+        IF listened THEN
+            PERFORM note_finished(p_now, ended_apps, ended_ids, ended_cancelled);
+        END IF;
         SELECT array_agg(f.id) INTO compactable FROM unnest(p_finished) AS f (id)
             WHERE EXISTS (SELECT FROM outcome_deltas d WHERE d.notification_id = f.id)
                 AND (refused = '{}' OR f.id <> ALL (refused));
+    END IF;
+
+    IF cardinality(p_ended) > 0 THEN
+        -- Two nodes that end the last two runs at once: the second waits here, and then sees that it is the last.
+        PERFORM o.notification_id FROM (SELECT DISTINCT e.run & 4294967295 AS id FROM unnest(p_ended) AS e (run)) e
+            JOIN rollouts o ON o.notification_id = e.id ORDER BY o.notification_id FOR UPDATE OF o;
+        WITH gone AS (
+            DELETE FROM runs r USING unnest(p_ended) AS e (run)
+            WHERE r.notification_id = (e.run & 4294967295) AND r.release = (e.run >> 32)::int AND r.node_id = p_node
+            RETURNING r.notification_id, r.release, r.at_most_once
+        ), forgotten AS (
+            DELETE FROM attempts a USING gone
+            WHERE a.notification_id = gone.notification_id AND a.release = gone.release AND gone.at_most_once
+        )
+        SELECT array_agg(DISTINCT gone.notification_id) INTO over FROM gone;
+        SELECT f.finished INTO whole FROM finish_rollouts(over, p_now) f (finished);
+        compactable := compactable || whole;
+        IF listened THEN
+            PERFORM note_rollouts_finished(p_now, over);
+        END IF;
     END IF;
 
     IF cardinality(x_id) > 0 THEN
@@ -306,6 +372,9 @@ BEGIN
         )
         SELECT coalesce(array_agg(struck.id), '{}') INTO dead FROM struck;
         retired := changed_devices(dead);
+        IF listened THEN
+            PERFORM note_retired(p_now, dead);
+        END IF;
     END IF;
 END $$;
 
@@ -327,8 +396,9 @@ BEGIN
         PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
         UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
         -- A statement of its own: it sees what the dead node committed while we waited for its row.
-        UPDATE runs r SET node_id = p_node, claimed = true WHERE r.notification_id IN (
-            SELECT k.notification_id FROM runs k WHERE k.node_id = other ORDER BY k.notification_id LIMIT room);
+        UPDATE runs r SET node_id = p_node, claimed = true WHERE (r.notification_id, r.release) IN (
+            SELECT k.notification_id, k.release FROM runs k WHERE k.node_id = other
+            ORDER BY k.notification_id, k.release LIMIT room);
         GET DIAGNOSTICS taken = ROW_COUNT;
         room := room - taken;
     END LOOP;
@@ -344,6 +414,9 @@ BEGIN
     END IF;
     UPDATE api_keys SET revoked_at = now() WHERE app_id = p_app AND revoked_at IS NULL;
     DELETE FROM credentials WHERE app_id = p_app;
+    DELETE FROM webhooks WHERE app_id = p_app;
+    DELETE FROM listeners WHERE app_id = p_app;
+    PERFORM end_schedules(p_app);
     UPDATE runs SET cancelled_at = now() WHERE app_id = p_app AND cancelled_at IS NULL;
     PERFORM note_change(3::smallint, p_app, '{}');
     PERFORM note_change(4::smallint, p_app, '{}');
@@ -351,9 +424,10 @@ BEGIN
     RETURN true;
 END $$;
 
--- Deletes rows of apps that are gone, at most so many of each table, and short-lived rows that are past their time.
--- False when nothing is left to do.
-CREATE FUNCTION purge(p_feed timestamptz, p_idempotency timestamptz, p_rows int) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Deletes rows of apps that are gone, at most so many of each table, and short-lived rows that are past their time, schedules
+-- that ended before p_history among them. False when nothing is left to do.
+CREATE FUNCTION purge(p_feed timestamptz, p_idempotency timestamptz, p_history timestamptz, p_rows int) RETURNS boolean
+LANGUAGE plpgsql AS $$
 DECLARE
     gone int[];
     deleted int;
@@ -373,6 +447,9 @@ BEGIN
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
         DELETE FROM installs WHERE id IN (SELECT id FROM installs WHERE app_id = ANY (gone) LIMIT p_rows);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        DELETE FROM schedules WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedules WHERE app_id = ANY (gone) LIMIT p_rows));
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
         -- What devices and users refer to goes after the last of them: whoever starts meanwhile reads both.
@@ -403,6 +480,9 @@ BEGIN
     GET DIAGNOSTICS deleted = ROW_COUNT;
     most := greatest(most, deleted);
     DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE created_at < p_idempotency LIMIT p_rows));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    most := greatest(most, deleted);
+    DELETE FROM schedules WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedules WHERE ended_at < p_history LIMIT p_rows));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     most := greatest(most, deleted);
     DELETE FROM nodes n WHERE n.fenced_at < p_feed AND NOT EXISTS (SELECT FROM runs r WHERE r.node_id = n.id);

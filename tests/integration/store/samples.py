@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from pushd.model.device import Registration
 from pushd.model.message import Message
 from pushd.model.notification import Delivery, Send
 from pushd.model.rows import DeviceRows
-from pushd.store.notifications import Accept
+from pushd.store.notifications import Accept, Accepted
 from pushd.store.settlements import Settlement
+from pushd.store.store import Store
 
 NOW = 1_800_000_000.0
 
@@ -34,6 +37,11 @@ def accept(app_id: int, node_id: int, devices: Devices, *, body: str = "hello", 
     send = Send(audience=Broadcast(), message=Message(body=body), delivery=delivery, name=fields.pop("name", None))
     given = {"created_at": time.time(), "released_at": time.time()} | fields
     return Accept(app_id=app_id, send=send, targeted=devices, node_id=node_id, **given)
+
+
+async def accept_many(store: Store, accepts: Sequence[Accept]) -> list[Accepted | BaseException]:
+    """What becomes of several sends that are accepted at once, errors in their places."""
+    return await asyncio.gather(*(store.notifications.accept(each) for each in accepts), return_exceptions=True)
 
 
 def rows_of(pairs: list[tuple[int, int]], code: int = 1, finished: tuple[int, ...] = ()) -> Settlement:

@@ -13,7 +13,7 @@ from pushd.model.notification import State
 from pushd.store.database import OutcomeUnknownError
 from pushd.store.notifications import Idempotency
 from pushd.store.settlements import Delta, Settlement
-from tests.integration.store.samples import NOW, accept, rows_of
+from tests.integration.store.samples import NOW, accept, accept_many, rows_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,7 +88,7 @@ async def test_one_group_with_repeats_of_keys(store, app, node):
         accept(app.id, node.id, Devices([1]), idempotency=Idempotency(f"k{number % 5}", b"h%d" % (number % 10 // 5)))
         for number in range(100)
     ]
-    done = await store.notifications.accept_many(calls)
+    done = await accept_many(store, calls)
     kept = [each for each in done if not isinstance(each, Exception) and not each.replayed]
     refused = [each for each in done if isinstance(each, IdempotencyMismatchError)]
     assert len(kept) == 5
@@ -113,14 +113,14 @@ async def test_the_same_keys_from_many_sides_at_once(store, app, node):
 async def test_data_that_postgresql_refuses_splits_the_group(store, app, node):
     calls = [accept(app.id, node.id, Devices([1]), body=f"body {number}") for number in range(50)]
     calls[17] = accept(app.id, node.id, Devices([1]), name="a\0b")
-    done = await store.notifications.accept_many(calls)
+    done = await accept_many(store, calls)
     assert [row for row, each in enumerate(done) if isinstance(each, Exception)] == [17]
     assert len(await store.notifications.list(app.id, 0, 100)) == 49
 
 
 async def test_five_hundred_notifications_with_five_hundred_payloads_accepted_and_settled(store, app, node):
-    done = await store.notifications.accept_many(
-        [accept(app.id, node.id, Devices([number]), body=f"code {number}") for number in range(1, 501)]
+    done = await accept_many(
+        store, [accept(app.id, node.id, Devices([number]), body=f"code {number}") for number in range(1, 501)]
     )
     ids = [each.id for each in done]
     assert len(set(ids)) == 500
@@ -199,7 +199,7 @@ async def test_a_commit_that_never_came_is_unavailable_and_cannot_come_later(sto
     with pytest.raises(asyncpg.PostgresError) as error:
         await store.database.fetch(
             "SELECT accept_notifications($1, 0, '1 day', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',"
-            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
             node.id,
         )
     assert error.value.sqlstate == "PD503"

@@ -19,7 +19,7 @@ from pushd.errors import UnavailableError
 from pushd.model.notification import Delivery, State
 from pushd.store.resume import Absences, died
 from pushd.store.settlements import Delta, Settlement
-from tests.integration.store.samples import NOW, accept, registration, rows_of
+from tests.integration.store.samples import NOW, accept, accept_many, registration, rows_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -67,7 +67,7 @@ async def test_what_a_dead_node_left_is_claimed_once_and_whole(store, app):
 
 async def test_claims_come_in_portions(store, app):
     dead = await new_node(store)
-    await store.notifications.accept_many([accept(app.id, dead.id, Devices([n])) for n in range(1, 26)])
+    await accept_many(store, [accept(app.id, dead.id, Devices([n])) for n in range(1, 26)])
     await dead.stop()
     heir = await new_node(store)
     sizes = []
@@ -380,7 +380,7 @@ async def test_what_was_claimed_and_not_read_is_given_out_by_the_next_claim(stor
     monkeypatch.setattr(database, "fetchval", breaking(database.fetchval, "claim_runs"))
     if lost == "a read after it":
         monkeypatch.undo()
-        monkeypatch.setattr(database, "fetch", breaking(database.fetch, "FROM targets"))
+        monkeypatch.setattr(database, "fetch", breaking(database.fetch, "JOIN targets"))
     with pytest.raises(UnavailableError):
         await store.notifications.resumable(heir.id)
     assert failed

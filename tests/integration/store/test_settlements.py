@@ -10,7 +10,7 @@ import pytest
 from pushd.bitset import Devices
 from pushd.model.notification import Delivery
 from pushd.store.settlements import Delta, Settlement
-from tests.integration.store.samples import accept, rows_of
+from tests.integration.store.samples import accept, accept_many, rows_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -103,7 +103,7 @@ async def test_attempts_are_kept_until_the_end(store, app, node):
 
 
 async def test_settling_is_one_statement_however_much_it_holds(store, app, node):
-    done = await store.notifications.accept_many([accept(app.id, node.id, Devices([n])) for n in range(1, 301)])
+    done = await accept_many(store, [accept(app.id, node.id, Devices([n])) for n in range(1, 301)])
     ids = [each.id for each in done]
     calls = []
     run = store.database.fetchrow

@@ -69,7 +69,7 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
 
 HISTORY = {
     *("api_keys", "id_blocks", "changes", "idempotency", "runs", "notifications", "outcome_deltas", "outcome_parts"),
-    *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days"),
+    *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days", "rollouts"),
 }
 """Tables whose rows outlive an app: what ages out by itself, revoked keys, and ids that are never given again."""
 
@@ -142,7 +142,7 @@ async def test_whoever_starts_while_an_app_is_purged_can_read_what_is_left(store
     left = []
     more = True
     while more:
-        more = await store.database.fetchval("SELECT purge(now(), now(), 1)")
+        more = await store.database.fetchval("SELECT purge(now(), now(), NULL, 1)")
         another = Store(StoreConfig(), dsn)
         await another.database.start()
         left.append(sum([len(rows) async for rows in another.devices.load()]))
@@ -184,6 +184,11 @@ async def filled(store, app):
         created_at=NOW,
     )
     await store.live_activity_channels.put(app.id, live)
+    await store.database.execute(
+        "INSERT INTO schedules (id, app_id, created_at, accepted_at, send, recurring)"
+        " VALUES (1, $1, now(), now(), '', true)",
+        app.id,
+    )
 
 
 async def test_of_a_key_only_its_digest_is_stored(store, app, dsn):
