@@ -150,7 +150,7 @@ class Renderer:
         data: dict[str, Any] = {} if row.notification_id is None else {"notification_id": row.notification_id}
         codes = known.pop("codes", None)
         if row.type is EventType.FINISHED:
-            data |= {"cancelled": known["cancelled"], "counts": self._ledger(known["targeted"], codes)}
+            data |= {"cancelled": known["cancelled"], "counts": self._ledger(codes)}
             data["reasons"] = [self._reason(*each) for each in codes]
         elif row.type is EventType.OUTCOMES:
             data["outcomes"] = [self._reason(*each) for each in codes]
@@ -184,9 +184,9 @@ class Renderer:
             "count": count,
         }
 
-    def _ledger(self, targeted: int, codes: Sequence[Sequence[int]]) -> dict[str, int]:
-        """Counts of a notification that is done."""
-        counts = dict.fromkeys(Ledger.__struct_fields__, 0) | {"targeted": targeted}
+    def _ledger(self, codes: Sequence[Sequence[int]]) -> dict[str, int]:
+        """Counts of a notification that is done: every device has its outcome."""
+        counts = dict.fromkeys(Ledger.__struct_fields__, 0) | {"targeted": sum(count for _, _, count in codes)}
         for gateway, code, count in codes:
             table = self._reasons.get(gateway)
             outcome = table.by_code[code].outcome if table is not None and code in table.by_code else Outcome.REJECTED

@@ -195,6 +195,8 @@ def _is_closed(kind: msgspec.inspect.Type, around: tuple[type, ...]) -> bool:
 def _is_list(kind: msgspec.inspect.Type) -> bool:
     if isinstance(kind, msgspec.inspect.UnionType):
         return any(_is_list(one) for one in kind.types)
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _is_list(kind.type)
     return isinstance(kind, msgspec.inspect.ListType)
 
 

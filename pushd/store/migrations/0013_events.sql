@@ -118,27 +118,31 @@ END $$;
 -- The functions below are called by those that write, once they know that anybody listens to anything at all. They set what
 -- their callers may have set otherwise: these look at many rows.
 
--- Notifications that were accepted, each with its devices and released at once. n_known: rows that stand for older ones.
+-- Sends that were accepted: rows of accept_notifications, released at once, or as schedules where n_due is not null. n_known:
+-- rows that stand for older ones.
 CREATE FUNCTION note_accepted(
-    n_id bigint[], n_app int[], n_created float8[], n_released float8[], n_name text[], n_targeted int[], n_known int[]
+    n_id bigint[], n_app int[], n_created float8[], n_released float8[], n_name text[], n_targeted int[], n_due float8[],
+    n_known int[]
 ) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
 DECLARE
     apps int[];
 BEGIN
     WITH news AS MATERIALIZED (
-        SELECT n.id, app, to_timestamp(n.created) AS created, to_timestamp(n.released) AS released, n.name, n.targeted, h.bits
-        FROM unnest(n_id, n_app, n_created, n_released, n_name, n_targeted) WITH ORDINALITY
-                AS n (id, app, created, released, name, targeted, row)
+        SELECT n.id, app, to_timestamp(n.created) AS created, to_timestamp(n.released) AS released, n.name, n.targeted, n.due, h.bits
+        FROM unnest(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due) WITH ORDINALITY
+                AS n (id, app, created, released, name, targeted, due, row)
             JOIN (SELECT k.app, heard(k.app) AS bits FROM (SELECT DISTINCT a AS app FROM unnest(n_app) a) k) h USING (app)
         WHERE n.row <> ALL (n_known) AND h.bits & 6 <> 0
     ), noted AS (
         INSERT INTO events (app_id, type, at, notification_id, data)
         SELECT s.app, s.type, s.at, s.id, s.data FROM (
-            SELECT app, 1 AS type, created AS at, id, json_build_object('name', name, 'targeted', targeted)::text AS data
+            SELECT app, 1 AS type, created AS at, id, CASE WHEN due IS NULL
+                THEN json_build_object('name', name, 'targeted', targeted)
+                ELSE json_build_object('name', name, 'due_at', due) END::text AS data
             FROM news WHERE bits & 2 <> 0
             UNION ALL
             SELECT app, 2, released, id, json_build_object('release', 0, 'targeted', targeted)::text
-            FROM news WHERE bits & 4 <> 0
+            FROM news WHERE bits & 4 <> 0 AND due IS NULL
         ) s ORDER BY s.id, s.type
         RETURNING app_id
     )
@@ -146,27 +150,51 @@ BEGIN
     PERFORM wake_listeners(apps);
 END $$;
 
--- What rows came to, in sums and, for those who want that, device by device. s_*: rows of small sends; d_*: sets of large ones.
+-- Parts of notifications that began to go out, with how many devices each is for.
+CREATE FUNCTION note_released(p_now timestamptz, p_app int[], p_id bigint[], p_release int[], p_targeted int[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_event(r.app, 2, p_now, json_build_object('release', r.release, 'targeted', r.targeted)::text, r.id)
+            FROM unnest(p_app, p_id, p_release, p_targeted) AS r (app, id, release, targeted);
+    END IF;
+END $$;
+
+-- Occurrences of schedules that were decided about: each became a notification, or, where that is null, was skipped.
+CREATE FUNCTION note_occurrences(p_now timestamptz, p_app int[], p_schedule bigint[], p_at timestamptz[], p_notification bigint[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_event(o.app, CASE WHEN o.notification IS NULL THEN 16 ELSE 15 END, p_now,
+                json_build_object('schedule_id', o.schedule, 'occurrence', extract(epoch FROM o.at))::text, o.notification)
+            FROM unnest(p_app, p_schedule, p_at, p_notification) AS o (app, schedule, at, notification);
+    END IF;
+END $$;
+
+-- What rows of runs came to, in sums and, for those who want that, device by device. p_runs: those that the node has, each as
+-- release * 2^32 + notification, as in settle. s_*: rows of small sends; d_*: sets of large ones.
 CREATE FUNCTION note_outcomes(
-    p_now timestamptz, p_app int[], p_id bigint[],
+    p_now timestamptz, p_runs bigint[],
     s_notification bigint[], s_device int[], s_gateway smallint[], s_code smallint[],
-    d_notification bigint[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[]
+    d_run bigint[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[]
 ) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
 DECLARE
     apps int[];
 BEGIN
     WITH owners AS MATERIALIZED (
-        SELECT k.id, app, h.bits FROM unnest(p_app, p_id) AS k (app, id)
-            JOIN (SELECT a.app, heard(a.app) AS bits FROM (SELECT DISTINCT n AS app FROM unnest(p_app) n) a) h USING (app)
+        SELECT k.id, k.app, heard(k.app) AS bits FROM (
+            SELECT DISTINCT r.notification_id AS id, r.app_id AS app FROM unnest(p_runs) AS n (run)
+            JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int) k
     ), small AS MATERIALIZED (
         SELECT s.notification, s.gateway, s.code, count(*) AS count, array_agg(s.device ORDER BY s.device) AS ids
         FROM unnest(s_notification, s_device, s_gateway, s_code) AS s (notification, device, gateway, code)
             JOIN owners o ON o.id = s.notification AND o.bits & 48 <> 0
         GROUP BY 1, 2, 3
     ), large AS MATERIALIZED (
-        SELECT d.notification, d.gateway, d.code, d.count, d.devices
-        FROM unnest(d_notification, d_gateway, d_code, d_count, d_devices) AS d (notification, gateway, code, count, devices)
-            JOIN owners o ON o.id = d.notification AND o.bits & 48 <> 0
+        SELECT o.id AS notification, d.gateway, d.code, d.count, d.devices
+        FROM unnest(d_run, d_gateway, d_code, d_count, d_devices) AS d (run, gateway, code, count, devices)
+            JOIN owners o ON o.id = (d.run & 4294967295) AND o.bits & 48 <> 0
+        WHERE d.run = ANY (p_runs)
     ), sums AS (
         SELECT c.notification, c.gateway, c.code, sum(c.count) AS count FROM (
             SELECT notification, gateway, code, count FROM small UNION ALL SELECT notification, gateway, code, count FROM large
@@ -197,9 +225,9 @@ DECLARE
     apps int[];
 BEGIN
     WITH ended AS MATERIALIZED (
-        SELECT k.id, k.app, k.cancelled, n.targeted, n.devices, n.created_at
+        SELECT k.id, k.app, k.cancelled, n.devices, n.created_at
         FROM unnest(p_app, p_id, p_cancelled) AS k (app, id, cancelled)
-            CROSS JOIN LATERAL (SELECT s.targeted, s.devices, s.created_at FROM notifications s
+            CROSS JOIN LATERAL (SELECT s.devices, s.created_at FROM notifications s
                 WHERE s.app_id = k.app AND s.id = k.id LIMIT 1) n
         WHERE heard(k.app) & 8 <> 0
     ), codes AS (
@@ -213,14 +241,24 @@ BEGIN
             JOIN outcome_deltas d ON d.notification_id = e.id WHERE e.devices IS NULL GROUP BY 1, 2, 3
     ), noted AS (
         INSERT INTO events (app_id, type, at, notification_id, data)
-        SELECT e.app, 3, p_now, e.id, json_build_object('cancelled', e.cancelled, 'targeted', e.targeted, 'codes',
+        SELECT e.app, 3, p_now, e.id, json_build_object('cancelled', e.cancelled, 'codes',
             coalesce(json_agg(json_build_array(c.gateway, c.code, c.count) ORDER BY c.gateway, c.code)
                 FILTER (WHERE c.id IS NOT NULL), '[]'))::text
-        FROM ended e LEFT JOIN codes c ON c.id = e.id GROUP BY e.app, e.id, e.cancelled, e.targeted ORDER BY e.id
+        FROM ended e LEFT JOIN codes c ON c.id = e.id GROUP BY e.app, e.id, e.cancelled ORDER BY e.id
         RETURNING app_id
     )
     SELECT array_agg(DISTINCT app_id) INTO apps FROM noted;
     PERFORM wake_listeners(apps);
+END $$;
+
+-- The same of rollouts: of these, those that were over just now. Their rows are locked by the caller.
+CREATE FUNCTION note_rollouts_finished(p_now timestamptz, p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_finished(p_now, array_agg(o.app_id), array_agg(o.notification_id), array_agg(f.cancelled))
+            FROM (SELECT DISTINCT n AS id FROM unnest(p_ids) n) k JOIN rollouts o ON o.notification_id = k.id
+            JOIN finished f ON f.notification_id = o.notification_id AND f.created_at = o.created_at AND f.finished_at = p_now;
+    END IF;
 END $$;
 
 -- Devices whose tokens were retired just now.
