@@ -164,3 +164,7 @@ class Store(Service):
             self.users.images,
             lambda: position or self._position,
         )
+
+    def _forget_keys(self) -> None:
+        self.keys.forget()
+        self.vendor_keys.forget()
