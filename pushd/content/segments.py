@@ -68,9 +68,9 @@ class Segments(NamedTuple):
     bytes_max: int
     """Longer payloads may be over the platform's limit, in ways that only the renderer knows."""
 
-    def join(self, columns: Sequence[Sequence[str]]) -> list[bytes]:
-        """The payloads of rows whose texts are given by source, a column each."""
-        parts: list[Any] = [repeat(self.pieces[0])]
+    def join(self, columns: Sequence[Sequence[str]], rows: int) -> list[bytes]:
+        """The payloads of so many rows whose texts are given by source, a column each."""
+        parts: list[Any] = [repeat(self.pieces[0], rows)]
         made: dict[Slot, list[bytes]] = {}
         for slot, piece in zip(self.slots, self.pieces[1:], strict=True):
             if slot not in made:
@@ -199,7 +199,7 @@ def _holds(segments: Segments, marked: _Marked, render_one: Callable[[Message], 
         made = render_one(message)
         if not isinstance(made, Rendered) or made.headers != segments.rendered.headers:
             return False
-        if segments.join(columns) != [made.payload]:
+        if segments.join(columns, 1) != [made.payload]:
             return False
     return True
 

@@ -247,9 +247,7 @@ class _Column:
         for group in self.segments.hollow:
             if all("" in columns[at] for at in group):
                 apart.update(row for row in range(len(rows)) if not any(columns[at][row] for at in group))
-        bodies: list[bytes | None] = (
-            [*self.segments.join(columns)] if columns else [self.segments.pieces[0]] * len(rows)
-        )
+        bodies: list[bytes | None] = [*self.segments.join(columns, len(rows))]
         most = self.segments.bytes_max
         apart.update(row for row, body in enumerate(bodies) if body is not None and len(body) > most)
         for row in apart:

@@ -57,7 +57,7 @@ def joined(script: Script, segments: Segments, user: dict) -> bytes:
                 value = value.get(name) if isinstance(value, dict) else None
             text = text_of(source.lookup, value)
         columns.append([link(text) if source.is_link else text])
-    (payload,) = segments.join(columns)
+    (payload,) = segments.join(columns, 1)
     return payload
 
 
