@@ -99,6 +99,11 @@ class Gate:
         """Looks at what other nodes counted, for any app, before the next judgement."""
         self._counting.renew()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the counts for caps take."""
+        return self._counting.nbytes
+
     def forget(self, app_ids: Iterable[int]) -> None:
         """Knows nothing more of apps that are gone."""
         self._counting.forget(app_ids)
