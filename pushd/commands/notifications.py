@@ -109,14 +109,12 @@ def release(context: Context, accepted: Accepted, plans: Sequence[Plan]) -> None
 async def rename(context: Context, app_id: int, notification_id: int, name: str | None) -> None:
     """Nothing, once the notification has this name, whether it was sent or waits for its time. NotFoundError."""
     check_text({"name": name})
-    if await context.store.notifications.rename(app_id, notification_id, name):
-        return
-    try:
-        await schedules.rename(context, app_id, notification_id, name)
-    except NotFoundError:
-        # Its time may have come between the two looks.
-        if not await context.store.notifications.rename(app_id, notification_id, name):
-            raise NotFoundError("There is no such notification") from None
+    for _ in range(2):  # its time may come between the two looks
+        if await context.store.notifications.rename(app_id, notification_id, name):
+            return
+        if await schedules.renamed(context, app_id, notification_id, name):
+            return
+    raise NotFoundError("There is no such notification")
 
 
 async def cancel(context: Context, app_id: int, notification_id: int) -> None:

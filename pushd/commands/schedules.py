@@ -92,16 +92,19 @@ async def update(context: Context, app_id: int, schedule_id: int, change: Schedu
             raise ConflictError(f"The schedule was changed: its revision is {stored.revision}")
         return _changed(context, app, stored, change)
 
-    return await _shown(context, await context.whole(_edited(context, app_id, schedule_id, edit)))
+    changed = await context.whole(_edited(context, app_id, schedule_id, edit))
+    if changed is None:
+        raise await _absent(context, app_id, schedule_id)
+    return await _shown(context, changed)
 
 
-async def rename(context: Context, app_id: int, schedule_id: int, name: str | None) -> None:
-    """Nothing, once the schedule has this name, whether it is over or not. NotFoundError."""
+async def renamed(context: Context, app_id: int, schedule_id: int, name: str | None) -> bool:
+    """Whether there is such a schedule, over or not, which has this name now."""
 
     def edit(stored: Scheduled) -> Scheduled:
         return replace(stored, send=msgspec.structs.replace(stored.send, name=name))
 
-    await context.whole(_edited(context, app_id, schedule_id, edit))
+    return await context.whole(_edited(context, app_id, schedule_id, edit)) is not None
 
 
 async def cancel(context: Context, app_id: int, schedule_id: int) -> None:
@@ -125,21 +128,19 @@ async def switched(context: Context, app_id: int, schedule_id: int, *, on: bool)
     app = await context.store.apps.get(app_id)
     if app is None:
         return False
-    try:
-        await _edited(
-            context, app_id, schedule_id, lambda stored: _changed(context, app, stored, ScheduleChange(active=on))
-        )
-    except NotFoundError:
-        return False
-    return True
+
+    def edit(stored: Scheduled) -> Scheduled:
+        return _changed(context, app, stored, ScheduleChange(active=on))
+
+    return await _edited(context, app_id, schedule_id, edit) is not None
 
 
-async def _edited(context: Context, app_id: int, schedule_id: int, edit: Edit) -> Scheduled:
-    """The schedule as it was written; read and edited again where somebody was faster."""
+async def _edited(context: Context, app_id: int, schedule_id: int, edit: Edit) -> Scheduled | None:
+    """The schedule as it was written, read and edited again where somebody was faster; None: there is none."""
     for _ in range(TRIES_MAX):
         stored = await context.store.schedules.get(app_id, schedule_id)
         if stored is None:
-            raise await _absent(context, app_id, schedule_id)
+            return None
         changed = edit(stored)
         if changed == stored:
             return stored
