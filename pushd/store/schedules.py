@@ -21,11 +21,12 @@ __all__ = ["Due", "Firing", "Occurrence", "Planned", "ScheduleStore", "Scheduled
 
 SOON_S = 60.0
 """Other nodes hear at once of what is due within this; the rest they find by looking."""
+ID_MAX = 2**62
 FAR = 32_503_680_000.0
 """The year 3000: nothing is due later."""
 
-_DUE = "SELECT * FROM due_schedules($1, $2)"
-_NEXT = "SELECT next_at FROM due_schedules($1, 1)"
+_DUE = "SELECT * FROM due_schedules($1, $2, $3, $4)"
+_NEXT = "SELECT next_at FROM due_schedules($1, 1, $2, $3)"
 _GET = "SELECT * FROM schedules WHERE app_id = $1 AND id = $2"
 _LIST = """
 SELECT * FROM schedules WHERE app_id = $1 AND id < $2
@@ -103,13 +104,14 @@ class ScheduleStore:
         self._acceptor = acceptor
         self._firer = Firer(database, clock, compact)
 
-    async def due(self, before: float, limit: int) -> list[Scheduled]:
-        """Schedules that are due by a time, the first due first."""
-        return [_scheduled(row) for row in await self._database.fetch(_DUE, moment(min(before, FAR)), limit)]
+    async def due(self, before: float, limit: int, after: tuple[float, int] | None = None) -> list[Scheduled]:
+        """Schedules that are due by a time, the first due first, behind one that was read before: `next_at` and id."""
+        behind = (None, None) if after is None else (moment(after[0]), after[1])
+        return [_scheduled(row) for row in await self._database.fetch(_DUE, moment(min(before, FAR)), limit, *behind)]
 
-    async def next_at(self) -> float | None:
-        """When the first one is due; None: none ever."""
-        return seconds_or_none(await self._database.fetchval(_NEXT, moment(FAR)))
+    async def next_at(self, after: float = 0.0) -> float | None:
+        """When the first one is due that is due later than `after`; None: none ever."""
+        return seconds_or_none(await self._database.fetchval(_NEXT, moment(FAR), moment(after), ID_MAX))
 
     async def get(self, app_id: int, schedule_id: int) -> Scheduled | None:
         """The schedule; None when the app has no such one, or it has become a notification."""

@@ -25,7 +25,7 @@ CREATE TABLE schedules (
     cancelled_at timestamptz,
     PRIMARY KEY (app_id, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX schedules_due ON schedules (next_at) WHERE active AND next_at IS NOT NULL;
+CREATE INDEX schedules_due ON schedules (next_at, id) WHERE active AND next_at IS NOT NULL;
 CREATE INDEX schedules_ended ON schedules (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Which occurrences were decided about: each once.
@@ -71,10 +71,12 @@ CREATE INDEX releases_waiting ON releases (notification_id, at, number) WHERE st
 
 SELECT make_partitions(now(), 2);
 
--- Schedules that are due before a time, the first due first. By the index, whatever is known of the table's size.
-CREATE FUNCTION due_schedules(p_before timestamptz, p_limit int) RETURNS SETOF schedules LANGUAGE sql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-    SELECT * FROM schedules WHERE active AND next_at IS NOT NULL AND next_at <= p_before ORDER BY next_at LIMIT p_limit
+-- Schedules that are due before a time, the first due first, behind one that was read before. By the index, whatever is
+-- known of the table's size.
+CREATE FUNCTION due_schedules(p_before timestamptz, p_limit int, p_after timestamptz, p_id bigint)
+RETURNS SETOF schedules LANGUAGE sql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT * FROM schedules WHERE active AND next_at IS NOT NULL AND next_at <= p_before
+        AND (next_at, id) > (coalesce(p_after, '-infinity'), coalesce(p_id, 0)) ORDER BY next_at, id LIMIT p_limit
 $$;
 
 -- Writes that rollouts are over: those of which nothing runs and no release waits. Gives those that can be compacted.
