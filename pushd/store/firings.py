@@ -12,6 +12,7 @@ from pushd.clock import Clock
 from pushd.model.notification import Delivery
 from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, encode
 from pushd.store.database import Database
+from pushd.store.firing_events import note_fired
 from pushd.store.release_rows import Head, Planned, ReleaseRows, by_index, columns, fence, for_certain, in_parts
 from pushd.store.tallies import Tally, keep
 from pushd.store.times import moment
@@ -165,6 +166,7 @@ class Firer:
             await _go_on(connection, winners, decided, now)
             through = [each for each in winners if not each.notification_id or each.key in decided]
             over = await _begin(connection, [each for each in through if each.notification_id], node_id, now)
+            await note_fired(connection, winners, decided, now)
             await keep(connection, node_id, [each.tally for each in through if each.tally is not None])
         self._compact(over)
         done = set(through)

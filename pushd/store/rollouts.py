@@ -11,6 +11,7 @@ from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.model.notification import Delivery, Notification, State
 from pushd.store.database import Database
+from pushd.store.firing_events import note_opened
 from pushd.store.notification_rows import read_notification
 from pushd.store.release_rows import Head, Planned, ReleaseRows, by_index, columns, fence, for_certain, in_parts
 from pushd.store.schedules import FAR
@@ -28,7 +29,7 @@ FROM (SELECT * FROM rollouts WHERE next_at <= $1 ORDER BY next_at LIMIT $2) o
             AND w.state = 0 ORDER BY w.at, w.number LIMIT 1) r
 ORDER BY o.next_at
 """
-_NEXT = "SELECT min(next_at) FROM rollouts WHERE next_at IS NOT NULL"
+_NEXT = "SELECT min(next_at) FROM rollouts WHERE next_at > $1"
 _KNOWN = """
 SELECT t.notification_id, t.devices FROM unnest($1::bigint[], $2::int[]) AS w (id, number)
     JOIN targets t ON t.notification_id = w.id AND t.release = w.number
@@ -167,9 +168,9 @@ class RolloutStore:
             for row in rows
         ]
 
-    async def next_at(self) -> float | None:
-        """When the first release is due; None: none ever."""
-        return seconds_or_none(await self._database.fetchval(_NEXT))
+    async def next_at(self, after: float = 0.0) -> float | None:
+        """When the first release is due that is due later than `after`; None: none ever."""
+        return seconds_or_none(await self._database.fetchval(_NEXT, moment(after)))
 
     async def targeted(self, notification_id: int) -> Devices:
         """Whom the releases so far went to, and those that are known of releases to come."""
@@ -202,6 +203,7 @@ class RolloutStore:
             await keep(connection, node_id, [each.tally for each in winners if each.tally is not None])
             idle = [each.id for each in winners if not each.runs]
             over = await connection.fetchval(_FINISH, idle, now) if idle else None
+            await note_opened(connection, winners, now)
         self._compact(over or ())
         return [each.id in won for each in openings]
 
