@@ -65,6 +65,8 @@ _OF_TEMPLATE = "template_id IN (SELECT id FROM templates WHERE app_id = $1)"
 PLACES: Sequence[Place] = (
     Place("notifications", "send", ("created_at", "id"), Kind.SEND, devices="devices"),
     Place("notifications", "name", ("created_at", "id"), Kind.TEXT),
+    Place("schedules", "send", ("id",), Kind.SEND),
+    Place("schedules", "name", ("id",), Kind.TEXT),
     Place("segments", "audience", ("id",), Kind.JSON),
     Place("segments", "name", ("id",), Kind.TEXT),
     Place("geofences", "on_enter", ("id",), Kind.JSON),
