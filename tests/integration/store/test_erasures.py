@@ -79,6 +79,7 @@ OF_THE_APP = {
     *((table, "button") for table in ("receipts", "receipt_deltas", "receipt_parts")),
     ("tallies", "category"),
     ("releases", "selector"),
+    *(("vendor_keys", column) for column in ("dialect", "role", "identity", "digest", "sealed", "name", "hint")),
     *(("templates", column) for column in ("uid", "name")),
     *(("webhooks", column) for column in ("name", "url", "sealed", "state", "reason", "failure")),
     ("webhook_letters", "failure"),
@@ -132,7 +133,7 @@ async def live(call):
     await ok(call, "POST", "/notifications", alone, headers={"Idempotency-Key": f"letter to {HIS}"})
     named = {"audience": {"type": "users", "ids": [OTHER, f"{HIS}-twin"]}, "message": HELLO}
     await ok(call, "POST", "/notifications", named, headers={"Idempotency-Key": "two"})
-    later = {"schedule": {"strategy": "utc", "send_at": "2100-01-01T00:00:00Z"}}
+    later = {"schedule": {"strategy": "utc", "send_at": "2100-01-01T00:00:00Z", "past_times": "ignore"}}
     await ok(call, "POST", "/notifications", both | later)
     await ok(call, "POST", "/segments", {"name": "friends", "uuid": "f", "audience": both["audience"]})
     rows = [
