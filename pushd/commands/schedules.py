@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,17 @@ from msgspec import UNSET
 
 from pushd.commands.context import Context
 from pushd.commands.pages import newest_first
+from pushd.commands.personal import prepare
 from pushd.commands.planning import examine
 from pushd.commands.text import check_text
-from pushd.errors import ConflictError, NotFoundError
+from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App
+from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.model.schedule import Schedule, Strategy
 from pushd.model.scheduled import OccurrenceView, ScheduleChange, ScheduleState, ScheduleView
+from pushd.scheduler import recurrence
 from pushd.scheduler.due import as_said, begun, first, following
-from pushd.scheduler.recurrence import Occurrences, prepare
 from pushd.store.accepts import Due
 from pushd.store.literals import microseconds
 
@@ -33,10 +35,11 @@ TRIES_MAX = 8
 """A change that somebody else's overtook is made again so often; each of theirs was one that succeeded."""
 _ASKED = tuple(name for name in Send.__struct_fields__ if name in ScheduleView.__struct_fields__)
 _EDITABLE = tuple(name for name in Send.__struct_fields__ if name in ScheduleChange.__struct_fields__)
+_CONTENT = ("message", "template", "liquid", "content_tags", "locales", "user_data")
 _TIME = ("schedule", "intelligent_delivery")
 _NONE_LEFT = "No occurrence of the schedule is left"
 
-Edit = Callable[["Scheduled"], "Scheduled"]
+Edit = Callable[["Scheduled"], Awaitable["Scheduled"]]
 """What a schedule becomes; ConflictError where it cannot."""
 
 
@@ -87,10 +90,10 @@ async def update(context: Context, app_id: int, schedule_id: int, change: Schedu
     if app is None:
         raise NotFoundError("There is no such app")
 
-    def edit(stored: Scheduled) -> Scheduled:
+    async def edit(stored: Scheduled) -> Scheduled:
         if change.revision not in {UNSET, stored.revision}:
             raise ConflictError(f"The schedule was changed: its revision is {stored.revision}")
-        return _changed(context, app, stored, change)
+        return await _changed(context, app, stored, change)
 
     changed = await context.whole(_edited(context, app_id, schedule_id, edit))
     if changed is None:
@@ -101,7 +104,7 @@ async def update(context: Context, app_id: int, schedule_id: int, change: Schedu
 async def renamed(context: Context, app_id: int, schedule_id: int, name: str | None) -> bool:
     """Whether there is such a schedule, over or not, which has this name now."""
 
-    def edit(stored: Scheduled) -> Scheduled:
+    async def edit(stored: Scheduled) -> Scheduled:
         return replace(stored, send=msgspec.structs.replace(stored.send, name=name))
 
     return await context.whole(_edited(context, app_id, schedule_id, edit)) is not None
@@ -129,8 +132,8 @@ async def switched(context: Context, app_id: int, schedule_id: int, *, on: bool)
     if app is None:
         return False
 
-    def edit(stored: Scheduled) -> Scheduled:
-        return _changed(context, app, stored, ScheduleChange(active=on))
+    async def edit(stored: Scheduled) -> Scheduled:
+        return await _changed(context, app, stored, ScheduleChange(active=on))
 
     return await _edited(context, app_id, schedule_id, edit) is not None
 
@@ -141,7 +144,7 @@ async def _edited(context: Context, app_id: int, schedule_id: int, edit: Edit) -
         stored = await context.store.schedules.get(app_id, schedule_id)
         if stored is None:
             return None
-        changed = edit(stored)
+        changed = await edit(stored)
         if changed == stored:
             return stored
         if await context.store.schedules.edit(changed):
@@ -156,7 +159,7 @@ async def _absent(context: Context, app_id: int, schedule_id: int) -> NotFoundEr
     return NotFoundError("There is no such schedule")
 
 
-def _changed(context: Context, app: App, stored: Scheduled, change: ScheduleChange) -> Scheduled:
+async def _changed(context: Context, app: App, stored: Scheduled, change: ScheduleChange) -> Scheduled:
     """The schedule with a change; whatever is new is checked as a send's is."""
     given = {name: getattr(change, name) for name in _EDITABLE}
     send = msgspec.structs.replace(stored.send, **{name: value for name, value in given.items() if value is not UNSET})
@@ -168,6 +171,8 @@ def _changed(context: Context, app: App, stored: Scheduled, change: ScheduleChan
     if only_name:
         check_text({"name": send.name})
         return changed
+    send = await _content(context, app.id, send, change)
+    changed = replace(changed, send=send)
     examine(context, app, send)
     if send.audience != stored.send.audience:
         context.index.check(app.id, send.audience)
@@ -177,6 +182,21 @@ def _changed(context: Context, app: App, stored: Scheduled, change: ScheduleChan
     if active and not stored.active:
         return _switched_on(changed, app, now)
     return changed
+
+
+async def _content(context: Context, app_id: int, send: Send, change: ScheduleChange) -> Send:
+    """The send with its content as it is kept: a template's message with what is said beside it."""
+    given = [name for name in _CONTENT if getattr(change, name) is not UNSET]
+    if not given:
+        return send
+    if change.message is UNSET and change.template is UNSET and not (send.liquid and send.template is None):
+        detail = "is said together with `message` or `template`: what they made before is kept as it came out"
+        raise InvalidRequestError(faults=[Fault(f"/{name}", detail) for name in given])
+    if change.template is not UNSET and change.template is not None:
+        # What is kept of the old one must not stand over the new one's.
+        message = Message() if change.message is UNSET else change.message
+        send = msgspec.structs.replace(send, message=message, locales=change.locales or {})
+    return await prepare(context, app_id, send)
 
 
 def _anew(changed: Scheduled, app: App, now: float) -> Scheduled:
@@ -203,12 +223,12 @@ def _due(changed: Scheduled, due: Due) -> Scheduled:
     return replace(changed, next_at=due.at, nominal=due.nominal)
 
 
-def _ready(stored: Scheduled, app: App) -> Occurrences | None:
+def _ready(stored: Scheduled, app: App) -> recurrence.Occurrences | None:
     """The occurrences of a schedule; None where it has one time only."""
     schedule = stored.send.schedule
     if schedule is None or schedule.recurrence is None:
         return None
-    return prepare(schedule, accepted_at=stored.accepted_at, app_zone=app.settings.time_zone)
+    return recurrence.prepare(schedule, accepted_at=stored.accepted_at, app_zone=app.settings.time_zone)
 
 
 async def _stored(context: Context, app_id: int, schedule_id: int) -> Scheduled:

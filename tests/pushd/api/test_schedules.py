@@ -490,3 +490,24 @@ async def test_what_quiet_hours_may_concern_is_kept_as_a_schedule(call):
         assert "targeted" in await send(call, transactional=True)
     finally:
         object.__setattr__(call.world.context, "gate", NoGate())
+
+
+async def test_content_of_templates_is_kept_as_it_came_out_and_said_anew(call):
+    for uid in ("one", "two"):
+        body = {"name": uid, "uid": uid, "message": {"title": uid, "body": "Hello {{ name }}"}}
+        assert (await call("POST", "/templates", json=body)).status == 201
+    ada = {"template": {"uid": "one"}, "content_tags": {"name": "Ada"}, "message": {}}
+    sent = await send(call, UTC_FAR, **ada)
+    assert (await show(call, sent["id"]))["message"] == {"title": "one", "body": "Hello Ada"}
+    alone = await change(call, sent["id"], content_tags={"name": "Bob"})
+    assert (alone.status, alone.pointers) == (400, ["/content_tags"])
+    both = await change(call, sent["id"], template={"uid": "one"}, content_tags={"name": "Bob"})
+    assert both.body["message"] == {"title": "one", "body": "Hello Bob"}
+    anew = {"template": {"uid": "two"}, "content_tags": {"name": "Eve"}, "message": {"title": "T"}}
+    other = await change(call, sent["id"], **anew)
+    assert other.body["message"] == {"title": "T", "body": "Hello Eve"}
+    missing = await change(call, sent["id"], template={"uid": "one"}, content_tags={})
+    assert missing.status == 400, missing.body
+    plain = await change(call, sent["id"], template=None, message={"title": "plain"}, ttl_s=5)
+    assert (plain.body["message"], plain.body["template"]) == ({"title": "plain"}, None)
+    assert (await show(call, sent["id"]))["message"] == {"title": "plain"}
