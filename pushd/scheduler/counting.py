@@ -37,6 +37,9 @@ class Tallies(Protocol):
     def load(self, app_id: int, category: str, since: float, position: int) -> AsyncIterator[Sequence[Kept]]:
         """What was counted after a time, by its own time."""
 
+    async def counted(self, notification_id: int) -> Persons:
+        """Who was counted for a notification."""
+
     async def since(
         self, app_id: int, category: str, position: int, node_id: int, oldest: float
     ) -> tuple[Sequence[Kept], int]:
@@ -85,9 +88,15 @@ class Counting:
         self._loading: dict[Key, list[Tally]] = {}
         """What was sent while a category was read: it may be too new to be in there."""
 
-    async def admit(self, holders: Holders, cap: Cap, key: Key, devices: Devices, at: float) -> Verdict:
-        """Who may have one more at an instant, counted; UnavailableError where what was sent cannot be read."""
+    async def admit(
+        self, holders: Holders, cap: Cap, key: Key, devices: Devices, at: float, notification_id: int
+    ) -> Verdict:
+        """Who may have one more at an instant, counted; UnavailableError where what was sent cannot be read.
+
+        Whoever was counted for an earlier release of the notification may have this one too, and counts once.
+        """
         count = await self._count(key, cap, at)
+        counted = await self._counted(notification_id) if notification_id else Persons()
         pauses, ids = Pauses(), devices.column()
         persons = np.empty(len(ids), np.uint32)
         everyone = Persons()
@@ -95,10 +104,10 @@ class Counting:
             persons[start : start + len(part)] = found = holders.persons(part)
             everyone |= Persons.of(found)
             await pauses.due()
-        tally = Tally(*key, at)
+        tally = Tally(*key, at, notification_id)
         self._reserve(key, tally)
         full: list[NDArray[np.uint32]] = []
-        for _, part in pieces(everyone.column(), SLICE_ROWS):
+        for _, part in pieces((everyone - counted).column(), SLICE_ROWS):
             counter = self._counts.get(key, count).counter  # another one where the cap was changed meanwhile
             free = counter.admit(part, at)
             tally.persons |= Persons.of(part if free.all() else part[free])
@@ -154,6 +163,19 @@ class Counting:
         count = self._counts.get(key)
         if count is not None:
             count.withdrawn.append((persons, at))
+
+    async def _counted(self, notification_id: int) -> Persons:
+        """Who is counted for a notification, by what is committed and by what is reserved."""
+        while True:
+            before = self._reserved_for(notification_id)
+            counted = await self._store.counted(notification_id)
+            reserved = self._reserved_for(notification_id)
+            if before.keys() <= reserved.keys():
+                return Persons.union(counted, *reserved.values())
+            # One was committed, or came to nothing, meanwhile: what was read may be too old to say which.
+
+    def _reserved_for(self, notification_id: int) -> dict[int, Persons]:
+        return {tally.id: tally.persons for tally in self._reserved if tally.notification_id == notification_id}
 
     async def _count(self, key: Key, cap: Cap, at: float) -> _Count:
         async with self._turns.setdefault(key, asyncio.Lock()):

@@ -62,11 +62,12 @@ class Gate:
             return holders.has_quiet_hours(app.id, audience.ids)
         return True
 
-    async def judge(self, app: App, send: Send, devices: Devices, at: float) -> Admission:
+    async def judge(self, app: App, send: Send, devices: Devices, at: float, notification_id: int = 0) -> Admission:
         """What becomes of a release's devices at an instant. Who may go is counted for the send's category.
 
-        That ends with the last reference to the tally, unless `sent` is called. UnavailableError where it cannot be
-        read what was sent before.
+        That ends with the last reference to the tally, unless `sent` is called. `notification_id` is named where there
+        may be other releases of it: a person counts once for all of them. UnavailableError where it cannot be read
+        what was sent before.
         """
         if send.transactional or not devices:
             return Admission(devices)
@@ -80,7 +81,7 @@ class Gate:
         if cap is not None and go:
             assert send.category is not None, "it names the cap"
             key = (app.id, send.category)
-            over, tally = await self._counting.admit(self._index.holders, cap, key, go, at)
+            over, tally = await self._counting.admit(self._index.holders, cap, key, go, at, notification_id)
             if over:
                 dropped.append((over, FREQUENCY_CAP))
                 go = go - over

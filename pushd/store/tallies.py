@@ -16,10 +16,10 @@ FETCH_ROWS_MAX = 4_096
 
 _KEEP = """
 WITH kept AS (
-    INSERT INTO tallies (id, app_id, category, at, node_id, persons)
-    SELECT t.id, t.app, t.category, t.at, $1, t.persons
-    FROM unnest($2::bigint[], $3::int[], $4::text[], $5::timestamptz[], $6::bytea[])
-        AS t (id, app, category, at, persons)
+    INSERT INTO tallies (id, app_id, category, at, node_id, persons, notification_id)
+    SELECT t.id, t.app, t.category, t.at, $1, t.persons, nullif(t.notification, 0)
+    FROM unnest($2::bigint[], $3::int[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bigint[])
+        AS t (id, app, category, at, persons, notification)
     RETURNING app_id
 )
 SELECT note_change(16::smallint, k.app_id, '{}') FROM (SELECT DISTINCT app_id FROM kept) k
@@ -35,6 +35,7 @@ SELECT t.id, t.at, t.persons, t.xid >= bound.xmin AS late, bound.xmin::text::big
     SELECT * FROM tallies WHERE app_id = $1 AND category = $2 AND xid >= $3::text::xid8 AND node_id <> $4 AND at > $5
 ) t ON true ORDER BY t.at
 """
+_COUNTED = "SELECT persons FROM tallies WHERE notification_id = $1"
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -45,6 +46,8 @@ class Tally:
     category: str
     at: float
     """UNIX seconds."""
+    notification_id: int = 0
+    """Where there may be more releases of it; else 0."""
     persons: Persons = field(default_factory=Persons)
     id: int = field(default_factory=lambda: secrets.randbits(62))
     """By which it is known again."""
@@ -72,6 +75,7 @@ async def keep(connection: Any, node_id: int, tallies: Sequence[Tally]) -> None:
             [tally.category for tally in tallies],
             [moment(tally.at) for tally in tallies],
             [tally.persons.dump() for tally in tallies],
+            [tally.notification_id for tally in tallies],
         )
 
 
@@ -98,6 +102,11 @@ class TallyStore:
                 yield [_kept(row) for row in found]
                 size = sum(len(row["persons"]) for row in found) // len(found)
                 rows = max(1, min(2 * rows, FETCH_BYTES // max(1, size), FETCH_ROWS_MAX))
+
+    async def counted(self, notification_id: int) -> Persons:
+        """Who was counted for a notification, by all releases so far that said of which one they are."""
+        rows = await self._database.fetch(_COUNTED, notification_id)
+        return Persons.union(Persons(), *(Persons.load(row["persons"]) for row in rows))
 
     async def since(
         self, app_id: int, category: str, position: int, node_id: int, oldest: float

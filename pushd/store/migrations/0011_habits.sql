@@ -10,11 +10,14 @@ CREATE TABLE tallies (
     -- Readers take rows by transaction, as those of the change feed do.
     xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
     node_id  bigint NOT NULL,
+    -- Of a notification that goes out in more than one release; null: it has but this one.
+    notification_id bigint,
     -- A bitmap of users; installs that belong to none stand above 2^31, by a device of theirs.
     persons  bytea NOT NULL,
     at       timestamptz NOT NULL
 ) PARTITION BY RANGE (at);
 CREATE INDEX tallies_category ON tallies (app_id, category, xid);
+CREATE INDEX tallies_notification ON tallies (notification_id) WHERE notification_id IS NOT NULL;
 ALTER TABLE tallies ALTER COLUMN persons SET STORAGE EXTERNAL;
 
 SELECT make_partitions(now(), 2);

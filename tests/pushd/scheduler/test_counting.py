@@ -103,6 +103,29 @@ async def test_what_is_judged_and_not_sent_is_not_counted(database):
     assert await nodes.send(devices, NOW + 2) == Devices()
 
 
+async def test_a_notification_counts_once_however_many_releases_it_has(database):
+    nodes = Nodes(database, PEOPLE, Cap(messages=2, window_s=3600))
+    first, second, other = Devices([3, 6]), Devices([4, 5, 9]), Devices([3, 4])  # users 2, 3; 2, 2, 4
+
+    async def release(devices, at, notification_id, node=0):
+        return await nodes.gates[node].judge(nodes.app, OFFERS, devices, at, notification_id)
+
+    await nodes.commit(await release(first, NOW, 7))
+    pending = await release(second, NOW + 60, 7)
+    again = await release(second, NOW + 60, 7)  # nothing of the one before is committed
+    assert (pending.go, again.go) == (second, second)
+    assert set(pending.tally.persons) == {4}
+    assert again.tally is None
+    del again
+    await nodes.commit(pending)
+    nodes.restart()
+    assert (await release(first | second, NOW + 120, 7)).tally is None
+    await nodes.commit(await release(other, NOW + 180, 8))  # the second message of user 2
+    assert (await release(other, NOW + 240, 9)).go == Devices()
+    assert (await release(other, NOW + 240, 8, node=1)).go == other
+    assert (await release(Devices([4]), NOW + 300, 7, node=2)).go == Devices([4])
+
+
 async def test_a_cap_that_is_changed_counts_what_was_sent_before(database):
     nodes = Nodes(database, PEOPLE, Cap(messages=1, window_s=60))
     devices = Devices([1])
