@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pushd.scheduler.zones import database
+
 
 def pushd(*arguments, **environ):
     return subprocess.run(
@@ -42,6 +44,8 @@ def test_help_names_every_command():
         "import",
         "config",
         "live-activity-channel",
+        "notification",
+        "schedule",
     ]
     assert all(f" {name} " in text for name in [*names, "migrate", "doctor"]), text
 
@@ -139,7 +143,9 @@ def state():
 def test_doctor_and_migrate_work_on_a_fresh_directory(state):
     data = state / "data"
     before = pushd("doctor", "--data-dir", str(data), "--json")
-    assert {row["check"]: row["ok"] for row in json.loads(before.stdout)}["PostgreSQL"] is True
+    checks = {row["check"]: row for row in json.loads(before.stdout)}
+    assert checks["PostgreSQL"]["ok"] is True
+    assert checks["time zones"]["detail"] == f"{database().version} ({database().source})"
     done = pushd("migrate", "--data-dir", str(data), "--json")
     assert done.returncode == 0, done.stderr
     assert all(row["applied"] for row in json.loads(done.stdout))
