@@ -59,6 +59,8 @@ class Shot:
     app: App | None
     go: Devices
     """Goes out at once; all others of the firing wait, or are suppressed."""
+    version: int = -1
+    """The index's when they were looked for; -1: they are to be looked at again."""
     admission: Admission | None = None
 
     def notification(self) -> Notification:
@@ -119,18 +121,19 @@ class Starter:
             return await self._round_the_world(case)
         send, gate = case.send, self._parts.gate
         devices = await self._resolve(case)
+        version = self._parts.index.version
         if case.decision.too_late or _is_past(case):
             return await self._at_once(case, devices, all_passed(devices))
         if send.release_window_minutes and devices:
             return await self._rollout(case, _known(batches(devices, send, _begin(case))))
         if not gate.concerns(case.app, send):
-            return await self._at_once(case, devices)
+            return await self._at_once(case, devices, version=version)
         admission = await gate.judge(case.app, send, devices, case.now)
         if admission.held:
             # Who may go now is asked again when that release is opened, in a moment; so is who is not to get it.
             now = Devices.union(admission.go, *(some for some, _ in admission.dropped))
             return await self._rollout(case, _known([*([(case.now, now)] if now else []), *held(admission)]))
-        return await self._at_once(case, devices, dropped(admission.dropped), admission)
+        return await self._at_once(case, devices, dropped(admission.dropped), admission, version=version)
 
     async def _resolve(self, case: Case) -> Devices:
         found = await self._parts.resolve(case.app.id, case.send.audience, kinds(case.send.message.push_type))
@@ -166,13 +169,18 @@ class Starter:
         return await self._shot(case, Devices(), rollout=tuple(releases))
 
     async def _at_once(
-        self, case: Case, devices: Devices, suppressed: Suppressed = (), admission: Admission | None = None
+        self,
+        case: Case,
+        devices: Devices,
+        suppressed: Suppressed = (),
+        admission: Admission | None = None,
+        version: int = -1,
     ) -> Shot:
         """A firing of one release, to all of these devices but the suppressed."""
         go = devices - Devices.union(Devices(), *(some for some, _ in suppressed)) if suppressed else devices
         if go:
             self._parts.fanout.check_room(len(go), case.app.id)
-        return await self._shot(case, devices, go=go, suppressed=suppressed, admission=admission)
+        return await self._shot(case, devices, go=go, suppressed=suppressed, admission=admission, version=version)
 
     async def _shot(
         self,
@@ -183,6 +191,7 @@ class Starter:
         go: Devices | None = None,
         suppressed: Suppressed = (),
         admission: Admission | None = None,
+        version: int = -1,
         rollout: tuple[Planned, ...] = (),
     ) -> Shot:
         """The firing; `number` is the notification's, where it was reserved before."""
@@ -212,7 +221,9 @@ class Starter:
             rollout=rollout,
             tally=None if admission is None else admission.tally,
         )
-        return Shot(firing=firing, app=case.app, go=Devices() if go is None else go, admission=admission)
+        return Shot(
+            firing=firing, app=case.app, go=Devices() if go is None else go, version=version, admission=admission
+        )
 
     async def prepare_plain(self, dues: Sequence[Scheduled]) -> tuple[list[Shot], list[Scheduled]]:
         """The firings of those that go at once, and whole, to one user all of whose devices can be reached; the rest.
@@ -249,7 +260,10 @@ class Starter:
         """The firings of sends of one app and push type; those that are not plain after all go to the rest."""
         parts, app = self._parts, cases[0].app
         names = [case.send.audience.ids[0] for case in cases if isinstance(case.send.audience, UserIds)]
-        found = parts.index.each_user(app.id, names, kinds(cases[0].send.message.push_type))
+        found, version = (
+            parts.index.each_user(app.id, names, kinds(cases[0].send.message.push_type)),
+            parts.index.version,
+        )
         known = [(case, who) for case, who in zip(cases, found, strict=True) if who is not None]
         rest += [case.due for case, who in zip(cases, found, strict=True) if who is None]
         try:
@@ -260,7 +274,7 @@ class Starter:
         fresh = sum(case.recurs for case, _ in known)
         numbers = iter(await parts.reserve(fresh) if fresh else ())
         return [
-            await self._shot(case, who, go=who, number=next(numbers) if case.recurs else case.due.id)
+            await self._shot(case, who, go=who, number=next(numbers) if case.recurs else case.due.id, version=version)
             for case, who in known
         ]
 
@@ -270,7 +284,9 @@ class Starter:
             self._parts.gate.sent(shot.admission)
         accept = shot.firing.start
         if shot.go and shot.app is not None and accept is not None:
-            self._parts.fanout.release(shot.notification(), shot.app.settings, shot.go, suppressed=accept.suppressed)
+            self._parts.fanout.release(
+                shot.notification(), shot.app.settings, shot.go, suppressed=accept.suppressed, version=shot.version
+            )
         elif accept is not None:
             count_suppressed(accept.suppressed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -28,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 NEAR_S = 0.5
 """Instants of one plan lie a minute apart or more; the database keeps microseconds of them."""
-STILL_ROWS = 16_384
-"""Devices that are asked at a time whether they are in the audience still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +36,7 @@ class Opened:
     opening: Opening
     app: App | None
     go: Devices
+    version: int
     admission: Admission | None = None
 
 
@@ -49,6 +47,8 @@ class _Found:
     devices: Devices
     suppressed: Suppressed = ()
     further: tuple[Planned, ...] = ()
+    version: int = -1
+    """The index's when they were looked for; -1: they are to be looked at again."""
 
 
 class Opener:
@@ -69,7 +69,7 @@ class Opener:
         if app is None:
             return self._opened(due, None, _Found(devices, _lost(devices)), now, Devices())
         if due.devices is not None:
-            found = await self._kept(due, due.devices)
+            found = _Found(devices)  # the fan-out looks whether the audience holds still
         else:
             try:
                 found = await self._stage(due, app, now)
@@ -78,20 +78,6 @@ class Opener:
                 found = _Found(Devices())
         return await self._admitted(due, app, found, now)
 
-    async def _kept(self, due: DueRelease, devices: Devices) -> _Found:
-        """Devices that were found before; those that may not be sent to any more are counted as not reachable."""
-        notification = due.notification
-        reach = kinds(notification.send.message.push_type)
-        still: list[Devices] = []
-        ids = devices.column()
-        for start in range(0, len(ids), STILL_ROWS):
-            some = Devices.of(ids[start : start + STILL_ROWS])
-            still.append(
-                self._parts.index.still(notification.app_id, some, notification.send.audience, frozenset(reach))
-            )
-            await asyncio.sleep(0)
-        return _Found(devices, _lost(devices - Devices.union(Devices(), *still)))
-
     async def _stage(self, due: DueRelease, app: App, now: float) -> _Found:
         """Whom a stage has come to, less whoever had the notification."""
         parts, notification = self._parts, due.notification
@@ -99,6 +85,7 @@ class Opener:
         assert due.selector is not None, "a release has devices or a stage"
         stage = Stage.load(due.selector)
         resolved = await parts.resolve(app.id, send.audience, kinds(send.message.push_type))
+        version = parts.index.version
         left = resolved.devices - await parts.rollouts.targeted(notification.id)
         places = parts.places(app.id)
         found = planned(send, stage, places, app.settings.time_zone)
@@ -120,7 +107,7 @@ class Opener:
             first, *rest = batches(devices, send, due.at if now - due.at <= ON_TIME_S else now)
             further += [Planned(number=0, at=at, selector=None, devices=some) for at, some in rest]
             devices = first[1]
-        return _Found(devices, (), tuple(further))
+        return _Found(devices, (), tuple(further), version)
 
     async def _admitted(self, due: DueRelease, app: App, found: _Found, now: float) -> Opened:
         """The opening, once quiet hours and caps have had their say."""
@@ -128,7 +115,7 @@ class Opener:
         go = _less(found.devices, found.suppressed)
         if not go or not gate.concerns(app, send):
             return self._opened(due, app, found, now, go)
-        admission = await gate.judge(app, send, go, now)
+        admission = await gate.judge(app, send, go, now, due.notification.id)
         waiting = Devices.union(Devices(), *(some for _, some in admission.held))
         found.devices = found.devices - waiting
         found.suppressed += dropped(admission.dropped)
@@ -156,7 +143,7 @@ class Opener:
             further=found.further,
             tally=None if admission is None else admission.tally,
         )
-        return Opened(opening=opening, app=app, go=go, admission=admission)
+        return Opened(opening=opening, app=app, go=go, version=found.version, admission=admission)
 
     def start(self, opened: Opened) -> None:
         """Starts what was committed, in the turn of the event loop in which that is known."""
@@ -174,6 +161,7 @@ class Opener:
             release=due.number,
             suppressed=opening.suppressed,
             paused=due.paused,
+            version=opened.version,
         )
 
 

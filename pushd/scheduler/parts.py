@@ -46,8 +46,9 @@ class Fanout(Protocol):
         release: int = 0,
         suppressed: Sequence[tuple[Devices, int]] = (),
         paused: bool = False,
+        version: int = -1,
     ) -> None:
-        """Starts a release whose targets are committed."""
+        """Starts a release whose targets are committed; `version` is the index's when they were looked for."""
 
 
 class Gate(Protocol):
@@ -56,8 +57,8 @@ class Gate(Protocol):
     def concerns(self, app: App, send: Send) -> bool:
         """Whether some device may have to wait for this send, or not get it."""
 
-    async def judge(self, app: App, send: Send, devices: Devices, at: float) -> Admission:
-        """Who of these devices may get it now, who later, and who not."""
+    async def judge(self, app: App, send: Send, devices: Devices, at: float, notification_id: int = 0) -> Admission:
+        """Who of these devices may get it now, who later, and who not; its id where it has other releases, too."""
 
     def sent(self, admission: Admission) -> None:
         """Lets what was admitted stay counted: it is committed."""

@@ -61,6 +61,7 @@ class Sent:
     devices: frozenset
     suppressed: dict
     paused: bool
+    version: int
 
 
 class NotingFanout:
@@ -77,11 +78,13 @@ class NotingFanout:
         if self.full is not None and app_id == self.full_app:
             raise self.full
 
-    def release(self, notification, settings, devices, *, release=0, suppressed=(), paused=False, cancelled=False):
+    def release(self, notification, settings, devices, *, release=0, suppressed=(), paused=False, version=-1):
         reasons = defaultdict(set)
         for some, code in suppressed:
             reasons[code] |= set(some)
-        self.sent.append(Sent(self._clock.now(), notification, release, frozenset(devices), dict(reasons), paused))
+        self.sent.append(
+            Sent(self._clock.now(), notification, release, frozenset(devices), dict(reasons), paused, version)
+        )
 
     def cancel(self, notification_id):
         return True
