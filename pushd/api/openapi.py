@@ -40,6 +40,7 @@ REF = "#/components/schemas/{name}"
 TAGS = {
     "notifications": "Sends: what was asked, what became of it, and for whom.",
     "schedules": "Sends that wait for their time, once or again and again.",
+    "templates": "Messages with gaps, kept in versions, previewed and sent.",
     "audience": "Who would be reached, without sending.",
     "receipts": "What devices report of the notifications that reached them.",
     "reports": "What came of what was sent.",
