@@ -12,3 +12,5 @@ class DialectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     spoken: list[DialectName] = field(default_factory=lambda: list(DialectName))
     """The others' paths answer as any unknown path does."""
+    gravitec_plain_http: bool = False
+    """Whether Gravitec's calls may be made without TLS; what a trusted proxy says of its clients counts."""

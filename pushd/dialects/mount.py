@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from pushd.dialect import Dialect, DialectKeys
 from pushd.dialects.appenate import Appenate
+from pushd.dialects.gravitec.api import Gravitec
 from pushd.model.vendor_key import DialectName
 
 if TYPE_CHECKING:
     from pushd.commands.context import Context
 
-DIALECTS: dict[DialectName, type[Dialect]] = {each.name: each for each in (Appenate,)}
+DIALECTS: dict[DialectName, type[Dialect]] = {each.name: each for each in (Gravitec, Appenate)}
 
 
 def surfaces(context: Context) -> list[Dialect]:

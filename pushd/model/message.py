@@ -109,7 +109,7 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     image: Url | None = None
     media: Annotated[list[Media], Meta(max_length=10)] = []
     buttons: Annotated[list[Button], Meta(max_length=4)] = []
-    display_time_s: Annotated[int, Meta(ge=0, le=86_400)] | None = None
+    display_time_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
     """How long a browser shows it; 0: until it is clicked."""
     priority: Literal["normal", "high"] = "high"
     """`normal` lets the device save power."""

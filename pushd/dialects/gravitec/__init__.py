@@ -1,0 +1,1 @@
+"""Gravitec: its server API, version 3."""
