@@ -154,6 +154,19 @@ async def test_who_is_deleted_leaves_no_habits(store, app, node):
     assert await store.database.fetchval("SELECT array_agg(user_id) FROM habits") == [ids["cid"]]
 
 
+async def test_habits_go_with_their_app(store, app, node):
+    now = time.time()
+    await registered(store, app, {1: ("ada", "UTC")})
+    await store.receipts.take(app.id, [opened(1, await sent_at(store, app, node, now - DAY), now - 60)])
+    await fold(store)
+    assert await store.database.fetchval("SELECT count(*) FROM crowds, habits") == 1
+    await store.apps.delete(app.id)
+    await store.database.execute("UPDATE apps SET deleted_at = now() - interval '3 days'")
+    await store.maintenance.purge()
+    for table in ("crowds", "habits", "users"):
+        assert await store.database.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+
 async def loaded(store):
     index = Index()
     async for users in store.users.load():

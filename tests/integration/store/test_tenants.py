@@ -69,7 +69,7 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
 
 HISTORY = {
     *("api_keys", "id_blocks", "changes", "idempotency", "runs", "notifications", "outcome_deltas", "outcome_parts"),
-    *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days", "rollouts"),
+    *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days", "rollouts", "tallies"),
 }
 """Tables whose rows outlive an app: what ages out by itself, revoked keys, and ids that are never given again."""
 
@@ -184,6 +184,11 @@ async def filled(store, app):
         created_at=NOW,
     )
     await store.live_activity_channels.put(app.id, live)
+    for statement in (
+        "INSERT INTO open_deltas (app_id, opens, at) VALUES ($1, '', now())",
+        "INSERT INTO crowds (app_id, touched, weights) VALUES ($1, 0, '')",
+    ):
+        await store.database.execute(statement, app.id)
     await store.database.execute(
         "INSERT INTO schedules (id, app_id, created_at, accepted_at, send, recurring)"
         " VALUES (1, $1, now(), now(), '', true)",
