@@ -77,7 +77,7 @@ async def count(context: Context, app_id: int, audience: Audience, push_type: Pu
     for route, devices in context.index.routes(app_id, found.devices):
         by_kind[route.kind.value] = by_kind.get(route.kind.value, 0) + len(devices)
         by_environment[route.environment.value] = by_environment.get(route.environment.value, 0) + len(devices)
-    platforms = context.index.platforms(app_id, found.devices)
+    platforms = context.index.holders.platforms(app_id, found.devices)
     if unknown := len(found.devices) - sum(platforms.values()):
         platforms["unknown"] = unknown
     return Count(

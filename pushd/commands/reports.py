@@ -184,7 +184,7 @@ async def _read(context: Context, sent: Sent) -> _Read:
 
 
 def _report(context: Context, app_id: int, view: NotificationView, read: _Read) -> Report:
-    platforms = [context.index.platforms(app_id, each) for each in (read.targets, read.opened, read.clicked)]
+    platforms = [context.index.holders.platforms(app_id, each) for each in (read.targets, read.opened, read.clicked)]
     totals = len(read.targets), len(read.opened), len(read.clicked)
     clicks, closed = read.events.get(Event.CLICKED, NOTHING), read.events.get(Event.DISMISSED, NOTHING)
     return Report(

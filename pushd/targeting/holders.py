@@ -1,4 +1,4 @@
-"""Who holds devices: whose they are, what their clocks show, and when they want to be left alone."""
+"""Who holds devices: whose they are, what they run on, what clocks show, when they want to be left alone."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ class Holders:
         users = self._tenant(app_id).quiet.column()
         for start in range(0, len(users), rows):
             yield Devices.of(self._population.owners.of_many(users[start : start + rows])[1])
+
+    def platforms(self, app_id: int, devices: Devices) -> dict[str, int]:
+        """How many of these devices run on each platform; none with 0. Of some devices it is not known."""
+        values = self._tenant(app_id).facets.values["platform"]
+        counts = {name: devices.intersection_cardinality(values.find(name)) for name in values.names[1:]}
+        return {name: count for name, count in sorted(counts.items()) if count}
 
     def clocks(self, ids: Ids) -> NDArray[np.uint64]:
         """Of each device the number of its time zone, and below it (`QUIET_BITS`) its user's quiet hours, packed."""

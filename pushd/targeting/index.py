@@ -71,7 +71,7 @@ class Index:
 
     @property
     def holders(self) -> Holders:
-        """Whose devices are, and their clocks and quiet hours, to be asked."""
+        """Whose devices are, what they run on, and their clocks and quiet hours, to be asked."""
         return Holders(self._population)
 
     def apply_locations(self, rows: LocationRows) -> None:
@@ -295,12 +295,6 @@ class Index:
         for tenant in [*self._population.tenants.values()]:
             for route_id, members in [*tenant.routes.items()]:
                 yield self._population.routes[route_id], members.intersection_cardinality(tenant.reachable)
-
-    def platforms(self, app_id: int, devices: Devices) -> dict[str, int]:
-        """How many of these devices run on each platform; none with 0. Of some devices it is not known."""
-        values = self._tenant(app_id).facets.values["platform"]
-        counts = {name: devices.intersection_cardinality(values.find(name)) for name in values.names[1:]}
-        return {name: count for name, count in sorted(counts.items()) if count}
 
     def people(self, app_id: int, ids: NDArray[np.uint32]) -> People:
         """What is known of these devices and their users, row by row."""
