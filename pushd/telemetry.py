@@ -105,6 +105,7 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_TEXT = re.compile(
     r"pushd_(?:admin|server|device)_[A-Za-z0-9_-]{20,}"
+    r"|whsec_[A-Za-z0-9+/=]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
     r"|(?i:(?:bearer|basic) [A-Za-z0-9+/=._~-]{16,})"

@@ -26,6 +26,7 @@ NAMES = {
 
 SECRETS = [
     "pushd_server_" + "a-B_" * 10 + "abc",
+    "whsec_" + "aB+/" * 10 + "abc=",
     "pushd_admin_" + "x" * 43,
     "-----BEGIN PRIVATE KEY-----\nMIGTAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----",
     "-----BEGIN EC PRIVATE KEY-----\nMIGTAgEAMBMGByqGSM49",

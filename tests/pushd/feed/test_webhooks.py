@@ -1,11 +1,15 @@
 """Webhooks against a receiver that fails, stalls, redirects and lies: nothing lost, nothing twice under another id."""
 
 import asyncio
+import re
+import textwrap
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+import pushd
 from tests.pushd.feed.world import fed, feed_of
 from tests.receiver import OK, STALL, answer, octets
 
@@ -48,6 +52,28 @@ async def test_events_arrive_signed_and_in_order(dsn18, tmp_path):
             Webhook(hook["secret"]).verify(request.body, request.headers | {"webhook-timestamp": "1700000000"})
         view = await call.until(hook, lambda view: view["delivered_at"])
         assert (view["state"], view["attempts"], view["failure"], view["letters"]) == ("active", 0, None, 0)
+
+
+def recipe():
+    """The function that the page on events shows."""
+    page = (Path(pushd.__file__).parent / "docs/events.md").read_text()
+    code = re.search(r"^    import base64.*?(?=^\S)", page, re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(textwrap.dedent(code[0]), names)
+    return names["verified"]
+
+
+async def test_the_recipe_of_the_page_on_events_verifies(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path) as call:
+        hook = await call.hook()
+        await call("POST", f"/webhooks/{hook['id']}/test")
+        request = call.receiver.requests[-1]
+        verified = recipe()
+        assert verified(hook["secret"], request.headers, request.body)
+        assert not verified(hook["secret"], request.headers, request.body + b" ")
+        assert not verified(hook["secret"], request.headers | {"webhook-timestamp": "1700000000"}, request.body)
+        fresh = (await call("POST", f"/webhooks/{hook['id']}/secret")).body["secret"]
+        assert not verified(fresh, request.headers, request.body)
 
 
 @pytest.mark.parametrize("lie", LIES)
