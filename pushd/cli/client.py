@@ -112,6 +112,18 @@ class Client:
                     raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
             await asyncio.sleep(RECONNECT_S)
 
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """The octets of an answer as they come; UnavailableError where it is cut off."""
+        assert self._session is not None
+        try:
+            async with self._session.get(self._base + path) as got:
+                if got.status >= 400:
+                    _answer(got.status, await got.read())
+                async for piece in got.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"no answer from {self._base}: {error or type(error).__name__}") from None
+
     async def lines(self, path: str, body: Any) -> AsyncIterator[Any]:
         """Posts JSON and yields the lines of the answer as they come."""
         assert self._session is not None

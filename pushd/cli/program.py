@@ -20,6 +20,7 @@ from pushd.cli import (
     live_activity_channel,
     migrate,
     notification,
+    report,
     safari,
     schedule,
     segment,
@@ -47,7 +48,7 @@ program.command()(doctor.doctor)
 program.command()(events.events)
 NOUNS = (
     *(device, channel, segment, template, imports, live_activity_channel, app, key, vendor_key, gateway, safari),
-    *(notification, schedule, webhook, audience, geofence, config),
+    *(notification, report, schedule, webhook, audience, geofence, config),
 )
 for noun in NOUNS:
     program.add_typer(noun.commands)

@@ -45,6 +45,7 @@ def test_help_names_every_command():
         "config",
         "live-activity-channel",
         "notification",
+        "report",
         "schedule",
     ]
     assert all(f" {name} " in text for name in [*names, "migrate", "doctor"]), text
