@@ -83,16 +83,19 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--save", action="store_true", help="keeps the result in bench/results")
     parser.add_argument("--devices", type=int, help="how many devices, where the benchmark has them (fanout)")
+    parser.add_argument("--personalised", action="store_true", help="messages that differ by device (fanout)")
     options = parser.parse_args()
     name = options.name.replace("-", "_")
     if name not in names():
         print(f"no benchmark {options.name!r}; there are {', '.join(names())}", file=sys.stderr)
         return 2
-    sizes = {} if options.devices is None else {"devices": options.devices}
-    result = measure(name, quick=options.quick, **sizes)
+    given = {} if options.devices is None else {"devices": options.devices}
+    given |= {"personalised": 1} if options.personalised else {}
+    result = measure(name, quick=options.quick, **given)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        kept = f"{name}_personalised" if options.personalised else name
+        (RESULTS / f"{kept}.json").write_text(json.dumps(result, indent=2) + "\n")
     if options.json:
         print(json.dumps(result))
     else:

@@ -54,8 +54,11 @@ _FINISHED = "SELECT 1 FROM finished WHERE notification_id = $1"
 _SETTLED = "SELECT coalesce(sum(count), 0)::int FROM outcome_deltas WHERE notification_id = $1"
 
 
-def run(quick: bool, devices: int | None = None) -> dict[str, Any]:
-    """The figures of both far sides, plain and mixed; quick: about 40 s with 100,000 devices."""
+def run(quick: bool, devices: int | None = None, *, personalised: int = 0) -> dict[str, Any]:
+    """The figures of both far sides, plain and mixed; quick: about 40 s with 100,000 devices.
+
+    Personalised: messages that differ by device beside one that does not, in the same run.
+    """
     measure.need("h2load", "h2o", "nginx", "taskset")
     import uvloop
 
@@ -64,13 +67,17 @@ def run(quick: bool, devices: int | None = None) -> dict[str, Any]:
         root = Path(name)
         root.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
         count = devices or (100_000 if quick else 1_000_000)
+        if personalised:
+            from bench import fanout_personal
+
+            return uvloop.run(fanout_personal.measured(root, count, 2 if quick else 3))
         return uvloop.run(_measure(root, count, 2 if quick else 3))
 
 
 async def _measure(root: Path, devices: int, rounds: int) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     ready_s, loaded, after = 0.0, 0, 0
-    async with _world(root, devices) as world:
+    async with new_world(root, devices) as world:
         with world.daemon():
             await world.make_credential()
             empty = await world.resident()
@@ -223,12 +230,12 @@ class World:
         done = await self.broadcast(far, {"type": "users", "ids": users})
         return float(done["first_push_ms"])
 
-    async def broadcast(self, far: FarSide, audience: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def broadcast(self, far: FarSide, audience: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         """Figures of one notification, by default to everyone, from its POST to its last commit."""
         pids = {"daemon": self.pid, "postgresql": self.postgres, "far_side": far.pid, "driver": os.getpid()}
         lag, before = await self._lag(), {name: measure.cpu_of_family(pid) for name, pid in pids.items()}
         begun = time.perf_counter()
-        body = {"audience": audience or {"type": "broadcast"}, "message": MESSAGE}
+        body = {"audience": audience or {"type": "broadcast"}, "message": MESSAGE, **fields}
         sent = await self.call("POST", "/notifications", body)
         answered, answered_s = time.time(), time.perf_counter() - begun
         busy_s = await self._finished(sent["id"], sent["targeted"], begun)
@@ -300,7 +307,7 @@ def _lags(before: dict[float, float], after: dict[float, float]) -> dict[str, fl
 
 
 @contextlib.asynccontextmanager
-async def _world(root: Path, devices: int) -> AsyncIterator[World]:
+async def new_world(root: Path, devices: int) -> AsyncIterator[World]:
     """A database with an app, and everything that the rest needs; stopped at the end."""
     import asyncpg
 
