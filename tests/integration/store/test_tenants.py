@@ -18,8 +18,10 @@ from pushd.model.device import Environment, GatewayName
 from pushd.model.geofence import GeofenceChange
 from pushd.model.imports import Subscribe
 from pushd.model.live_activity import LiveActivityChannel
+from pushd.model.message import Message
 from pushd.model.safari import SiteSettings
 from pushd.model.segment import NewSegment
+from pushd.model.template import NewTemplate
 from pushd.model.user import UserChange
 from pushd.store.locations import Crossed, Crossing, Report
 from pushd.store.store import Store
@@ -80,6 +82,7 @@ async def test_nothing_of_a_deleted_app_is_left_in_any_table(store, app, other):
     assert await store.apps.delete(app.id)
     # What was under way in that moment, and takes no lock of the app.
     await store.safari_sites.put(app.id, "web.late", SITE, [b"png"] * 6)
+    await store.templates.create(app.id, "late", NewTemplate(name="late", message=Message(title="hi")))
     await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
     await store.locations.sweep(0, 100)
     await store.imports.sweep(86_400, 86_400)
@@ -174,6 +177,7 @@ async def filled(store, app):
     await store.database.execute("DELETE FROM crossings WHERE NOT entered")
     await store.credentials.put(app.id, GatewayName.APNS, Environment.SANDBOX, "c", {}, lambda _: b"x")
     await store.safari_sites.put(app.id, "web.a", SITE, [b"png"] * 6)
+    await store.templates.create(app.id, "a", NewTemplate(name="a", message=Message(title="hi")))
     live = LiveActivityChannel(
         id=device,
         channel_id="c",
