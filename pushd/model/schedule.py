@@ -98,7 +98,10 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     past_times: PastTimes | None = None
     recurrence: Recurrence | None = None
     missed: Missed | None = None
-    """What becomes of an occurrence that nobody was there to send; absent: it runs within an hour."""
+    """What becomes of an occurrence that nobody was there to send.
+
+    Absent: it runs within an hour where it is one of several, within a week where there is but one.
+    """
 
 
 class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
