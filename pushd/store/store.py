@@ -9,6 +9,7 @@ from pushd.clock import Clock, SystemClock
 from pushd.config import StoreConfig
 from pushd.model.rows import DeviceRows, UserRows
 from pushd.service import Service
+from pushd.store.accounts import AccountStore
 from pushd.store.apps import AppStore
 from pushd.store.changes import Changed, ChangeStore, Follower, Known, Listeners
 from pushd.store.channels import ChannelStore
@@ -37,6 +38,7 @@ from pushd.store.rollouts import RolloutStore
 from pushd.store.safari_sites import SafariSiteStore
 from pushd.store.schedules import ScheduleStore
 from pushd.store.segments import SegmentStore
+from pushd.store.sessions import SessionStore
 from pushd.store.settlements import SettlementStore
 from pushd.store.tallies import TallyStore
 from pushd.store.templates import TemplateStore
@@ -81,6 +83,8 @@ class Store(Service):
         self.erasures = ErasureStore(self.database, names, self.clock)
         self.tallies = TallyStore(self.database)
         self.vendor_keys = VendorKeyStore(self.database)
+        self.accounts = AccountStore(self.database, self.users)
+        self.sessions = SessionStore(self.database, self.clock)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)
@@ -92,6 +96,7 @@ class Store(Service):
             self.notifications,
             self.settlements,
             self.receipts,
+            self.sessions,
         )
         self._position = 0
 

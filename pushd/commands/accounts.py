@@ -1,0 +1,181 @@
+"""Accounts and sessions: who signs up, logs in and goes on, for dialects whose SDKs know users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from pushd.commands.context import Context
+from pushd.commands.passwords import is_password, seal
+from pushd.commands.text import check_text
+from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError
+from pushd.model.account import PASSWORD_CHARS_MAX, Account, Session
+from pushd.model.user import UserChange
+from pushd.model.vendor_key import DialectName
+
+NAME_CHARS_MAX = 254
+FIELDS_BYTES_MAX = 16_384
+
+
+async def sign_up(
+    context: Context,
+    app_id: int,
+    *,
+    external_id: str,
+    login: str | None,
+    email: str | None,
+    password: str,
+    tags: list[str] | None = None,
+    fields: dict[str, Any] | None = None,
+) -> Account:
+    """The new account; its user is created where he is not known. InvalidRequestError, ConflictError."""
+    names = _folded(login, email)
+    check_text({"external_id": external_id, "names": names, "tags": tags or [], "fields": fields or {}})
+    change = _change(external_id, email, tags)
+    if faults := _faults(names, password, fields or {}):
+        raise InvalidRequestError("The account is not valid", faults=faults)
+    sealed = await seal(password)
+    await context.whole(_create(context, app_id, change, names, sealed, fields or {}))
+    found = await context.store.accounts.find(app_id, login=names[0], email=names[1])
+    if found is None:
+        raise NotFoundError("The account is gone again")
+    return found[0]
+
+
+async def log_in(context: Context, app_id: int, *, login: str | None, email: str | None, password: str) -> Account:
+    """The account of this name and password; UnauthorizedError says no more."""
+    names = _folded(login, email)
+    known = None
+    if any(names) and len(password) <= PASSWORD_CHARS_MAX:
+        known = await context.store.accounts.find(app_id, login=names[0], email=names[1])
+    if not await is_password(None if known is None else known[1], password[:PASSWORD_CHARS_MAX]) or known is None:
+        raise UnauthorizedError("Name and password do not belong together")
+    return known[0]
+
+
+async def get(context: Context, app_id: int, user_id: int) -> Account:
+    """The account of a user; NotFoundError."""
+    account = await context.store.accounts.get(app_id, user_id)
+    if account is None:
+        raise NotFoundError("There is no such account")
+    return account
+
+
+async def change(
+    context: Context,
+    account: Account,
+    *,
+    login: str | None = None,
+    email: str | None = None,
+    password: str | None = None,
+    tags: list[str] | None = None,
+    fields: dict[str, Any] | None = None,
+) -> Account:
+    """The account after the change; what is None stays. InvalidRequestError, ConflictError, NotFoundError."""
+    given = _folded(login, email)
+    names = given[0] or account.login, given[1] or account.email
+    merged = account.fields | (fields or {})
+    check_text({"names": names, "tags": tags or [], "fields": merged})
+    if faults := _faults(names, password if password is not None else "x", merged):
+        raise InvalidRequestError("The account is not valid", faults=faults)
+    sealed = None if password is None else await seal(password)
+    wanted = msgspec.structs.replace(account, login=names[0], email=names[1], fields=merged)
+    await context.whole(_write(context, wanted, sealed, email, tags))
+    return await get(context, account.app_id, account.user_id)
+
+
+async def open_session(
+    context: Context, app_id: int, dialect: DialectName, user_id: int | None, *, token_bytes: int, lives_s: float
+) -> tuple[Session, str]:
+    """A new session of an app, or of a user who has just logged in, and its token."""
+    now = context.clock.now()
+    return await context.store.sessions.open(
+        app_id, dialect, user_id, token_bytes=token_bytes, lives_s=lives_s, now=now
+    )
+
+
+async def session(context: Context, dialect: DialectName, token: str, *, lives_s: float) -> Session | None:
+    """The session of a token of this dialect, which lives so long from now on; None where there is none."""
+    found = await context.store.sessions.find(token, lives_s=lives_s, now=context.clock.now())
+    return found if found is not None and found.dialect is dialect else None
+
+
+async def log_in_session(context: Context, own: Session, user_id: int | None) -> Session:
+    """The session as a user's, or as nobody's; NotFoundError where it is over."""
+    found = await context.store.sessions.log_in(own, user_id)
+    if found is None:
+        raise NotFoundError("The session is over")
+    return found
+
+
+async def close_session(context: Context, token: str) -> None:
+    """Nothing, once the token is good for nothing."""
+    await context.store.sessions.close(token)
+
+
+def _folded(login: str | None, email: str | None) -> tuple[str | None, str | None]:
+    return (login.strip().casefold() or None) if login else None, (email.strip().casefold() or None) if email else None
+
+
+def _change(external_id: str, email: str | None, tags: list[str] | None) -> UserChange:
+    said: dict[str, Any] = {"external_id": external_id}
+    if email:
+        said["email"] = email
+    if tags is not None:
+        said["tags"] = tags
+    try:
+        return msgspec.convert(said, UserChange)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError("The user is not valid", faults=[Fault("/user", str(error))]) from None
+
+
+def _faults(names: tuple[str | None, str | None], password: str, fields: dict[str, Any]) -> list[Fault]:
+    faults = []
+    if not any(names):
+        faults.append(Fault("/login", "is missing: a login or an e-mail address"))
+    for name, where in zip(names, ("/login", "/email"), strict=True):
+        if name is not None and len(name) > NAME_CHARS_MAX:
+            faults.append(Fault(where, f"is longer than {NAME_CHARS_MAX} characters"))
+    if not 0 < len(password) <= PASSWORD_CHARS_MAX:
+        faults.append(Fault("/password", f"is not of 1 to {PASSWORD_CHARS_MAX} characters"))
+    if len(msgspec.json.encode(fields)) > FIELDS_BYTES_MAX:
+        faults.append(Fault("/fields", f"are longer than {FIELDS_BYTES_MAX} bytes"))
+    return faults
+
+
+async def _create(
+    context: Context,
+    app_id: int,
+    user: UserChange,
+    names: tuple[str | None, str | None],
+    password: bytes,
+    fields: dict[str, Any],
+) -> None:
+    rows = await context.store.accounts.create(
+        app_id,
+        user,
+        login=names[0],
+        email=names[1],
+        password=password,
+        fields=fields,
+        now=context.clock.now(),
+    )
+    if rows is None:
+        raise ConflictError("There is an account with this login or address already")
+    await context.index.take_in(users=rows)
+
+
+async def _write(
+    context: Context, account: Account, password: bytes | None, email: str | None, tags: list[str] | None
+) -> None:
+    done = await context.store.accounts.update(account, password, context.clock.now())
+    if done is None:
+        raise ConflictError("There is an account with this login or address already")
+    if not done:
+        raise NotFoundError("There is no such account")
+    if email or tags is not None:
+        user = UserChange(external_id=account.external_id, email=email or UNSET, tags=UNSET if tags is None else tags)
+        _, rows = await context.store.users.put_many(account.app_id, [user])
+        await context.index.take_in(users=rows)

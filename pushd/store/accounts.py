@@ -1,0 +1,98 @@
+"""Accounts in the store: written beside their users, found by login or e-mail address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import orjson
+
+from pushd.model.account import Account
+from pushd.model.rows import UserRows
+from pushd.model.user import UserChange
+from pushd.store.database import Database
+from pushd.store.times import moment, seconds
+from pushd.store.users import UserStore
+
+_COLUMNS = """
+SELECT a.user_id, a.app_id, u.external_id, a.login, a.email, a.fields, a.created_at, a.updated_at, a.password
+FROM accounts a JOIN users u ON u.id = a.user_id
+"""
+_GET = f"{_COLUMNS} WHERE a.app_id = $1 AND a.user_id = $2"
+_BY_LOGIN = f"{_COLUMNS} WHERE a.app_id = $1 AND a.login = $2"
+_BY_EMAIL = f"{_COLUMNS} WHERE a.app_id = $1 AND a.email = $2"
+_NUMBER = "SELECT id FROM users WHERE app_id = $1 AND external_id = $2 AND deleted_at IS NULL"
+_INSERT = """
+INSERT INTO accounts (user_id, app_id, login, email, password, fields, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+"""
+_UPDATE = """
+UPDATE accounts SET login = $3, email = $4, password = coalesce($5, password), fields = $6, updated_at = $7
+WHERE app_id = $1 AND user_id = $2 RETURNING user_id
+"""
+
+
+class AccountStore:
+    """Accounts of every app."""
+
+    def __init__(self, database: Database, users: UserStore) -> None:
+        self._database = database
+        self._users = users
+
+    async def create(
+        self,
+        app_id: int,
+        user: UserChange,
+        *,
+        login: str | None,
+        email: str | None,
+        password: bytes,
+        fields: dict[str, Any],
+        now: float,
+    ) -> UserRows | None:
+        """The user's image, once user and account are committed; None where login, address or user has an account."""
+        timeout_s = self._database.config.write_timeout_s
+        try:
+            async with self._database.transaction() as connection:
+                rows = await self._users.put_within(connection, app_id, [user])
+                number = await connection.fetchval(_NUMBER, app_id, user.external_id, timeout=timeout_s)
+                told = orjson.dumps(fields).decode()
+                await connection.execute(
+                    _INSERT, number, app_id, login, email, password, told, moment(now), timeout=timeout_s
+                )
+        except asyncpg.UniqueViolationError:
+            return None
+        return rows
+
+    async def update(self, account: Account, password: bytes | None, now: float) -> bool | None:
+        """Whether the account is there, and is like this now; None where its login or address is another's."""
+        told = orjson.dumps(account.fields).decode()
+        own = (account.app_id, account.user_id, account.login, account.email)
+        try:
+            return bool(await self._database.fetchval(_UPDATE, *own, password, told, moment(now)))
+        except asyncpg.UniqueViolationError:
+            return None
+
+    async def get(self, app_id: int, user_id: int) -> Account | None:
+        """The account of a user; None when he has none."""
+        row = await self._database.fetchrow(_GET, app_id, user_id)
+        return None if row is None else _account(row)
+
+    async def find(self, app_id: int, *, login: str | None, email: str | None) -> tuple[Account, bytes] | None:
+        """The account with this login, or this address, and what its password came to."""
+        query, name = (_BY_LOGIN, login) if login is not None else (_BY_EMAIL, email)
+        row = await self._database.fetchrow(query, app_id, name)
+        return None if row is None else (_account(row), bytes(row["password"]))
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        user_id=row["user_id"],
+        app_id=row["app_id"],
+        external_id=row["external_id"],
+        login=row["login"],
+        email=row["email"],
+        fields=orjson.loads(row["fields"]),
+        created_at=seconds(row["created_at"]),
+        updated_at=seconds(row["updated_at"]),
+    )

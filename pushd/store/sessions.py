@@ -1,0 +1,109 @@
+"""Sessions in the store: of their tokens only digests are kept; use moves their end on."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from hashlib import sha256
+from typing import Any
+
+import asyncpg
+import structlog
+
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.model.account import Session
+from pushd.model.vendor_key import DialectName
+from pushd.service import Service
+from pushd.store.database import Database
+from pushd.store.times import moment, seconds
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 3_600.0
+PURGED_ROWS = 10_000
+"""Sessions that are over, deleted at once."""
+STEPS = 10
+"""Times in a session's life that its use is written down."""
+
+_COLUMNS = "id, app_id, dialect, user_id, created_at, ends_at"
+_OPEN = f"""
+INSERT INTO sessions (digest, app_id, dialect, user_id, created_at, ends_at) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING {_COLUMNS}
+"""  # noqa: S608  # constants
+_FIND = f"SELECT {_COLUMNS} FROM sessions WHERE digest = $1 AND ends_at > $2"  # noqa: S608  # constants
+_PROLONG = "UPDATE sessions SET ends_at = $2 WHERE id = $1 AND ends_at < $2"
+_LOG_IN = f"UPDATE sessions SET user_id = $2 WHERE id = $1 RETURNING {_COLUMNS}"  # noqa: S608  # constants
+_CLOSE = "DELETE FROM sessions WHERE digest = $1"
+_PURGE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ends_at < $1 LIMIT $2)"
+
+
+class SessionStore(Service):
+    """Sessions of every app and dialect. Other daemons see them at once: nothing is remembered here."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Begins to delete sessions that are over."""
+        self.spawn(self._sweep(), "sessions")
+
+    async def open(
+        self, app_id: int, dialect: DialectName, user_id: int | None, *, token_bytes: int, lives_s: float, now: float
+    ) -> tuple[Session, str]:
+        """A new session and its token, in hexadecimal."""
+        token = secrets.token_hex(token_bytes)
+        row = await self._database.fetchrow(
+            _OPEN, _digest(token), app_id, dialect.value, user_id, moment(now), moment(now + lives_s)
+        )
+        return _session(row), token
+
+    async def find(self, token: str, *, lives_s: float, now: float) -> Session | None:
+        """The session of a token, which lives so long from now on; None where it is unknown or over."""
+        row = await self._database.fetchrow(_FIND, _digest(token), moment(now))
+        if row is None:
+            return None
+        session = _session(row)
+        if session.ends_at < now + lives_s * (1 - 1 / STEPS):
+            await self._database.execute(_PROLONG, session.id, moment(now + lives_s))
+        return session
+
+    async def log_in(self, session: Session, user_id: int | None) -> Session | None:
+        """The session as this user's, or nobody's; None where it is gone."""
+        row = await self._database.fetchrow(_LOG_IN, session.id, user_id)
+        return None if row is None else _session(row)
+
+    async def close(self, token: str) -> None:
+        """Nothing, once the token is good for nothing."""
+        await self._database.execute(_CLOSE, _digest(token))
+
+    async def purge(self, now: float) -> bool:
+        """Whether more may be left of the sessions that are over, some of which are deleted."""
+        status = await self._database.execute(_PURGE, moment(now), PURGED_ROWS)
+        return status.endswith(f" {PURGED_ROWS}")
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                while await self.purge(self._clock.now()):
+                    pass
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                log.warning("sessions_left", error=str(error))
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        id=row["id"],
+        app_id=row["app_id"],
+        dialect=DialectName(row["dialect"]),
+        user_id=row["user_id"],
+        created_at=seconds(row["created_at"]),
+        ends_at=seconds(row["ends_at"]),
+    )

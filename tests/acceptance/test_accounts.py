@@ -1,0 +1,137 @@
+"""Accounts and sessions: signed up, logged in, gone on with, ended with their user."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pushd.commands import accounts, users
+from pushd.errors import ConflictError, InvalidRequestError, UnauthorizedError
+from pushd.model.vendor_key import DialectName
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+LIVES_S = 7_200
+
+
+@pytest.fixture
+def context(world):
+    return world.daemon.context
+
+
+async def signed_up(context, tenant, **more):
+    given = {"external_id": "anna", "login": "Anna", "email": None, "password": "secret word"} | more
+    return await accounts.sign_up(context, tenant.app_id, **given)
+
+
+async def test_who_signed_up_logs_in_by_login_and_address_in_any_case(context, tenant):
+    made = await signed_up(context, tenant, email="Anna@Example.com", tags=["vip"], fields={"full_name": "Anna"})
+    assert (made.login, made.email, made.fields) == ("anna", "anna@example.com", {"full_name": "Anna"})
+    for names in ({"login": "ANNA", "email": None}, {"login": None, "email": "anna@EXAMPLE.com"}):
+        assert await accounts.log_in(context, tenant.app_id, password="secret word", **names) == made
+    user = await users.get(context, tenant.app_id, "anna")
+    assert (user.id, user.email, user.tags) == (made.user_id, "Anna@Example.com", ["vip"])
+
+
+async def test_wrong_words_and_unknown_names_are_told_the_same(context, tenant):
+    await signed_up(context, tenant)
+    for login, password in (("anna", "wrong"), ("ben", "secret word"), ("anna", ""), ("", "x"), ("anna", "x" * 10_000)):
+        with pytest.raises(UnauthorizedError) as told:
+            await accounts.log_in(context, tenant.app_id, login=login, email=None, password=password)
+        assert told.value.detail == "Name and password do not belong together"
+
+
+async def test_another_app_has_other_accounts(context, tenant, world):
+    await signed_up(context, tenant)
+    other = await world.tenant()
+    with pytest.raises(UnauthorizedError):
+        await accounts.log_in(context, other.app_id, login="anna", email=None, password="secret word")
+    await accounts.sign_up(context, other.app_id, external_id="anna", login="anna", email=None, password="another")
+
+
+async def test_a_name_is_taken_once(context, tenant):
+    await signed_up(context, tenant, email="a@example.com")
+    for again in ({"external_id": "ben"}, {"external_id": "cleo", "login": "cleo", "email": "A@example.com"}, {}):
+        with pytest.raises(ConflictError):
+            await signed_up(context, tenant, **again)
+    # Of two that come at once one is.
+    both = [signed_up(context, tenant, external_id=f"d{n}", login="dora") for n in range(2)]
+    done = await asyncio.gather(*both, return_exceptions=True)
+    assert sorted(isinstance(each, ConflictError) for each in done) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"login": None}, "/login"),
+        ({"login": "x" * 255}, "/login"),
+        ({"password": ""}, "/password"),
+        ({"password": "x" * 257}, "/password"),
+        ({"fields": {"a": "x" * 20_000}}, "/fields"),
+        ({"external_id": ""}, "/user"),
+        ({"tags": [""]}, "/user"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_its_field(context, tenant, wrong, where):
+    with pytest.raises(InvalidRequestError) as told:
+        await signed_up(context, tenant, **wrong)
+    assert [fault.pointer for fault in told.value.faults] == [where]
+
+
+async def test_an_account_changes(context, tenant):
+    made = await signed_up(context, tenant, fields={"a": 1})
+    changed = await accounts.change(
+        context, made, email="new@example.com", password="new word", tags=["b"], fields={"b": 2}
+    )
+    assert (changed.login, changed.email, changed.fields) == ("anna", "new@example.com", {"a": 1, "b": 2})
+    await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="new word")
+    with pytest.raises(UnauthorizedError):
+        await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="secret word")
+    assert (await users.get(context, tenant.app_id, "anna")).tags == ["b"]
+
+
+async def test_a_session_lives_by_use_and_belongs_to_its_dialect(context, tenant, world):
+    made = await signed_up(context, tenant)
+    opened, token = await accounts.open_session(
+        context, tenant.app_id, DialectName.CONNECTYCUBE, None, token_bytes=20, lives_s=LIVES_S
+    )
+    assert opened.user_id is None
+    found = await accounts.session(context, DialectName.CONNECTYCUBE, token, lives_s=LIVES_S)
+    assert found == opened
+    assert await accounts.session(context, DialectName.BACKENDLESS, token, lives_s=LIVES_S) is None
+    assert (await accounts.log_in_session(context, opened, made.user_id)).user_id == made.user_id
+    store, now = world.daemon.store.sessions, context.clock.now()
+    # Used near its end it lives on; a while after its last use it is over.
+    assert await store.find(token, lives_s=LIVES_S, now=now + LIVES_S - 10)
+    assert await store.find(token, lives_s=LIVES_S, now=now + 2 * LIVES_S - 20)
+    assert await store.find(token, lives_s=LIVES_S, now=now + 4 * LIVES_S) is None
+    assert not await store.purge(now + 4 * LIVES_S)
+    assert await store.find(token, lives_s=LIVES_S, now=now) is None
+
+
+async def test_a_closed_session_is_over(context, tenant):
+    _, token = await accounts.open_session(
+        context, tenant.app_id, DialectName.BACKENDLESS, None, token_bytes=20, lives_s=LIVES_S
+    )
+    await accounts.close_session(context, token)
+    assert await accounts.session(context, DialectName.BACKENDLESS, token, lives_s=LIVES_S) is None
+
+
+async def test_who_is_deleted_neither_logs_in_nor_goes_on(context, tenant):
+    made = await signed_up(context, tenant)
+    _, token = await accounts.open_session(
+        context, tenant.app_id, DialectName.BACKENDLESS, made.user_id, token_bytes=20, lives_s=LIVES_S
+    )
+    await users.delete(context, tenant.app_id, "anna")
+    with pytest.raises(UnauthorizedError):
+        await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="secret word")
+    assert await accounts.session(context, DialectName.BACKENDLESS, token, lives_s=LIVES_S) is None
+    await signed_up(context, tenant)
+
+
+async def test_words_are_kept_as_scrypt_makes_them(context, tenant, world):
+    await signed_up(context, tenant, password="the very words")
+    async with world.daemon.store.database.connection() as connection:
+        kept = await connection.fetchval("SELECT password FROM accounts WHERE app_id = $1", tenant.app_id)
+    assert b"very" not in kept
+    assert len(kept) == 61
