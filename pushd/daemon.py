@@ -19,6 +19,7 @@ from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
 from pushd.commands.erasures import Eraser
 from pushd.commands.importer import Importer
+from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
 from pushd.config import Config
@@ -37,6 +38,7 @@ from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.hms import HmsGateway
 from pushd.gateways.safari import SafariGateway
 from pushd.gateways.webpush import WebPushGateway
+from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.notification import Notification, State
@@ -156,6 +158,7 @@ class Daemon:
             await self._begin(_Keeper(self._embedded))
         self.store = Store(self.config.store, dsn, self.clock)
         await self._begin(self.store)
+        self.inbox = Catalogue(self.store.in_app, self.config.inbox, self.clock)
         limits = self.config.store
         self.node = Node(self.store.database.connect, ping_s=limits.node_ping_s, timeout_s=limits.node_timeout_s)
         await self._begin(self.node)
@@ -184,6 +187,7 @@ class Daemon:
             self.index.apply_devices(devices)
         await places.load(snapshot)
         follower = self.store.follow(
+            on_in_app=self.inbox.changed,
             on_devices=self.index.apply_devices,
             on_users=self.index.apply_users,
             on_credentials=self.keyring.reload,
@@ -207,6 +211,7 @@ class Daemon:
     async def _apps_changed(self, app_ids: Sequence[int]) -> None:
         """Reads apps anew that were changed, and forgets those that another node deleted."""
         self.store.apps.forget(app_ids)
+        self.inbox.forget(app_ids)
         for app_id in app_ids:
             if await self.store.apps.get(app_id) is None:
                 self.index.remove_app(app_id)
@@ -303,6 +308,7 @@ class Daemon:
         self.context = Context(
             node_id=self.node.id,
             store=self.store,
+            inbox=self.inbox,
             index=self.index,
             definitions=self.definitions,
             keyring=self.keyring,
@@ -322,6 +328,7 @@ class Daemon:
         await self._begin(_Commands(self.context))
         await self._begin(Importer(self.context))
         await self._begin(Eraser(self.context))
+        await self._begin(InAppKeeper(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)

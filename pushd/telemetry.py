@@ -32,6 +32,12 @@ ACCEPTED = Counter("pushd_accepted", "Notifications accepted: committed and answ
 RECEIPTS = Counter(
     "pushd_receipts", "Receipts of devices, by result: taken, repeated, unknown.", ("result",), registry=REGISTRY
 )
+IN_APP_EVENTS = Counter(
+    "pushd_in_app_events",
+    "What was done with in-app messages, by result: taken, repeated, unknown.",
+    ("result",),
+    registry=REGISTRY,
+)
 DELIVERIES = Counter(
     "pushd_deliveries", "Rows settled, by gateway and final outcome.", ("provider", "outcome"), registry=REGISTRY
 )

@@ -456,6 +456,7 @@ _CONDITIONS: Mapping[type, Callable[[_Writer, Any, str], str]] = {
     model.Seen: _seen,
     model.UserKnown: lambda _, leaf, d: f"{d}.user_id IS {'NOT ' if leaf.is_ else ''}NULL",
     model.PushEnabled: lambda _, leaf, d: f"{d}.flags & 2 {'<>' if leaf.is_ else '='} 0",
+    model.InAppConsent: lambda _, leaf, d: f"{d}.flags & 16 {'=' if leaf.is_ else '<>'} 0",
     model.Attribute: _attribute,
     model.And: lambda w, node, d: _all([w.holds(each, d) for each in node.of]),
     model.Or: lambda w, node, d: _any([w.holds(each, d) for each in node.of]),

@@ -45,6 +45,8 @@ TAGS = {
     "receipts": "What devices report of the notifications that reached them.",
     "reports": "What came of what was sent.",
     "events": "What happens, told as it does: webhooks, and a stream that can be resumed.",
+    "in-app messages": "Messages shown inside the app: sent, scheduled, withdrawn, and what recipients did with them.",
+    "inbox": "In-app messages as an install or a user has them.",
     "devices": "Installs and their addresses.",
     "geofences": "Circles and areas, who is in them, and what is sent to who enters or leaves.",
     "live activities": "Broadcast channels, by which one push updates the Live Activities of all who subscribed.",

@@ -51,6 +51,7 @@ async def _delete(context: Context, app_id: int) -> None:
     context.store.keys.forget()  # its keys went with it
     context.store.vendor_keys.forget()
     context.index.remove_app(app_id)
+    context.inbox.forget([app_id])
     await context.keyring.reload([app_id])
     context.fanout.credentials_changed()
 

@@ -53,19 +53,21 @@ class Count(Struct, frozen=True, kw_only=True):
     errors: TargetErrors | None
 
 
-async def resolve(context: Context, app_id: int, audience: Audience, reach: AbstractSet[Kind]) -> Resolution:
+async def resolve(
+    context: Context, app_id: int, audience: Audience, reach: AbstractSet[Kind], *, in_app: bool = False
+) -> Resolution:
     """Whom the audience reaches now, as of the moment it returns.
 
     InvalidRequestError past the limits, and for channels, segments, tags and notifications that the app does not have.
     Small audiences are answered without a pause, large ones in slices between which others get their turn. What only
-    the store knows is read before: UnavailableError when that takes too long.
+    the store knows is read before: UnavailableError when that takes too long. `in_app`: whom an in-app message reaches.
     """
-    if (one := context.index.one_user(app_id, audience, reach)) is not None:
+    if not in_app and (one := context.index.one_user(app_id, audience, reach)) is not None:
         return one
     context.index.check_names(app_id, audience)
     expanded = context.index.expand(app_id, audience)
     gathered = await gather(context, app_id, audience, expanded) if asks(expanded) else None
-    return await context.index.resolve_in_slices(app_id, expanded, reach, gathered=gathered)
+    return await context.index.resolve_in_slices(app_id, expanded, reach, gathered=gathered, in_app=in_app)
 
 
 async def count(context: Context, app_id: int, audience: Audience, push_type: PushType) -> Count:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pushd.credentials.vault import Vault
     from pushd.feed.feed import Feed
     from pushd.gateway import Gateway
+    from pushd.inbox.catalogue import Catalogue
     from pushd.model.app import App, Settings
     from pushd.model.device import GatewayName
     from pushd.model.notification import Ledger, Notification, Send
@@ -100,6 +101,7 @@ class Context:
     vault: Vault
     gateways: Mapping[GatewayName, Gateway]
     fanout: Fanout
+    inbox: Catalogue
     clock: Clock
     config: Config
     node_id: int

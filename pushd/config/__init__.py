@@ -13,6 +13,7 @@ from pushd.config.feed import FeedConfig
 from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
+from pushd.config.inbox import InboxConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
@@ -34,6 +35,7 @@ __all__ = [
     "HmsConfig",
     "HttpConfig",
     "ImportsConfig",
+    "InboxConfig",
     "PlacesConfig",
     "ReceiptsConfig",
     "SafariConfig",
@@ -65,5 +67,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     imports: ImportsConfig = field(default_factory=ImportsConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     feed: FeedConfig = field(default_factory=FeedConfig)
+    inbox: InboxConfig = field(default_factory=InboxConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

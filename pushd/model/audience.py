@@ -252,6 +252,12 @@ class PushEnabled(Struct, frozen=True, forbid_unknown_fields=True, tag="push_ena
     is_: bool = msgspec.field(name="is")
 
 
+class InAppConsent(Struct, frozen=True, forbid_unknown_fields=True, tag="in_app_consent"):
+    """Devices whose install takes in-app messages, or does not."""
+
+    is_: bool = msgspec.field(name="is")
+
+
 Scalar = str | int | float | bool
 
 
@@ -315,6 +321,7 @@ Audience = (
     | Seen
     | UserKnown
     | PushEnabled
+    | InAppConsent
     | Attribute
     | And
     | Or

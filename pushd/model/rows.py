@@ -25,6 +25,8 @@ class DeviceFlag(IntFlag):
     RETIRED = 4
     DELETED = 8
     """A tombstone: the row stays long enough for every reader of the change feed to see it."""
+    NO_IN_APP = 16
+    """The install takes no in-app messages."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

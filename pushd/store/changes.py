@@ -65,6 +65,7 @@ class Aggregate(IntEnum):
     SCHEDULES = 11
     """That are due soon."""
     TALLIES = 16
+    IN_APP = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ class Listeners:
     """Ids of schedules that are due soon."""
     on_tallies: Changed | None = None
     """Ids of apps for whose caps somebody was counted."""
+    on_in_app: Callable[[int, Sequence[int]], Awaitable[None]] | None = None
+    """An app, and ids of its in-app messages to many that were released or changed."""
     known_devices: Known | None = None
     """Saves fetching images that are known already, such as those of our own writes."""
     known_locations: Known | None = None
@@ -253,6 +256,10 @@ class Follower(Service):
             listeners.on_keys()
         if Aggregate.CREDENTIALS in kinds and listeners.on_credentials is not None:
             await listeners.on_credentials()
+        if Aggregate.IN_APP in kinds and listeners.on_in_app is not None:
+            for event in events:
+                if event.aggregate is Aggregate.IN_APP and event.app_id is not None:
+                    await listeners.on_in_app(event.app_id, event.ids)
 
     async def _apply_named(self, events: Sequence[Event]) -> None:
         """What is only named. Geofences, and then locations, come after the devices that are there."""

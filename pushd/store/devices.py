@@ -198,7 +198,7 @@ def _device(row: Any, names: dict[int, str]) -> Device:
         alias=row["alias"],
         push_enabled=row["push_enabled"],
         in_app_consent=row["in_app_consent"],
-        reachable=flags == DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED,
+        reachable=flags & ~DeviceFlag.NO_IN_APP == DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED,
         retired_at=seconds_or_none(row["retired_at"]),
         retired_reason=row["retired_reason"],
         registered_at=seconds(row["registered_at"]),

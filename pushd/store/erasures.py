@@ -73,6 +73,10 @@ PLACES: Sequence[Place] = (
     Place("geofences", "on_exit", ("id",), Kind.JSON),
     Place("idempotency", "answer", ("key",), Kind.ROW, binary=True),
     Place("idempotency", "key", ("key",), Kind.ROW),
+    Place("in_app_messages", "audience", ("created_at", "id"), Kind.JSON),
+    Place("in_app_messages", "body", ("created_at", "id"), Kind.JSON),
+    Place("in_app_messages", "push", ("created_at", "id"), Kind.JSON),
+    Place("in_app_messages", "name", ("created_at", "id"), Kind.TEXT),
     Place("events", "data", ("at", "id"), Kind.JSON),
     Place("template_versions", "body", ("template_id", "version"), Kind.JSON, app=_OF_TEMPLATE),
     Place("import_rejects", "value", ("import_id", "line"), Kind.ROW, app=_OF_IMPORT),
@@ -82,6 +86,12 @@ PLACES: Sequence[Place] = (
 )
 NUMBERED: Mapping[str, str] = {"habits": "user_id"}
 """Tables whose rows belong to a user by his number."""
+
+# What in-app messages said to this person alone.
+_FORGET_MESSAGES = """
+UPDATE in_app_messages SET body = '{"content":{},"presented_when":"never"}', push = NULL, name = NULL
+WHERE app_id = $1 AND letters <> '{}' AND letters <@ $2::int[]
+"""
 
 _ERASE = f"""
 SELECT r.erasure, r.names, {", ".join(f"(r.images).{key} AS u_{key}" for key in USER_KEYS)}, (r.devices).*
@@ -169,6 +179,8 @@ class ErasureStore:
                 f"DELETE FROM {table} WHERE {column} = $1",  # noqa: S608  # constants
                 erasure.user_id,
             )
+        recipients = [erasure.user_id, *(-install for install in erasure.installs)]
+        await self._database.execute(_FORGET_MESSAGES, erasure.app_id, recipients)
         redaction = Redaction(erasure.texts)
         for place in PLACES:
             await self._clear(place, erasure, redaction)

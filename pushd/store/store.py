@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from pushd.clock import Clock, SystemClock
@@ -23,6 +23,8 @@ from pushd.store.geofences import GeofenceStore
 from pushd.store.habits import HabitStore
 from pushd.store.idempotency import IdempotencyStore
 from pushd.store.imports import ImportStore
+from pushd.store.in_app import InAppStore
+from pushd.store.inboxes import InboxStore
 from pushd.store.keys import KeyStore
 from pushd.store.live_activity_channels import LiveActivityChannelStore
 from pushd.store.loading import Snapshot, snapshot
@@ -61,6 +63,8 @@ class Store(Service):
         self.safari_sites = SafariSiteStore(self.database)
         self.channels = ChannelStore(self.database, names, self.clock)
         self.segments = SegmentStore(self.database, self.clock)
+        self.in_app = InAppStore(self.database)
+        self.inboxes = InboxStore(self.database, self.clock)
         self.templates = TemplateStore(self.database, self.clock)
         self.imports = ImportStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
@@ -90,6 +94,7 @@ class Store(Service):
         self.maintenance = Maintenance(self.database, self.clock)
         self._parts: tuple[Service, ...] = (
             self.maintenance,
+            self.inboxes,
             self.users,
             self.devices,
             self.locations,
@@ -136,6 +141,7 @@ class Store(Service):
         on_notifications: Changed | None = None,
         on_schedules: Changed | None = None,
         on_tallies: Changed | None = None,
+        on_in_app: Callable[[int, Sequence[int]], Awaitable[None]] | None = None,
         known_devices: Known | None = None,
         known_locations: Known | None = None,
         snapshot: Snapshot | None = None,
@@ -157,6 +163,7 @@ class Store(Service):
             on_notifications=on_notifications,
             on_schedules=on_schedules,
             on_tallies=on_tallies,
+            on_in_app=on_in_app,
             known_devices=known_devices,
             known_locations=known_locations,
         )

@@ -24,8 +24,10 @@ from pushd.targeting.people import People
 from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
+from pushd.targeting.recipients import Recipients, recipients
 from pushd.targeting.resolution import NONE_MISSING, Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
+from pushd.targeting.statistics import statistics
 from pushd.targeting.tenants import Tenant
 
 __all__ = ["Addresses", "Index", "Resolution"]
@@ -201,18 +203,20 @@ class Index:
         kinds: AbstractSet[Kind],
         *,
         gathered: Mapping[int, Devices] | None = None,
+        in_app: bool = False,
     ) -> Resolution:
         """As `resolve`, exactly, at the moment it returns; others get their turn every few milliseconds of it.
 
-        What it says of missing ids is as of when they were looked at.
+        What it says of missing ids is as of when they were looked at. `in_app`: devices that take in-app messages are
+        reached, whether they have an address or not.
         """
-        if (one := self.one_user(app_id, audience, kinds)) is not None:
+        if not in_app and (one := self.one_user(app_id, audience, kinds)) is not None:
             return one
         audience = self.expand(app_id, audience)
         audiences.check(audience)
 
         def evaluate(within: Devices | None) -> tuple[Scope, Steps]:
-            scope = self._scope(app_id, kinds, within=within, gathered=gathered)
+            scope = self._scope(app_id, kinds, within=within, gathered=gathered, in_app=in_app)
             return scope, scope.steps(audience)
 
         with evaluation.Watch(self._population, app_id, beside=audiences.prefers_kinds(audience)) as watch:
@@ -221,8 +225,12 @@ class Index:
 
     def _resolution(self, scope: Scope, matched: Devices) -> Resolution:
         tenant, found = self._tenant(scope.app_id), scope.found
-        found.devices = tenant.reach(matched, scope.kinds)
-        found.skipped = tenant.skipped(matched, found.devices, scope.kinds)
+        found.devices = scope.reach(matched)
+        if scope.in_app:
+            skipped = len(matched) - len(found.devices)
+            found.skipped = {"no_consent": skipped} if skipped else {}
+        else:
+            found.skipped = tenant.skipped(matched, found.devices, scope.kinds)
         return found
 
     def one_user(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution | None:
@@ -296,6 +304,19 @@ class Index:
             for route_id, members in [*tenant.routes.items()]:
                 yield self._population.routes[route_id], members.intersection_cardinality(tenant.reachable)
 
+    async def recipients(self, app_id: int, devices: Devices) -> Recipients:
+        """Who of these devices gets an in-app message, users and installs without one; worked out in slices."""
+        return await recipients(self._population, self._tenant(app_id), devices)
+
+    def user_number(self, app_id: int, external_id: str) -> int:
+        """The number of a user; 0 when the app has no such one."""
+        return self._population.identities.find(app_id, external_id)
+
+    def takes_in_app(self, app_id: int, user: int) -> bool:
+        """Whether any install of a user takes in-app messages, or he has none at all."""
+        devices = Devices(self._population.owners.of(user))
+        return not devices or not devices.issubset(self._tenant(app_id).silent)
+
     def people(self, app_id: int, ids: NDArray[np.uint32]) -> People:
         """What is known of these devices and their users, row by row."""
         return People(self._population, app_id, ids)
@@ -339,35 +360,7 @@ class Index:
 
     def stats(self) -> dict[str, int]:
         """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""
-        population = self._population
-        tenants = population.tenants.values()
-        places = population.places
-        bitmaps = [bitmap for tenant in tenants for bitmap in tenant.bitmaps()] + [*places.bitmaps()]
-        return {
-            "apps": len(tenants),
-            "devices": sum(len(tenant.known) for tenant in tenants),
-            "reachable": sum(len(tenant.reachable) for tenant in tenants),
-            "users": sum(len(tenant.users) for tenant in tenants),
-            "tags": sum(len(tenant.tags) for tenant in tenants),
-            "routes": len(population.routes),
-            "profiles": len(population.profiles),
-            "attributes": sum(len(attributes.columns) for attributes in population.attributes.values()),
-            "texts": len(population.texts),
-            **places.stats(),
-            "device_bytes": population.devices.nbytes + population.owners.following.nbytes,
-            "home_bytes": population.homes.nbytes,
-            "profile_bytes": population.profiles.nbytes,
-            "text_bytes": population.texts.nbytes,
-            "text_owner_bytes": population.aliases.nbytes + population.emails.nbytes,
-            "attribute_bytes": sum(attributes.nbytes for attributes in population.attributes.values()),
-            "user_bytes": population.users.nbytes + population.owners.first.nbytes + population.owners.counts.nbytes,
-            "identity_bytes": population.identities.nbytes,
-            "tag_list_bytes": population.carried.nbytes,
-            "bitmap_bytes": sum(bitmap.nbytes for bitmap in bitmaps),
-            "token_bytes": population.devices.tokens.nbytes,
-            "external_id_bytes": population.identities.text_nbytes,
-            "shared_text_bytes": population.texts.text_nbytes,
-        }
+        return statistics(self._population)
 
     def _scope(
         self,
@@ -377,6 +370,7 @@ class Index:
         within: Devices | None = None,
         gathered: Mapping[int, Devices] | None = None,
         retrying: bool = False,
+        in_app: bool = False,
     ) -> Scope:
         return Scope(
             self._population,
@@ -387,6 +381,7 @@ class Index:
             within=within,
             gathered=gathered,
             retrying=retrying,
+            in_app=in_app,
         )
 
     def _definitions(self, app_id: int) -> Definitions:

@@ -159,6 +159,10 @@ def _push_enabled(scope: Scope, leaf: model.PushEnabled) -> Devices:
     return scope.everyone - scope.tenant.disabled if leaf.is_ else scope.tenant.disabled
 
 
+def _in_app_consent(scope: Scope, leaf: model.InAppConsent) -> Devices:
+    return scope.everyone - scope.tenant.silent if leaf.is_ else scope.tenant.silent
+
+
 def _bounded(leaf: model.Seen) -> Iterator[tuple[str, str]]:
     if leaf.since is leaf.before is leaf.within_days is leaf.older_than_days is None:
         yield "", "says no time: one of since, before, within_days and older_than_days is needed"
@@ -178,5 +182,6 @@ LEAVES: Mapping[type, Leaf] = {
     model.Seen: _seen,
     model.UserKnown: _user_known,
     model.PushEnabled: _push_enabled,
+    model.InAppConsent: _in_app_consent,
 }
 CHECKS: Mapping[type, Check] = {model.Seen: _bounded}

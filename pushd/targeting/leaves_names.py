@@ -37,7 +37,7 @@ def _device_ids(scope: Scope, leaf: model.DeviceIds) -> Steps:
 def _some_devices(scope: Scope, ids: Sequence[int]) -> Devices:
     matched = Devices(ids) & scope.tenant.known
     if scope.reporting:
-        reached = scope.tenant.reach(matched, scope.kinds)
+        reached = scope.reach(matched)
         missing = [at for at, device in enumerate(ids) if device not in reached] if len(reached) < len(ids) else []
         unknown = [at for at in missing if ids[at] not in matched]
         scope.report("devices", ids, unknown, [at for at in missing if ids[at] in matched])
@@ -103,7 +103,7 @@ def _some_users(scope: Scope, group: str, ids: Sequence[Any], users: Sequence[in
     sets = [Devices(scope.population.owners.of(int(user))) if user else Devices() for user in users]
     matched = sets[0] if len(sets) == 1 else Devices.union(*sets)
     if scope.reporting:
-        reached = scope.tenant.reach(matched, scope.kinds)
+        reached = scope.reach(matched)
         missing = [at for at, devices in enumerate(sets) if devices.isdisjoint(reached)]
         unknown = [at for at in missing if not users[at]]
         scope.report(group, ids, unknown, [at for at in missing if users[at]])
@@ -177,7 +177,7 @@ def _reported(
     matched = Devices.of(devices)
     if scope.reporting:
         subscribed = np.zeros(len(names), np.bool_)
-        subscribed[positions[np.isin(devices, scope.tenant.reach(matched, scope.kinds).column())]] = True
+        subscribed[positions[np.isin(devices, scope.reach(matched).column())]] = True
         scope.report(group, names, np.flatnonzero(~known).tolist(), np.flatnonzero(known & ~subscribed).tolist())
     return matched
 

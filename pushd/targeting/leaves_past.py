@@ -48,7 +48,7 @@ def _installs(scope: Scope, leaf: model.Installs) -> Devices:
     assert isinstance(devices, InstallDevices)
     matched = devices & scope.tenant.known
     if scope.reporting:
-        reached = scope.tenant.reach(matched, scope.kinds)
+        reached = scope.reach(matched)
         subscribed = np.zeros(len(devices.known), np.bool_)
         subscribed[devices.rows[np.isin(devices.column(), reached.column())]] = True
         unknown = np.flatnonzero(~devices.known).tolist()

@@ -137,6 +137,7 @@ def _sets(population: Population, app_id: int) -> Mapping[Key, Devices]:
         ("retired", 0): tenant.retired,
         ("disabled", 0): tenant.disabled,
         ("tokenless", 0): tenant.tokenless,
+        ("silent", 0): tenant.silent,
         ("owned", 0): tenant.owned,
     }
     found |= {("route", route): devices for route, devices in tenant.routes.items()}

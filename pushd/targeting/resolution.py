@@ -33,7 +33,8 @@ class Resolution:
     devices: Devices
     """The reachable devices of the asked kinds: the caller's own set."""
     skipped: dict[str, int]
-    """Matched devices that are not sent to, by reason: other_kind, retired, push_disabled, no_token; none with 0."""
+    """Matched devices that are not sent to, by reason: other_kind, retired, push_disabled, no_token; none with 0.
+    Of an in-app message: no_consent."""
     unknown: dict[str, list[int] | list[str]] = field(default_factory=_no_ids)
     """Named ids that the app does not have, in request order: `devices`, `users` (external), `user_numbers`."""
     unsubscribed: dict[str, list[int] | list[str]] = field(default_factory=_no_ids)

@@ -44,7 +44,7 @@ class Scope:
     """
 
     __slots__ = (
-        *("app_id", "excluding", "found", "gathered", "kinds", "leaves", "now"),
+        *("app_id", "excluding", "found", "gathered", "in_app", "kinds", "leaves", "now"),
         *("population", "retrying", "tenant", "within"),
     )
 
@@ -59,6 +59,7 @@ class Scope:
         within: Devices | None = None,
         gathered: Mapping[int, Devices] | None = None,
         retrying: bool = False,
+        in_app: bool = False,
     ) -> None:
         self.population = population
         self.app_id = app_id
@@ -74,6 +75,8 @@ class Scope:
         """What was read from the database beforehand, by the identity of the leaf."""
         self.retrying = retrying
         """Devices that once matched are asked again: leaves that speak of the past say `assumed`."""
+        self.in_app = in_app
+        """Whether it is for an in-app message: that needs consent, and no address."""
         self.excluding = 0
         """How many `Not` are around: what they name need not exist."""
         self.found = Resolution(Devices(), {})
@@ -82,6 +85,10 @@ class Scope:
         """The known devices that a node matches, in steps."""
         answer = self.leaves[type(node)](self, node)
         return answer if isinstance(answer, Generator) else _answered(answer)
+
+    def reach(self, matched: Devices) -> Devices:
+        """Those of these devices that the message may go to, as a set of its own."""
+        return self.tenant.consenting(matched) if self.in_app else self.tenant.reach(matched, self.kinds)
 
     @property
     def everyone(self) -> Devices:

@@ -22,12 +22,16 @@ REACHABLE = int(DeviceFlag.HAS_TOKEN | DeviceFlag.PUSH_ENABLED)
 """The flags, of those in `STATES`, of a device that can be sent to."""
 
 
+IN_APP_KINDS = frozenset(Kind) - {Kind.APNS_CHANNEL}
+"""Kinds of address behind which somebody may open the app."""
+
+
 class Tenant:
     """Sets of one app. Callers read them and never change them, nor hand them out uncopied."""
 
     __slots__ = (
         *("disabled", "facets", "kinds", "known", "owned", "quiet", "reachable"),
-        *("retired", "routes", "tags", "tokenless", "users"),
+        *("retired", "routes", "silent", "tags", "tokenless", "users"),
     )
 
     def __init__(self) -> None:
@@ -36,6 +40,8 @@ class Tenant:
         self.retired = Devices()
         self.disabled = Devices()
         self.tokenless = Devices()
+        self.silent = Devices()
+        """Devices whose install takes no in-app messages."""
         self.routes: dict[int, Devices] = {}
         """By route id; every known device is in one."""
         self.kinds: dict[Kind, Devices] = {}
@@ -57,6 +63,7 @@ class Tenant:
         put(self.retired, device, flags & DeviceFlag.RETIRED != 0)
         put(self.disabled, device, flags & DeviceFlag.PUSH_ENABLED == 0)
         put(self.tokenless, device, flags & DeviceFlag.HAS_TOKEN == 0)
+        put(self.silent, device, flags & DeviceFlag.NO_IN_APP != 0)
 
     def dismiss(self, route_id: int, kind: Kind, device: int) -> None:
         """Lets a device of this route go."""
@@ -75,6 +82,7 @@ class Tenant:
             (self.retired, flags & DeviceFlag.RETIRED != 0),
             (self.disabled, flags & DeviceFlag.PUSH_ENABLED == 0),
             (self.tokenless, flags & DeviceFlag.HAS_TOKEN == 0),
+            (self.silent, flags & DeviceFlag.NO_IN_APP != 0),
         ):
             bitmap.difference_update(joining)
             if chosen.all():
@@ -92,6 +100,10 @@ class Tenant:
     def reach(self, matched: Devices, kinds: AbstractSet[Kind]) -> Devices:
         """Those of these devices that can be sent to and are of one of these kinds, as a set of its own."""
         return self.of_kinds(matched & self.reachable, kinds)
+
+    def consenting(self, matched: Devices) -> Devices:
+        """Those of these devices whose install takes in-app messages, reachable or not, as a set of its own."""
+        return self.of_kinds(matched - self.silent, IN_APP_KINDS)
 
     def of_kinds(self, devices: Devices, kinds: AbstractSet[Kind]) -> Devices:
         """Those of these known devices that are of one of these kinds."""
@@ -128,7 +140,7 @@ class Tenant:
             yield tag.by_user
 
     def _states(self) -> tuple[Devices, ...]:
-        return (self.known, self.reachable, self.retired, self.disabled, self.tokenless)
+        return (self.known, self.reachable, self.retired, self.disabled, self.tokenless, self.silent)
 
     def _tidy(self, route_id: int, kind: Kind) -> None:
         if not self.routes[route_id]:

@@ -35,6 +35,9 @@ NAMED = {
     "/erasures/{erasure_id}": "erasure",
     "/channels/{uuid}": "channel",
     "/installs/{install_id}": "install",
+    "/installs/{install_id}/inbox/{message_id}": "in_app_message",
+    "/users/{external_id}/inbox/{message_id}": "in_app_message",
+    "/in-app-messages/{message_id}": "in_app_message",
     "/imports/{import_id}": "import",
     "/imports/{import_id}/parts/{part}": "part",
     "/segments/{uuid}": "segment",
@@ -53,6 +56,7 @@ MAKES_ITS_OWN = {"putUser", "putSafariSite"}
 """The path names what is made; under another key it is another."""
 LISTS = {
     *("listNotifications", "listPushTags", "listSchedules", "listWebhooks", "listDevices", "listLiveActivityChannels"),
+    "listInAppMessages",
     *("listUsers", "listErasures", "listChannels", "listImports", "listSegments", "listTemplates", "listGeofences"),
     *("listCredentials", "showGateways", "listSafariSites", "listKeys", "listVendorKeys"),
 }
@@ -65,7 +69,7 @@ MAKE = {
     *("send", "sendArray", "beaconKey", "createWebhook", "registerDevice", "registerDevices", "putUsers"),
     *("createLiveActivityChannel", "createChannel", "createImport", "createSegment", "createTemplate"),
     *("createGeofence", "reviveDevices", "createCredential", "configureGateways", "createKey", "createVendorKey"),
-    *("countAudience", "sampleAudience", "exportAudience", "takeReceipts"),
+    *("countAudience", "sampleAudience", "exportAudience", "takeReceipts", "createInAppMessage"),
 }
 """They make something of the key's app, or look at it; what their bodies name is asked for below."""
 ADMINISTER = {"createApp", "listApps", "deleteApp", "checkIndex"}
@@ -117,6 +121,8 @@ async def made(tenant, mark):
     things["vendor_key"] = (await ok("POST", "/vendor-keys", {"dialect": "gravitec", "name": mark}))["key"]["id"]
     things["credential"] = (await ok("GET", "/credentials"))["items"][0]["id"]
     things["key"] = (await ok("GET", "/keys"))["items"][0]["id"]
+    in_app = {"audience": audience, "content": {"title": mark}, "presented_when": "immediately", "ttl": {"days": 1}}
+    things["in_app_message"] = (await ok("POST", "/in-app-messages", in_app))["id"]
     view = await tenant.sent(audience, {"title": mark}, push_tag=mark, name=mark)
     things["notification"] = view["id"]
     later = {"schedule": {"strategy": "utc", "send_at": "2100-01-01T00:00:00Z", "past_times": "ignore"}}

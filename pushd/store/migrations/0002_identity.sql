@@ -271,7 +271,7 @@ CREATE TABLE devices (
     revision       int NOT NULL DEFAULT 1,
     route_id       int NOT NULL,
     user_id        int,
-    -- 1 has a token, 2 push enabled, 4 retired, 8 deleted (a tombstone)
+    -- 1 has a token, 2 push enabled, 4 retired, 8 deleted (a tombstone), 16 takes no in-app messages
     flags          smallint NOT NULL,
     token          bytea,
     -- Tags, then channels.

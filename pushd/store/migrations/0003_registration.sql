@@ -196,12 +196,14 @@ BEGIN
         -- What is the install's shows in the images of all its devices.
         UPDATE devices d SET user_id = i.user_id, labels = i.tags || i.channels, profile_id = i.profile_id, alias = i.alias,
             last_seen = CASE WHEN v_now - d.last_seen >= 3600 THEN v_now ELSE d.last_seen END,
-            flags = CASE WHEN i.push_enabled THEN d.flags | 2 ELSE d.flags & ~2 END, revision = d.revision + 1
+            flags = (d.flags & ~18) + CASE WHEN i.push_enabled THEN 2 ELSE 0 END + CASE WHEN i.in_app_consent THEN 0 ELSE 16 END,
+            revision = d.revision + 1
         FROM unnest(CASE WHEN v_now - seen_first >= 3600 THEN i_old ELSE i_written END) AS n (id)
             JOIN installs i ON i.id = n.id
         WHERE d.install = n.id AND d.deleted_at IS NULL AND (d.user_id IS DISTINCT FROM i.user_id
             OR d.labels IS DISTINCT FROM i.tags || i.channels OR d.profile_id <> i.profile_id
-            OR d.alias IS DISTINCT FROM i.alias OR v_now - d.last_seen >= 3600 OR (d.flags & 2 <> 0) <> i.push_enabled);
+            OR d.alias IS DISTINCT FROM i.alias OR v_now - d.last_seen >= 3600 OR (d.flags & 2 <> 0) <> i.push_enabled
+            OR (d.flags & 16 = 0) <> i.in_app_consent);
     END IF;
 
     IF 0 = ANY (d_old) THEN
@@ -221,7 +223,8 @@ BEGIN
                     SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
                     WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
                 i.user_id,
-                CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END,
+                CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END
+                    + CASE WHEN i.in_app_consent THEN 0 ELSE 16 END,
                 CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags || i.channels, i.profile_id, i.alias,
                 floor(extract(epoch FROM i.created_at)), v_now,
                 CASE WHEN n.lost IS NOT TRUE THEN n.address END, p_now
@@ -261,8 +264,13 @@ BEGIN
         RETURNING d.id, d.install
     )
     SELECT coalesce(array_agg(id), '{}'), array_agg(DISTINCT install) INTO gone, homes FROM dead;
-    DELETE FROM installs i USING unnest(homes) AS n (id) WHERE i.id = n.id
-        AND NOT EXISTS (SELECT FROM devices d WHERE d.install = i.id AND d.deleted_at IS NULL);
+    WITH empty AS (
+        DELETE FROM installs i USING unnest(homes) AS n (id) WHERE i.id = n.id
+            AND NOT EXISTS (SELECT FROM devices d WHERE d.install = i.id AND d.deleted_at IS NULL)
+        RETURNING i.id
+    )
+    SELECT coalesce(array_agg(-empty.id), '{}') INTO homes FROM empty;
+    PERFORM forget_recipients(homes);
     images := changed_devices(gone);
 END $$;
 
@@ -291,6 +299,7 @@ BEGIN
         WHERE d.install = freed.id AND d.deleted_at IS NULL RETURNING d.id
     )
     SELECT coalesce(array_agg(theirs.id), '{}') INTO changed FROM theirs;
+    PERFORM forget_recipients(ARRAY[gone]);
     images := changed_users(ARRAY[gone]);
     devices := changed_devices(changed);
     PERFORM note_event(p_app, 17, p_now, p_ids => ARRAY[gone]);

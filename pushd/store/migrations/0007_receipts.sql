@@ -251,6 +251,7 @@ BEGIN
         tags = NULL, channels = NULL, quiet = NULL WHERE u.id = v_user;
     devices := delete_devices(p_now, p_app, v_devices);
     DELETE FROM installs i USING unnest(v_installs) AS n (id) WHERE i.id = n.id;
+    PERFORM forget_recipients(ARRAY(SELECT v_user UNION ALL SELECT -n FROM unnest(v_installs) n));
     INSERT INTO erasures (app_id, user_id, installs, devices, texts, requested_at)
         VALUES (p_app, v_user, v_installs, v_devices, v_texts, p_now) RETURNING id INTO erasure;
     images := changed_users(ARRAY[v_user]);

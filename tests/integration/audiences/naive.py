@@ -73,6 +73,7 @@ class Install:
     profile: dict[str, str] = field(default_factory=dict)
     alias: str | None = None
     push_enabled: bool = True
+    in_app_consent: bool = True
     place: int | None = None
     addresses: dict[Kind, Address] = field(default_factory=dict)
 
@@ -149,7 +150,7 @@ class Naive:
                     self.users.setdefault(value, User())
             elif name == "tags":
                 install.tags = value
-            elif name in ("alias", "push_enabled"):
+            elif name in ("alias", "push_enabled", "in_app_consent"):
                 setattr(install, name, value)
             else:
                 install.profile[name] = value or ""
@@ -335,6 +336,8 @@ class Naive:
                 return (user is not None) is wanted
             case model.PushEnabled(wanted):
                 return install.push_enabled is wanted
+            case model.InAppConsent(wanted):
+                return install.in_app_consent is wanted
             case model.Attribute():
                 return user is not None and has(user.attributes, leaf)
             case model.Located(wanted):

@@ -58,6 +58,7 @@ FIELDS = st.fixed_dictionaries(
         "tags": TAGS,
         "alias": st.sampled_from(["hall", "Küche", None]),
         "push_enabled": st.sampled_from([True, True, False]),
+        "in_app_consent": st.sampled_from([True, True, False]),
     },
 )
 USER_FIELDS = st.fixed_dictionaries(
@@ -159,6 +160,7 @@ def leaves(today):
         seen(today),
         st.booleans().map(model.UserKnown),
         st.booleans().map(model.PushEnabled),
+        st.booleans().map(model.InAppConsent),
         attributes(),
     )
 

@@ -29,6 +29,7 @@ from pushd.commands.definitions import Definitions
 from pushd.commands.places import PlaceKeeper
 from pushd.config import Config, PlacesConfig, StoreConfig
 from pushd.errors import ConflictError, InvalidRequestError, NotFoundError, UnknownTargetsError
+from pushd.inbox.catalogue import Catalogue
 from pushd.model import audience as model
 from pushd.model.app import Settings
 from pushd.model.channel import NewChannel
@@ -173,6 +174,7 @@ class World:
             vault=None,
             gateways={},
             fanout=self.fanout,
+            inbox=Catalogue(nodes.first.store.in_app, Config().inbox, nodes.clock),
             clock=nodes.clock,
             config=Config(),
             node_id=nodes.node.id,

@@ -52,7 +52,7 @@ async def test_a_new_device_has_everything_that_it_was_registered_with(store, ap
         "revision": 1,
         "route": route,
         "user": 1,
-        "flags": REACHABLE,
+        "flags": REACHABLE | DeviceFlag.NO_IN_APP,
         "token": token(1),
         "tags": ["News", "sport"],
     }

@@ -51,6 +51,7 @@ SETS = {
     *((table, "devices") for table in ("targets", "outcome_deltas", "outcome_parts", "attempts")),
     *((table, "devices") for table in ("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days")),
     ("events", "devices"),
+    ("in_app_parts", "ids"),
     ("open_deltas", "opens"),
     ("tallies", "persons"),
     ("habits", "weights"),
@@ -141,6 +142,11 @@ async def live(call):
         for at, name in enumerate((INSTALL, "c-1"))
     ]
     assert (await ok(call, "POST", "/receipts", {"receipts": rows}))["taken"] == 2
+    for audience in ([HIS], [HIS, OTHER]):
+        content = {"title": SECRET if audience == [HIS] else "Hello"}
+        body = {"audience": {"type": "users", "ids": audience}, "content": content, "presented_when": "never"}
+        body |= {"inbox": {"title": f"for {HIS}"}, "push": {"message": {"title": "See"}, "name": EMAIL}, "name": HIS}
+        await ok(call, "POST", "/in-app-messages", body, headers={"Idempotency-Key": f"to {audience}"})
     store = call.world.context.store
     made = await store.imports.create(call.world.app.id, Users(), None, 5)
     await store.database.execute(
@@ -180,6 +186,8 @@ async def test_nothing_of_him_is_in_a_dump(call, tmp_path):
     view = await ok(call, "GET", f"/notifications/{number}")
     assert (view["audience"]["ids"], view["message"]["title"], view["name"]) == (["erased", OTHER], "Hello", "erased")
     assert view["counts"]["targeted"] == 2
+    shown = (await ok(call, "GET", f"/users/{OTHER}/inbox"))["items"]
+    assert [(each["content"], each["inbox"]["title"]) for each in shown] == [({"title": "Hello"}, "for erased")]
     rejects = await context.store.database.fetch("SELECT value FROM import_rejects")
     assert [row["value"] for row in rejects] == ["another line"]
     # A node that starts now, and one that follows the feed, know nothing of him either.

@@ -19,6 +19,7 @@ from pushd.commands.definitions import Definitions
 from pushd.config import Config, HttpConfig
 from pushd.credentials.keyring import Keyring
 from pushd.credentials.vault import Vault
+from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import Role
 from pushd.model.credential import CredentialState
 from pushd.model.device import Environment, Kind, Route
@@ -61,6 +62,7 @@ async def world(module_dsn):
         vault=vault,
         gateways={},
         fanout=Fanout(),
+        inbox=Catalogue(store.in_app, Config().inbox, store.clock),
         clock=store.clock,
         config=config,
         node_id=1,

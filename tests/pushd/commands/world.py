@@ -14,6 +14,7 @@ from pushd.commands.context import Context
 from pushd.commands.definitions import Definitions
 from pushd.config import Config
 from pushd.errors import PushdError
+from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import App, Settings
 from pushd.model.device import Device, GatewayName, Registration
 from pushd.model.notification import Ledger, Notification
@@ -128,6 +129,7 @@ async def new_world(store: Store, node: Node) -> World:
         vault=None,
         gateways={},
         fanout=fanout,
+        inbox=Catalogue(store.in_app, Config().inbox, SystemClock()),
         clock=SystemClock(),
         config=Config(),
         node_id=node.id,

@@ -17,6 +17,7 @@ from pushd.model.audience import (
     Countries,
     DeviceIds,
     Environments,
+    InAppConsent,
     Kinds,
     Languages,
     Locales,
@@ -185,6 +186,8 @@ def is_so(image, leaf):  # noqa: PLR0911  # a case for each leaf
             return (image.user != 0) is wanted
         case PushEnabled(wanted):
             return bool(image.flags & DeviceFlag.PUSH_ENABLED) is wanted
+        case InAppConsent(wanted):
+            return bool(image.flags & DeviceFlag.NO_IN_APP) is not wanted
         case Seen():
             return seen(image, leaf)
     return True

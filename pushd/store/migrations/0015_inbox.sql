@@ -1,0 +1,318 @@
+-- In-app messages: what they say, to whom they were released, and what each recipient did with them.
+--
+-- A recipient is a user, or an install as long as it has none; `recipient` is the number of the user, or minus that of the
+-- install. A message to few is rows in in_app_letters; one to many is bitmaps in parts of 2^20 ids: of users, and of the
+-- devices of installs that had no user. States are rows of those who did something. Everything ages out with the month of
+-- its message.
+
+CREATE TABLE in_app_messages (
+    id              bigint NOT NULL,
+    app_id          int NOT NULL,
+    created_at      timestamptz NOT NULL,
+    name            text,
+    audience        text NOT NULL,
+    -- What recipients are given, JSON; and the push that goes along.
+    body            text NOT NULL,
+    push            text,
+    -- Null: it was released when it was made.
+    send_at         timestamptz,
+    released_at     timestamptz,
+    -- From then on it is not presented any more; null: it never is.
+    expires_at      timestamptz,
+    -- When it is in inboxes; both null: it never is.
+    inbox_from      timestamptz,
+    inbox_to        timestamptz,
+    -- The later of both ends.
+    ends_at         timestamptz,
+    cancelled_at    timestamptz,
+    updated_at      timestamptz NOT NULL,
+    users           int NOT NULL DEFAULT 0,
+    installs        int NOT NULL DEFAULT 0,
+    -- Recipients of a message to few; null: there are bitmaps, or it is not released.
+    letters         int[],
+    -- Of the push that went along.
+    notification_id bigint,
+    PRIMARY KEY (app_id, id, created_at)
+) PARTITION BY RANGE (created_at);
+CREATE INDEX in_app_messages_due ON in_app_messages (send_at)
+    WHERE send_at IS NOT NULL AND released_at IS NULL AND cancelled_at IS NULL;
+
+CREATE TABLE in_app_letters (
+    recipient  int NOT NULL,
+    message_id bigint NOT NULL,
+    -- As of the release: later ones only bring it forward, in the message itself.
+    ends_at    timestamptz NOT NULL,
+    -- Of the message.
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (recipient, message_id, created_at)
+) PARTITION BY RANGE (created_at);
+
+CREATE TABLE in_app_parts (
+    message_id bigint NOT NULL,
+    -- Else devices.
+    users      boolean NOT NULL,
+    part       int NOT NULL,
+    ids        bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (message_id, users, part, created_at)
+) PARTITION BY RANGE (created_at);
+ALTER TABLE in_app_parts ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+-- Messages to many that are shown now, or were until of late: what a node has in memory of an app that is asked for.
+CREATE TABLE in_app_live (
+    app_id     int NOT NULL,
+    message_id bigint NOT NULL,
+    ends_at    timestamptz NOT NULL,
+    bytes      int NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (app_id, message_id)
+);
+CREATE INDEX in_app_live_ends ON in_app_live (ends_at);
+
+-- Pushes that go along and are not accepted yet.
+CREATE TABLE in_app_pushes (
+    message_id  bigint PRIMARY KEY,
+    app_id      int NOT NULL,
+    created_at  timestamptz NOT NULL,
+    released_at timestamptz NOT NULL,
+    -- Whoever took it has this long before others may.
+    taken_until timestamptz NOT NULL
+);
+
+CREATE TABLE in_app_states (
+    recipient    int NOT NULL,
+    message_id   bigint NOT NULL,
+    -- By the device's clock, kept between the release and the arrival; the first report of each counts.
+    delivered_at timestamptz,
+    opened_at    timestamptz,
+    read_at      timestamptz,
+    dismissed_at timestamptz,
+    deleted_at   timestamptz,
+    updated_at   timestamptz NOT NULL,
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (recipient, message_id, created_at)
+) PARTITION BY RANGE (created_at);
+CREATE INDEX in_app_states_message ON in_app_states (message_id, recipient);
+
+-- How many recipients did what.
+CREATE TABLE in_app_counts (
+    message_id bigint NOT NULL,
+    delivered  int NOT NULL DEFAULT 0,
+    opened     int NOT NULL DEFAULT 0,
+    read       int NOT NULL DEFAULT 0,
+    dismissed  int NOT NULL DEFAULT 0,
+    deleted    int NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (message_id, created_at)
+) PARTITION BY RANGE (created_at);
+
+SELECT make_partitions(now(), 2);
+
+-- Keeps a message, not released yet. Null; or, where the caller's key is known, what that stands for.
+CREATE FUNCTION accept_in_app(
+    p_now timestamptz, p_keep interval, p_app int, p_id bigint, p_name text, p_audience text, p_body text, p_push text,
+    p_send_at timestamptz, p_key text, p_hash bytea, p_answer bytea,
+    OUT body_hash bytea, OUT known_id bigint, OUT answer bytea
+) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM apps a WHERE a.id = p_app AND a.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no app %', p_app USING ERRCODE = 'PD404';
+    END IF;
+    IF p_key IS NOT NULL THEN
+        INSERT INTO idempotency AS i (app_id, key, body_hash, notification_id, answer, created_at)
+            VALUES (p_app, p_key, p_hash, p_id, p_answer, p_now)
+            ON CONFLICT (app_id, key) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,
+                notification_id = excluded.notification_id, created_at = excluded.created_at, promised = false
+                WHERE i.created_at < excluded.created_at - p_keep;
+        IF NOT FOUND THEN
+            SELECT i.body_hash, i.notification_id, i.answer INTO body_hash, known_id, answer
+                FROM idempotency i WHERE i.app_id = p_app AND i.key = p_key;
+            RETURN;
+        END IF;
+    END IF;
+    INSERT INTO in_app_messages (id, app_id, created_at, name, audience, body, push, send_at, updated_at)
+        VALUES (p_id, p_app, p_now, p_name, p_audience, p_body, p_push, p_send_at, p_now);
+END $$;
+
+-- Whether a message that waited is released now, to p_letters, or (null) to the bitmaps p_parts of users or devices.
+CREATE FUNCTION release_in_app(
+    p_now timestamptz, p_lease timestamptz, p_app int, p_id bigint, p_expires timestamptz, p_from timestamptz, p_to timestamptz,
+    p_ends timestamptz, p_users int, p_installs int, p_letters int[], s_users boolean[], s_part int[], s_ids bytea[]
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    m in_app_messages;
+BEGIN
+    PERFORM 1 FROM apps a WHERE a.id = p_app AND a.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE in_app_messages k SET released_at = p_now, expires_at = p_expires, inbox_from = p_from, inbox_to = p_to,
+            ends_at = p_ends, users = p_users, installs = p_installs, letters = p_letters, updated_at = p_now
+        WHERE k.app_id = p_app AND k.id = p_id AND k.released_at IS NULL AND k.cancelled_at IS NULL RETURNING k.* INTO m;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO in_app_counts (message_id, created_at) VALUES (p_id, m.created_at);
+    IF m.push IS NOT NULL AND p_users + p_installs > 0 THEN
+        INSERT INTO in_app_pushes VALUES (p_id, p_app, m.created_at, p_now, p_lease);
+    END IF;
+    IF p_letters IS NOT NULL THEN
+        INSERT INTO in_app_letters SELECT l, p_id, p_ends, m.created_at FROM unnest(p_letters) l;
+    ELSE
+        INSERT INTO in_app_parts SELECT p_id, s.users, s.part, s.ids, m.created_at
+            FROM unnest(s_users, s_part, s_ids) AS s (users, part, ids);
+        INSERT INTO in_app_live VALUES (p_app, p_id, p_ends, octet_length(m.body), m.created_at);
+        PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
+    END IF;
+    RETURN true;
+END $$;
+
+-- Withdraws a message; null: there is no such one, false: it was over before.
+CREATE FUNCTION cancel_in_app(p_now timestamptz, p_app int, p_id bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    m in_app_messages;
+BEGIN
+    SELECT * INTO m FROM in_app_messages k WHERE k.app_id = p_app AND k.id = p_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF m.cancelled_at IS NOT NULL THEN
+        RETURN true;
+    ELSIF m.ends_at <= p_now THEN
+        RETURN false;
+    END IF;
+    UPDATE in_app_messages k SET cancelled_at = p_now, updated_at = p_now
+        WHERE k.app_id = p_app AND k.id = p_id AND k.created_at = m.created_at;
+    UPDATE in_app_live SET ends_at = p_now WHERE app_id = p_app AND message_id = p_id;
+    DELETE FROM in_app_pushes WHERE message_id = p_id;
+    PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
+    RETURN true;
+END $$;
+
+-- Gives a message another name (bit 1 of p_mask), or an earlier end (bit 2); null: there is no such one, false: it is over,
+-- or ends before that anyway.
+CREATE FUNCTION change_in_app(
+    p_now timestamptz, p_app int, p_id bigint, p_mask int, p_name text, p_ends timestamptz
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    m in_app_messages;
+BEGIN
+    SELECT * INTO m FROM in_app_messages k WHERE k.app_id = p_app AND k.id = p_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF p_mask & 2 <> 0 AND (m.released_at IS NULL OR m.cancelled_at IS NOT NULL OR m.ends_at <= p_now OR m.ends_at < p_ends)
+    THEN
+        RETURN false;
+    END IF;
+    UPDATE in_app_messages k SET
+        name = CASE WHEN p_mask & 1 <> 0 THEN p_name ELSE k.name END,
+        -- LEAST passes over what is null; CASE keeps null what never is.
+        expires_at = CASE WHEN p_mask & 2 <> 0 AND k.expires_at > p_ends THEN p_ends ELSE k.expires_at END,
+        inbox_to = CASE WHEN p_mask & 2 <> 0 AND k.inbox_to > p_ends THEN p_ends ELSE k.inbox_to END,
+        ends_at = CASE WHEN p_mask & 2 <> 0 THEN p_ends ELSE k.ends_at END,
+        updated_at = CASE WHEN p_mask & 2 <> 0 THEN p_now ELSE k.updated_at END
+        WHERE k.app_id = p_app AND k.id = p_id AND k.created_at = m.created_at;
+    IF p_mask & 2 <> 0 THEN
+        UPDATE in_app_live SET ends_at = p_ends WHERE app_id = p_app AND message_id = p_id;
+        PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
+    END IF;
+    RETURN true;
+END $$;
+
+-- Takes what recipients did, each pair of recipient and message once; times are seconds since the epoch, null: not done. For
+-- each row the bits of what is new: 1 delivered, 2 opened, 4 read, 8 dismissed, 16 deleted; null: the recipient is gone.
+CREATE FUNCTION take_in_app_events(
+    p_now timestamptz, e_recipient int[], e_message bigint[], e_created timestamptz[],
+    e_delivered float8[], e_opened float8[], e_read float8[], e_dismissed float8[], e_deleted float8[]
+) RETURNS int[] LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    there boolean[];
+    fresh int[];
+BEGIN
+    -- Whoever deletes a recipient waits for us, or we see that it is gone.
+    PERFORM 1 FROM (SELECT DISTINCT r FROM unnest(e_recipient) r WHERE r > 0) s JOIN users u ON u.id = s.r
+        ORDER BY u.id FOR SHARE OF u;
+    PERFORM 1 FROM (SELECT DISTINCT r FROM unnest(e_recipient) r WHERE r < 0) s JOIN installs i ON i.id = -s.r
+        ORDER BY i.id FOR KEY SHARE OF i;
+    SELECT array_agg(CASE WHEN e.recipient > 0
+            THEN EXISTS (SELECT FROM users u WHERE u.id = e.recipient AND u.deleted_at IS NULL)
+            ELSE EXISTS (SELECT FROM installs i WHERE i.id = -e.recipient) END ORDER BY e.row)
+        INTO there FROM unnest(e_recipient) WITH ORDINALITY AS e (recipient, row);
+    INSERT INTO in_app_states (recipient, message_id, updated_at, created_at)
+        SELECT e.recipient, e.message, p_now, e.created
+        FROM unnest(e_recipient, e_message, e_created, there) AS e (recipient, message, created, there)
+        WHERE e.there AND NOT EXISTS (SELECT FROM in_app_states s
+            WHERE s.recipient = e.recipient AND s.message_id = e.message AND s.created_at = e.created)
+        ORDER BY e.recipient, e.message
+        ON CONFLICT DO NOTHING;
+    -- Held from here on, so that each thing is new once.
+    PERFORM 1 FROM (SELECT e.recipient, e.message, e.created FROM unnest(e_recipient, e_message, e_created)
+            AS e (recipient, message, created) ORDER BY e.recipient, e.message) e
+        CROSS JOIN LATERAL (SELECT s.recipient FROM in_app_states s WHERE s.recipient = e.recipient
+            AND s.message_id = e.message AND s.created_at = e.created OFFSET 0 FOR UPDATE) s;
+    SELECT array_agg(CASE WHEN s.recipient IS NOT NULL THEN
+            CASE WHEN e.delivered IS NOT NULL AND s.delivered_at IS NULL THEN 1 ELSE 0 END
+            + CASE WHEN e.opened IS NOT NULL AND s.opened_at IS NULL THEN 2 ELSE 0 END
+            + CASE WHEN e.read IS NOT NULL AND s.read_at IS NULL THEN 4 ELSE 0 END
+            + CASE WHEN e.dismissed IS NOT NULL AND s.dismissed_at IS NULL THEN 8 ELSE 0 END
+            + CASE WHEN e.deleted IS NOT NULL AND s.deleted_at IS NULL THEN 16 ELSE 0 END END ORDER BY e.row)
+        INTO fresh
+        FROM unnest(e_recipient, e_message, e_created, e_delivered, e_opened, e_read, e_dismissed, e_deleted)
+            WITH ORDINALITY AS e (recipient, message, created, delivered, opened, read, dismissed, deleted, row)
+        LEFT JOIN in_app_states s ON s.recipient = e.recipient AND s.message_id = e.message AND s.created_at = e.created;
+    UPDATE in_app_states s SET
+        delivered_at = coalesce(s.delivered_at, to_timestamp(e.delivered)), opened_at = coalesce(s.opened_at, to_timestamp(e.opened)),
+        read_at = coalesce(s.read_at, to_timestamp(e.read)), dismissed_at = coalesce(s.dismissed_at, to_timestamp(e.dismissed)),
+        deleted_at = coalesce(s.deleted_at, to_timestamp(e.deleted)), updated_at = p_now
+        FROM unnest(e_recipient, e_message, e_created, e_delivered, e_opened, e_read, e_dismissed, e_deleted, fresh)
+            AS e (recipient, message, created, delivered, opened, read, dismissed, deleted, fresh)
+        WHERE s.recipient = e.recipient AND s.message_id = e.message AND s.created_at = e.created AND e.fresh > 0;
+    PERFORM 1 FROM (SELECT DISTINCT e.message, e.created FROM unnest(e_message, e_created, fresh) AS e (message, created, fresh)
+            WHERE e.fresh > 0) e
+        JOIN in_app_counts c ON c.message_id = e.message AND c.created_at = e.created ORDER BY c.message_id FOR UPDATE OF c;
+    UPDATE in_app_counts c SET delivered = c.delivered + e.delivered, opened = c.opened + e.opened, read = c.read + e.read,
+            dismissed = c.dismissed + e.dismissed, deleted = c.deleted + e.deleted
+        FROM (SELECT e.message, e.created, count(*) FILTER (WHERE e.fresh & 1 <> 0) AS delivered,
+                count(*) FILTER (WHERE e.fresh & 2 <> 0) AS opened, count(*) FILTER (WHERE e.fresh & 4 <> 0) AS read,
+                count(*) FILTER (WHERE e.fresh & 8 <> 0) AS dismissed, count(*) FILTER (WHERE e.fresh & 16 <> 0) AS deleted
+            FROM unnest(e_message, e_created, fresh) AS e (message, created, fresh) WHERE e.fresh > 0 GROUP BY 1, 2) e
+        WHERE c.message_id = e.message AND c.created_at = e.created;
+    RETURN fresh;
+END $$;
+
+-- Forgets what recipients that are gone were sent by name and what they did; counts stay.
+CREATE FUNCTION forget_recipients(p_recipients int[]) RETURNS void LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+BEGIN
+    DELETE FROM in_app_letters l USING unnest(p_recipients) AS r (id) WHERE l.recipient = r.id;
+    DELETE FROM in_app_states s USING unnest(p_recipients) AS r (id) WHERE s.recipient = r.id;
+END $$;
+
+-- Deletes messages from the list of what is shown that ended before a time, and what belongs to apps that are gone, at most
+-- so many of each. Whether there may be more to delete.
+CREATE FUNCTION sweep_in_app(p_before timestamptz, p_gone timestamptz, p_limit int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    deleted int;
+    more boolean;
+    old record;
+BEGIN
+    DELETE FROM in_app_live l WHERE (l.app_id, l.message_id) IN (SELECT k.app_id, k.message_id FROM in_app_live k
+        WHERE k.ends_at < p_before ORDER BY k.ends_at LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := deleted = p_limit;
+    FOR old IN SELECT m.* FROM apps a JOIN in_app_messages m ON m.app_id = a.id WHERE a.deleted_at < p_gone LIMIT p_limit LOOP
+        more := true;
+        DELETE FROM in_app_states s WHERE s.message_id = old.id AND s.created_at = old.created_at;
+        DELETE FROM in_app_letters l USING unnest(old.letters) AS r (id)
+            WHERE l.recipient = r.id AND l.message_id = old.id AND l.created_at = old.created_at;
+        DELETE FROM in_app_parts p WHERE p.message_id = old.id AND p.created_at = old.created_at;
+        DELETE FROM in_app_counts c WHERE c.message_id = old.id AND c.created_at = old.created_at;
+        DELETE FROM in_app_pushes p WHERE p.message_id = old.id;
+        DELETE FROM in_app_live l WHERE l.app_id = old.app_id AND l.message_id = old.id;
+        DELETE FROM in_app_messages m WHERE m.app_id = old.app_id AND m.id = old.id AND m.created_at = old.created_at;
+    END LOOP;
+    RETURN more;
+END $$;
