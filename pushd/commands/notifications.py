@@ -61,7 +61,7 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
         plan = await plan_later(context, app, wanted, text)
     else:
         found = await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type))
-        plan = plan_of(app, wanted, text, found)
+        plan = plan_of(app, wanted, text, found, context.index.version)
         context.fanout.check_room(len(plan.devices), app_id)
     key = Idempotency(*idempotency) if idempotency else None
     accept = accept_of(context, plan, context.clock.now(), key, plan.told())
@@ -96,12 +96,12 @@ async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: The
 
 def release(context: Context, accepted: Accepted, plans: Sequence[Plan]) -> None:
     """Starts what was committed and does not wait, in the turn in which that is known; a replay starts nothing."""
-    if not accepted.notifications:
+    if accepted.replayed:
         return
-    ACCEPTED.inc(len(accepted.notifications))
+    ACCEPTED.inc(len(plans))
     at_once = [plan for plan in plans if plan.due is None] if accepted.scheduled else plans
     for notification, plan in zip(accepted.notifications, at_once, strict=False):
-        context.fanout.release(notification, plan.app.settings, plan.devices)
+        context.fanout.release(notification, plan.app.settings, plan.devices, version=plan.version)
         if notification.state is State.CANCELLED:
             context.fanout.cancel(notification.id)
 

@@ -164,18 +164,17 @@ async def _changed(context: Context, app: App, stored: Scheduled, change: Schedu
     given = {name: getattr(change, name) for name in _EDITABLE}
     send = msgspec.structs.replace(stored.send, **{name: value for name, value in given.items() if value is not UNSET})
     active = stored.active if change.active is UNSET else change.active
-    changed = replace(stored, send=send, active=active)
-    only_name = send == msgspec.structs.replace(stored.send, name=send.name) and active == stored.active
-    if stored.ended_at is not None and (not only_name or change.active is True):
+    said = send != msgspec.structs.replace(stored.send, name=send.name)
+    if stored.ended_at is not None and (said or change.active is True or active != stored.active):
         raise ConflictError("The schedule is over: only its name can be changed")
-    if only_name:
-        check_text({"name": send.name})
-        return changed
-    send = await _content(context, app.id, send, change)
-    changed = replace(changed, send=send)
-    examine(context, app, send)
+    check_text({"name": send.name})
+    if said:
+        # What was accepted stays so, whatever has become of the app's gateways: it can be named and switched.
+        send = await _content(context, app.id, send, change)
+        examine(context, app, send)
     if send.audience != stored.send.audience:
         context.index.check(app.id, send.audience)
+    changed = replace(stored, send=send, active=active)
     now = microseconds(context.clock.now())
     if any(getattr(send, name) != getattr(stored.send, name) for name in _TIME):
         return _anew(changed, app, now)

@@ -8,7 +8,7 @@ import pytest
 from pushd.bitset import Devices
 from pushd.commands import notifications, progress, schedules
 from pushd.commands.notifications import Sent
-from pushd.errors import ConflictError, NotFoundError
+from pushd.errors import ConflictError, InvalidRequestError, NotFoundError
 from pushd.model.audience import Broadcast, UserIds
 from pushd.model.message import Message
 from pushd.model.notification import Send, State
@@ -71,7 +71,7 @@ async def test_nothing_is_resolved_or_released_before_its_time(world):
     accepted = ACCEPTED._value.get()
     number = await send(world)
     assert world.fanout.released == []
-    assert ACCEPTED._value.get() == accepted
+    assert ACCEPTED._value.get() == accepted + 1
     assert await state(world, number) is State.SCHEDULED
 
 
@@ -169,3 +169,18 @@ async def test_an_app_that_is_gone_has_no_schedules(world):
     ):
         with pytest.raises(NotFoundError):
             await asked
+
+
+async def test_what_could_not_be_accepted_any_more_can_still_be_named_and_switched(world, monkeypatch):
+    number = await send(world)
+    context, app_id = world.context, world.app.id
+
+    def refuse(*_: object) -> None:
+        raise InvalidRequestError("too large for a gateway that the app has by now")
+
+    monkeypatch.setattr(schedules, "examine", refuse)
+    assert (await schedules.update(context, app_id, number, ScheduleChange(name="named"))).name == "named"
+    for active, expected in ((False, ScheduleState.INACTIVE), (True, ScheduleState.ACTIVE)):
+        assert (await schedules.update(context, app_id, number, ScheduleChange(active=active))).state is expected
+    with pytest.raises(InvalidRequestError):
+        await schedules.update(context, app_id, number, ScheduleChange(ttl_s=5))
