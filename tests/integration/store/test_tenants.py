@@ -23,6 +23,7 @@ from pushd.model.safari import SiteSettings
 from pushd.model.segment import NewSegment
 from pushd.model.template import NewTemplate
 from pushd.model.user import UserChange
+from pushd.model.vendor_key import DialectName
 from pushd.store.locations import Crossed, Crossing, Report
 from pushd.store.store import Store
 from pushd.targeting.index import Index
@@ -178,6 +179,11 @@ async def filled(store, app):
     await store.credentials.put(app.id, GatewayName.APNS, Environment.SANDBOX, "c", {}, lambda _: b"x")
     await store.safari_sites.put(app.id, "web.a", SITE, [b"png"] * 6)
     await store.templates.create(app.id, "a", NewTemplate(name="a", message=Message(title="hi")))
+    key = (app.id, DialectName.BACKENDLESS, Role.SERVER, f"identity-{app.id}", "secret", None, "")
+    await store.vendor_keys.create(*key)
+    user = UserChange(external_id="u")
+    await store.accounts.create(app.id, user, login="u", email=None, password=b"x", fields={}, now=NOW)
+    await store.sessions.open(app.id, DialectName.BACKENDLESS, None, token_bytes=8, lives_s=60, now=NOW)
     live = LiveActivityChannel(
         id=device,
         channel_id="c",
