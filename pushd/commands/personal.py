@@ -11,12 +11,23 @@ import msgspec
 from pushd.commands.context import Context
 from pushd.content.liquid import TemplateError, parse
 from pushd.content.merge import merge
-from pushd.content.personal import RESERVED, Needs, Script, is_personal, needs, rendered, variants
+from pushd.content.personal import (
+    DEVICE,
+    RESERVED,
+    USER,
+    USER_DATA,
+    Needs,
+    Script,
+    is_personal,
+    needs,
+    rendered,
+    variants,
+)
 from pushd.content.smart_text import to_liquid
 from pushd.content.texts import Place, replaced
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.audience import UserIds
-from pushd.model.message import Message
+from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
 from pushd.model.template import Syntax, TemplateKind, TemplateRef
 from pushd.store.templates import StoredTemplate
@@ -42,10 +53,19 @@ async def prepare(context: Context, app_id: int, wanted: Send, known: Known | No
         each = [*variants(wanted.message, wanted.locales).items()]
         needed = united([needs(wanted.message, "/message"), *(needs(one, f"/locales/{name}") for name, one in each)])
         refuse_missing(needed, wanted)
-        if not (wanted.locales or needed.user or needed.device or needed.user_data or _overridden(needed, wanted)):
+        if not (
+            wanted.locales
+            or wanted.badge_from
+            or needed.user
+            or needed.device
+            or needed.user_data
+            or _overridden(needed, wanted)
+        ):
             return _rendered(context, wanted)
     else:
         variants(wanted.message, wanted.locales)
+    if wanted.badge_from is not None:
+        _check_badge(wanted)
     return wanted
 
 
@@ -95,7 +115,7 @@ def samples(send: Send) -> Iterator[Send]:
         values = script.values({}, {}, None)
         made = replaced(message, partial(_sample, values))
         yield msgspec.structs.replace(
-            send, message=made, liquid=False, locales={}, content_tags={}, user_data={}, user_meta={}
+            send, message=made, liquid=False, locales={}, content_tags={}, user_data={}, user_meta={}, badge_from=None
         )
 
 
@@ -159,6 +179,17 @@ def _rendered(context: Context, wanted: Send) -> Send:
         fault = Fault("/message", str(error))
         raise InvalidRequestError("The message cannot be rendered", faults=[fault]) from None
     return msgspec.structs.replace(wanted, message=message, liquid=False)
+
+
+def _check_badge(wanted: Send) -> None:
+    """Returns when the badge is read from where there can be one; InvalidRequestError."""
+    root, _, rest = (wanted.badge_from or "").partition(".")
+    if root == DEVICE or (root in (USER, USER_DATA) and not rest):
+        fault = Fault("/badge_from", "names a user's attribute (user.unread) or a tag")
+        raise InvalidRequestError("There are no badges there", faults=[fault])
+    if wanted.message.push_type is not PushType.ALERT:
+        fault = Fault("/badge_from", f"has no meaning in a push of type {wanted.message.push_type.value}")
+        raise InvalidRequestError("The push has no badge", faults=[fault])
 
 
 def _overridden(needed: Needs, wanted: Send) -> bool:

@@ -7,7 +7,7 @@ it: `pt-BR` falls back to `pt`, and that to the message itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ VARIED = frozenset(
     | {"overrides", "badge", "badge_increment"}
 )
 """What may differ by locale; what kind of push it is, and how urgent, may not."""
+BADGE_MAX = 2**31 - 1
 SOURCES_MAX = 65_536
 """Characters of all texts with gaps of one message or content."""
 MARKS_MAX = 300
@@ -95,7 +96,7 @@ def _check(parsed: Liquid) -> None:
 
 def is_personal(send: Send) -> bool:
     """Whether what goes out differs by device."""
-    return send.liquid or bool(send.locales)
+    return send.liquid or bool(send.locales) or send.badge_from is not None
 
 
 def variants(message: Message, locales: Mapping[str, Mapping[str, Any]], pointer: str = "") -> dict[str, Message]:
@@ -147,6 +148,8 @@ class Script:
             self.messages.append(message)
             self.locales.append(locale)
         self.needs = needs(self.messages) if send.liquid else Needs()
+        self.badge: tuple[str, ...] | None = None if send.badge_from is None else tuple(send.badge_from.split("."))
+        """Where each device's own badge is read."""
 
     def variant(self, locale: str) -> int:
         """The number of the variant for a device with this folded locale; 0: the message itself."""
@@ -159,11 +162,30 @@ class Script:
 
     def message(self, variant: int, values: Mapping[str, Any], now: float) -> Message:
         """The message for one device; TemplateError where a text fails."""
-        message = self.messages[variant]
-        if not self.send.liquid:
-            return message
-        made: Message = rendered(message, values, now)
-        return made
+        message: Message = self.messages[variant]
+        if self.send.liquid:
+            message = rendered(message, values, now)
+        return message if self.badge is None else with_badge(message, within(values, self.badge))
+
+
+def badge_of(message: Message, value: Any) -> int | None:
+    """The badge that a device's own value makes of a message; None where it is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        return None
+    return min(max(int(value) + (message.badge_increment or 0), 0), BADGE_MAX)
+
+
+def with_badge(message: Message, value: Any) -> Message:
+    """The message with the badge that a device's own value makes."""
+    badge = badge_of(message, value)
+    return message if badge is None else msgspec.structs.replace(message, badge=badge, badge_increment=None)
+
+
+def within(value: Any, names: Sequence[str]) -> Any:
+    """What stands under names within names; None where there is nothing."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def rendered(value: Any, values: Mapping[str, Any], now: float) -> Any:

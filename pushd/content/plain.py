@@ -29,6 +29,7 @@ def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
         and send.collapse_id is None
         and not send.liquid
         and not send.locales
+        and send.badge_from is None
         and not _has_parts_with_rules(send)
         # What devices' JSON parsers could not hold can only be in free-form data.
         and (

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from protocols import apns, fcm, hms, webpush
@@ -34,6 +35,8 @@ SURE_BYTES: Mapping[GatewayName, int] = {
 
 _FIXED_LINK = re.compile(r"https?://[^/\s{}]+/|(?!https?:|javascript:|vbscript:|data:|blob:|file:)[a-z][a-z0-9+.-]*:\S")
 """How a link begins that stays a good one, whatever is put in behind it."""
+BADGE_LEAST = 1_000_000_000
+"""Marks of badges are random numbers of ten digits from here on."""
 _AWKWARD = ('q"\\\n\t', "ünï \u2028 \U0001f600", "/<>&'")
 """Values to try out what was compiled with."""
 
@@ -44,6 +47,8 @@ class Source(NamedTuple):
     lookup: Lookup | None
     text: str = ""
     is_link: bool = False
+    is_badge: bool = False
+    """Whether it is the badge: a number, which stands for itself wherever it is."""
 
 
 class Slot(NamedTuple):
@@ -89,7 +94,7 @@ def compiled(
     limit = SURE_BYTES.get(gateway)
     if limit is None:
         return None
-    marked = _Marked(script.messages[variant])
+    marked = _Marked(script.messages[variant], script.badge)
     if marked.message is None:
         return None
     made = render_one(marked.message)
@@ -125,13 +130,17 @@ def _escape(text: str, depth: int) -> bytes:
 class _Marked:
     """A message with marks in place of what differs; `message` is None where it cannot have any."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, badge: tuple[str, ...] | None) -> None:
         self.nonce = secrets.token_hex(8)
+        self._badge = str(BADGE_LEAST + secrets.randbelow(BADGE_LEAST))
         self.sources: list[Source] = []
         self.hollow: list[tuple[int, ...]] = []
         self._source = message
         self._impossible = False
         marked = replaced(message, self._mark)
+        if badge is not None:
+            self.sources.append(Source(Lookup(badge), is_badge=True))
+            marked = msgspec.structs.replace(marked, badge=int(self._badge), badge_increment=None)
         self.message = None if self._impossible else marked
 
     def _mark(self, place: Place, text: str) -> str:
@@ -164,16 +173,19 @@ class _Marked:
     def cut(self, payload: bytes) -> tuple[tuple[bytes, ...], tuple[Slot, ...]] | None:
         """Pieces and slots; None where a mark did not stay whole."""
         pieces, slots, at = [], [], 0
-        pattern = re.compile(rb'\|(\\+)"%b\.(\d+);' % self.nonce.encode())
-        for found in pattern.finditer(payload):
+        marks = re.compile(rb'\|(\\+)"%b\.(\d+);|%b' % (self.nonce.encode(), self._badge.encode()))
+        for found in marks.finditer(payload):
+            pieces.append(payload[at : found.start()])
+            at = found.end()
+            if found[1] is None:
+                slots.append(Slot(len(self.sources) - 1, 1))
+                continue
             depth = (len(found[1]) + 1).bit_length() - 1
             if 1 << depth != len(found[1]) + 1:
                 return None
-            pieces.append(payload[at : found.start()])
             slots.append(Slot(int(found[2]), depth))
-            at = found.end()
         pieces.append(payload[at:])
-        if payload.count(self.nonce.encode()) != len(slots):
+        if payload.count(self.nonce.encode()) + payload.count(self._badge.encode()) != len(slots):
             return None
         return tuple(pieces), tuple(slots)
 
@@ -181,6 +193,8 @@ class _Marked:
         """Texts by source, and the message that they make."""
         for awkward in _AWKWARD:
             texts = [f"{awkward}{number}" for number in range(len(self.sources))]
+            if self.sources and self.sources[-1].is_badge:
+                texts[-1] = str(len(awkward))
             texts = [link(text) if self.sources[at].is_link else text for at, text in enumerate(texts)]
             numbers = iter(range(len(texts)))
 
@@ -190,7 +204,10 @@ class _Marked:
                     return texts[next(numbers)]
                 return "".join(part if isinstance(part, str) else texts[next(numbers)] for part in parts)
 
-            yield [[text] for text in texts], replaced(self._source, fill)
+            message = replaced(self._source, fill)
+            if self.sources and self.sources[-1].is_badge:
+                message = msgspec.structs.replace(message, badge=int(texts[-1]), badge_increment=None)
+            yield [[text] for text in texts], message
 
 
 def _holds(segments: Segments, marked: _Marked, render_one: Callable[[Message], Any]) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pushd.batch import Bodies, Rendered
 from pushd.content.check import link_faults
 from pushd.content.liquid import Budget, Liquid, Lookup, TemplateError, parse
-from pushd.content.personal import DEVICE, USER, USER_DATA, Script
+from pushd.content.personal import DEVICE, USER, USER_DATA, Script, badge_of, within
 from pushd.content.platforms import render
 from pushd.content.segments import Segments, compiled, text_of
 from pushd.content.texts import link
@@ -105,7 +105,7 @@ class Personal:
             if rows <= FEW:
                 return None
             segments = compiled(self._script, variant, self._render, self._gateway)
-            self._cut[variant] = None if segments is None else _Column(segments)
+            self._cut[variant] = None if segments is None else _Column(segments, self._script.messages[variant])
         return self._cut[variant]
 
     def _render(self, message: Message) -> Rendered | Reason:
@@ -183,17 +183,17 @@ class _Reading:
         root = path[0]
         if root in (USER, DEVICE):
             first = self._of(root, path[1]) if len(path) > 1 else None
-            return None if first is None else [_within(value, path[2:]) for value in first] if path[2:] else first
+            return None if first is None else [within(value, path[2:]) for value in first] if path[2:] else first
         if not self._script.send.user_data:
             return None
         own, tags = self.own(), self._script.send.content_tags
         if root == USER_DATA:
-            return [_within(each, path[1:]) for each in own]
-        return [_within(each[root] if root in each else tags.get(root), path[1:]) for each in own]
+            return [within(each, path[1:]) for each in own]
+        return [within(each[root] if root in each else tags.get(root), path[1:]) for each in own]
 
     def shared(self, path: tuple[str, ...]) -> Any:
         """The value of a path that all rows have."""
-        return _within(self._script.send.content_tags, path)
+        return within(self._script.send.content_tags, path)
 
     def own(self) -> list[Mapping[str, Any]]:
         """Each row's user's own data."""
@@ -205,7 +205,10 @@ class _Reading:
     def values(self, row: int) -> dict[str, Any]:
         """All that texts may read for one row."""
         needs = self._script.needs
-        user = {name: self._of(USER, name)[row] for name in needs.user}
+        wanted = needs.user
+        if self._script.badge is not None and self._script.badge[0] == USER:
+            wanted |= {self._script.badge[1]}
+        user = {name: self._of(USER, name)[row] for name in wanted}
         device = {name: self._of(DEVICE, name)[row] for name in needs.device}
         name = self._of(USER, "id")[row] if self._script.send.user_data else None
         return self._script.values(user, device, name)
@@ -228,8 +231,9 @@ class _Reading:
 class _Column:
     """One variant's cut payload, and what its general gaps came to before."""
 
-    def __init__(self, segments: Segments) -> None:
+    def __init__(self, segments: Segments, message: Message) -> None:
         self.segments = segments
+        self._message = message
         self._general = {at: parse(source.text) for at, source in enumerate(segments.sources) if source.lookup is None}
         self._kept: dict[int, dict[Any, tuple[str | None, int]]] = {at: {} for at in self._general}
 
@@ -239,7 +243,10 @@ class _Column:
         columns: list[Sequence[str]] = []
         budgets = [Budget() for _ in rows] if self._general else []
         for at, source in enumerate(self.segments.sources):
-            if source.lookup is not None:
+            if source.is_badge:
+                assert source.lookup is not None
+                texts = self._badges(source.lookup, reading, rows, apart)
+            elif source.lookup is not None:
                 texts = self._looked_up(source.lookup, reading, rows)
             else:
                 texts = self._rendered(at, self._general[at], reading, rows, budgets, now, apart)
@@ -272,6 +279,18 @@ class _Column:
                 if key is not None:
                     known[key] = text
             out.append(text)
+        return out
+
+    def _badges(self, lookup: Lookup, reading: _Reading, rows: Sequence[int], apart: set[int]) -> list[str]:
+        """Each row's badge; rows without a number of their own, or with 0, are the renderer's."""
+        column, message = reading.column(lookup.path), self._message
+        out = []
+        for place, row in enumerate(rows):
+            value = reading.shared(lookup.path) if column is None else column[row]
+            badge = badge_of(message, value)
+            if not badge:  # 0 clears, which platforms say in ways of their own
+                apart.add(place)
+            out.append(str(badge))
         return out
 
     def _rendered(
@@ -315,9 +334,3 @@ def _key(value: Any) -> Any:
     if isinstance(value, list | dict):
         return msgspec.json.encode(value)
     return (type(value), value)
-
-
-def _within(value: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

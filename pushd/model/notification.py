@@ -12,7 +12,7 @@ from pushd.model.device import GatewayName, Text255
 from pushd.model.message import TTL_MAX_S, Message
 from pushd.model.quiet import Policy
 from pushd.model.schedule import Schedule, When
-from pushd.model.template import Tags, TemplateRef, Variants
+from pushd.model.template import BadgeFrom, Tags, TemplateRef, Variants
 
 Category = Annotated[str, Meta(min_length=1, max_length=64)]
 """What a sender calls a sort of his messages."""
@@ -70,6 +70,9 @@ class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_def
     """What is different for devices of a locale; others fall back from `pt-BR` to `pt`, and to the message itself."""
     user_data: dict[Text255, Tags] = field(default_factory=dict)
     """By external id, tags of that user alone: they stand before `content_tags`, and are `user_data` to texts."""
+    badge_from: BadgeFrom | None = None
+    """Where each device's own badge is: `user.unread`, or a tag; `badge_increment` is added to it, never below 0. Where
+    there is no whole number, the message says what else becomes of the badge."""
     user_meta: dict[Text255, dict[str, Any]] = field(default_factory=dict)
     """By external id, what that user's events carry; no device sees it."""
     reporting_meta: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from pushd.commands.previews import PreviewAsk
 from pushd.commands.templates import TemplateSend
 from pushd.errors import ConflictError, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.audience import Audience, Broadcast, UserIds
-from pushd.model.message import Message
+from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
 from pushd.model.template import NewTemplate, Syntax, TemplateChange, TemplateKind, TemplateRef
 from pushd.model.user import UserChange
@@ -255,3 +255,18 @@ async def test_in_app_contents_are_any_json(world):
     await made(world, uid="two", name="two", kind=TemplateKind.IN_APP, message=None, content={"hi": "{{ user.id }}"})
     _, kept, needed = await templates.in_app_content(world.context, world.app.id, TemplateRef(uid="two"), {})
     assert (kept, needed.user) == ({"hi": "{{ user.id }}"}, {"id"})
+
+
+async def test_badges_of_their_own_are_read_where_there_can_be_one(world):
+    await world.register("a", user_id="ada")
+    body, silent = Message(body="a"), Message(push_type=PushType.BACKGROUND)
+    await notifications.send(
+        world.context, world.app.id, Send(audience=Broadcast(), message=body, badge_from="user.unread")
+    )
+    assert world.fanout.released[-1][0].send.badge_from == "user.unread"
+    for message, name in ((body, "device.locale"), (body, "user"), (silent, "user.unread")):
+        with pytest.raises(InvalidRequestError) as refused:
+            await notifications.send(
+                world.context, world.app.id, Send(audience=Broadcast(), message=message, badge_from=name)
+            )
+        assert [fault.pointer for fault in refused.value.faults] == ["/badge_from"]

@@ -70,7 +70,7 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
     script, send = made._script, made._script.send
     one = index.people(1, np.array([device], np.uint32))
     user = {
-        **{name: one.attribute(name)[0] for name in script.needs.user},
+        **{name: one.attribute(name)[0] for name in script.needs.user | {"points"}},
         "id": one.external_ids()[0],
         "email": one.emails()[0],
     }
@@ -106,9 +106,12 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
             )
         },
         {"message": Message(title="{{ user.name }}", body="{{ user_data.n }}")},
+        {"badge_from": "user.points", "message": msgspec.structs.replace(BODY, badge_increment=-7)},
+        {"badge_from": "user.points", "message": Message(title="plain", badge=3), "liquid": False},
+        {"badge_from": "n", "content_tags": {"n": 5}, "user_data": {"user-2": {"n": 9}}, "message": Message(title="a")},
         {"message": Message(title="plain"), "liquid": False, "locales": {"pt": {"title": "Olá"}}},
     ],
-    ids=["compiled", "locales", "user_data", "general", "hollow", "no_liquid"],
+    ids=["compiled", "locales", "user_data", "general", "hollow", "badge", "only_badge", "badge_tag", "no_liquid"],
 )
 def test_columns_are_what_the_renderer_makes(index, gateway, fields):
     fields = {"message": BODY, **fields}
