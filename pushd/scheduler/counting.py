@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -34,7 +35,7 @@ class Tallies(Protocol):
     async def position(self) -> int:
         """Where the tallies stand."""
 
-    def load(self, app_id: int, category: str, since: float, position: int) -> AsyncIterator[Sequence[Kept]]:
+    def load(self, app_id: int, category: str, since: float, position: int) -> AsyncGenerator[Sequence[Kept], None]:
         """What was counted after a time, by its own time."""
 
     async def counted(self, notification_id: int) -> Persons:
@@ -196,10 +197,11 @@ class Counting:
             count = _Count(Counter(cap), await self._store.position())
             held = {tally.id for tally in self._reserved}
             read: set[int] = set()
-            async for kept in self._store.load(*key, at - cap.window_s, count.position):
-                await _record(count.counter, kept)
-                count.known.update(each.id for each in kept if each.late)
-                read.update(each.id for each in kept if each.late or each.id in held)
+            async with aclosing(self._store.load(*key, at - cap.window_s, count.position)) as portions:
+                async for kept in portions:
+                    await _record(count.counter, kept)
+                    count.known.update(each.id for each in kept if each.late)
+                    read.update(each.id for each in kept if each.late or each.id in held)
         finally:
             del self._loading[key]
         # From here on without a pause: what was reserved meanwhile was so in the count that this one replaces.

@@ -143,7 +143,7 @@ async def _hours(connection: Any, app_id: int, profiles: NDArray[np.int32], time
     zones: dict[str, list[int]] = {}
     for profile in distinct.tolist():
         name = names.get(profile, "")
-        zones.setdefault(name if is_time_zone(name) else own, []).append(profile)
+        zones.setdefault(next(filter(is_time_zone, (name, own)), "UTC"), []).append(profile)
     hours = np.zeros(len(times), np.int8)
     for name, members in zones.items():
         there = np.isin(profiles, members)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +89,9 @@ class TallyStore:
         """Where the tallies stand: everything below is visible to whoever looks from now on."""
         return int(await self._database.fetchval(_POSITION))
 
-    async def load(self, app_id: int, category: str, since: float, position: int) -> AsyncIterator[Sequence[Kept]]:
+    async def load(
+        self, app_id: int, category: str, since: float, position: int
+    ) -> AsyncGenerator[Sequence[Kept], None]:
         """What was counted after a time, by its own time, a few megabytes at once; as of one moment.
 
         `position` is one that was asked for before: what lies above it is `late`.

@@ -103,6 +103,26 @@ async def test_what_is_judged_and_not_sent_is_not_counted(database):
     assert await nodes.send(devices, NOW + 2) == Devices()
 
 
+@pytest.mark.parametrize("turns", [3, 8, 14, 20])
+async def test_who_stops_asking_half_way_leaves_nothing_counted(database, turns, monkeypatch):
+    for name in ("SLICE_ROWS", "SLICE_CELLS"):
+        monkeypatch.setattr(counting, name, 2)
+    monkeypatch.setattr(pauses, "SLICE_S", 0.0)
+    nodes = Nodes(database, PEOPLE, Cap(messages=1, window_s=3600))
+    assert await nodes.send(Devices([1]), NOW) == Devices([1])
+    if turns > 10:
+        nodes.restart()  # it stops while what was sent is read
+    asking = asyncio.create_task(nodes.gates[0].judge(nodes.app, OFFERS, everyone(PEOPLE), NOW + 1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    assert isinstance((await asyncio.gather(asking, return_exceptions=True))[0], asyncio.CancelledError)
+    del asking
+    gc.collect()
+    assert await nodes.send(everyone(PEOPLE), NOW + 2) == everyone(PEOPLE) - Devices([1, 2])
+    assert await asyncio.gather(*(database.fetchval("SELECT 1") for _ in range(6))) == [1] * 6
+
+
 async def test_a_notification_counts_once_however_many_releases_it_has(database):
     nodes = Nodes(database, PEOPLE, Cap(messages=2, window_s=3600))
     first, second, other = Devices([3, 6]), Devices([4, 5, 9]), Devices([3, 4])  # users 2, 3; 2, 2, 4
