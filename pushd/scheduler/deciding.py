@@ -14,6 +14,8 @@ from pushd.store.accepts import Due
 
 PASSED_MAX: Final = 500
 """Occurrences that are judged, and reported as skipped, at a time."""
+NEAR_S: Final = 0.5
+"""The database keeps microseconds of an occurrence: that may be a little before its instant. The next is far away."""
 DAY_S: Final = 86_400
 
 
@@ -66,7 +68,7 @@ def _recurring(
     ready = occurrences(schedule, accepted_at, app_zone)
     by_device = ready.strategy in {Strategy.LOCAL, Strategy.INTELLIGENT}
     until = now + EAST_S if by_device else now
-    passed = [nominal, *ready.passed(nominal, until, occurred + 1, limit=PASSED_MAX - 1)]
+    passed = [nominal, *ready.passed(nominal + NEAR_S, until, occurred + 1, limit=PASSED_MAX - 1)]
     ends = _ends(ready)
     verdict = judge([each + ends for each in passed], now, schedule.missed)
     skipped = len(verdict.skipped)
@@ -76,7 +78,7 @@ def _recurring(
         skipped = len(passed)
     run = passed[skipped] if skipped < len(passed) else None
     done = skipped + (run is not None)
-    following = passed[done] if done < len(passed) else ready.after(passed[done - 1], occurred + done)
+    following = passed[done] if done < len(passed) else ready.after(passed[done - 1] + NEAR_S, occurred + done)
     return Decision(
         run=run,
         skipped=tuple(passed[:skipped]),

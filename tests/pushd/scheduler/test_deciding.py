@@ -130,6 +130,20 @@ def test_by_device_an_occurrence_is_planned_before_the_first_zone_and_missed_beh
     assert (found.run, found.skipped) == (nominal + DAY, (nominal,))
 
 
+def test_an_occurrence_is_not_found_again_for_the_microseconds_that_the_database_keeps():
+    dice = random.Random(5)
+    for _ in range(300):
+        start = ACCEPTED + dice.random() * 1_000
+        wanted = recurring(every_s=600, starts_at=start)
+        nominal, seen = start, []
+        for number in range(5):
+            nominal = datetime.fromtimestamp(nominal, UTC).timestamp() + dice.choice([0, 0.9e-6, -0.9e-6])
+            found = decided(wanted, nominal, nominal + 1, number)
+            seen.append(found.run)
+            nominal = found.following.nominal
+        assert [round(each - start) for each in seen] == [0, 600, 1_200, 1_800, 2_400]
+
+
 SAID = [
     {"every_s": 5_000, "count": 1_000},
     {"rrule": "FREQ=WEEKLY;BYDAY=MO,TH", "time_zone": "Europe/Berlin", "starts_at": "2026-03-01T02:30"},
