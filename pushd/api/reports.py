@@ -110,17 +110,17 @@ async def install_opens(context: Context, caller: Caller, request: Request[None,
     """GET /notifications/{notification_id}/install-opens."""
     number = request.params.notification_id
     page, at = await reports.install_opens(context, caller.app, number, after=request.after(), limit=request.limit)
-    return request.listing(page, at)
+    return request.listing(page, at, more=len(at) >= request.limit)
 
 
 async def user_opens(context: Context, caller: Caller, request: Request[None, OpensPage]) -> Listing[UserOpen]:
     """GET /notifications/{notification_id}/user-opens."""
     number = request.params.notification_id
     page, at = await reports.user_opens(context, caller.app, number, after=request.after(), limit=request.limit)
-    return request.listing(page, at)
+    return request.listing(page, at, more=len(at) >= request.limit)
 
 
-async def export(context: Context, caller: Caller, request: Request[None, ExportParams]) -> AsyncIterator[Row]:
+async def export(context: Context, caller: Caller, request: Request[None, ExportParams]) -> AsyncIterator[list[Row]]:
     """GET /notifications/{notification_id}/export."""
     params = request.params
     return await exports.export(context, caller.app, params.notification_id, params.what)

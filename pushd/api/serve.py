@@ -37,6 +37,7 @@ NDJSON = "application/x-ndjson"
 _JSON_TYPES = frozenset({JSON})
 _NDJSON_TYPES = frozenset({NDJSON, "application/jsonl", "application/ndjson"})
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Api:
@@ -170,13 +171,13 @@ async def _respond(operation: Operation, _: Incoming, result: Any, __: HttpConfi
 async def _respond_lines(
     operation: Operation, incoming: Incoming, result: AsyncGenerator[Any, None], config: HttpConfig, params: Any
 ) -> web.StreamResponse:
-    """Streams lines.
+    """Streams lines, or lists of them, each in one write.
 
     An error before the first is an answer of its own; a later one is the last line, for the status has gone out. In CSV
     there is no line for it: the answer breaks off without its last chunk.
     """
     columns = None if operation.columns is None else operation.columns(params)
-    encode = _line if columns is None else table.row
+    encode = _lines if columns is None else table.rows
     async with aclosing(result):
         line = await anext(result, None)
         response = web.StreamResponse(
@@ -199,8 +200,8 @@ async def _respond_lines(
     return response
 
 
-def _line(value: Any) -> bytes:
-    return _encode(value) + b"\n"
+def _lines(value: Any) -> bytes:
+    return _encode_lines(value if isinstance(value, list) else [value])
 
 
 async def _respond_events(

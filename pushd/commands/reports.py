@@ -26,7 +26,7 @@ from pushd.model.report import (
     UserOpen,
 )
 from pushd.reports.figures import by_gateway, by_platform, in_words, rate, status
-from pushd.store.past import EventCount, Opening, Sent
+from pushd.store.past import EventCount, Sent
 from pushd.store.reports import ButtonCount, Window
 
 BUTTONS_MAX = 100
@@ -85,19 +85,21 @@ async def series(
 async def install_opens(
     context: Context, app_id: int, notification_id: int, *, after: int, limit: int
 ) -> tuple[list[InstallOpen], list[int]]:
-    """Installs that opened a notification, from a position on, and the position of each. NotFoundError."""
+    """Installs that opened a notification, from a position on, and all positions looked at. NotFoundError."""
     sent = await sent_of(context, app_id, notification_id)
     found = await context.store.past.install_opens(sent, after, limit)
-    return [install_open(each) for each in found], [each.position for each in found]
+    opens = [InstallOpen(install_id=each.name, opened_at=each.at) for each in found if each.name is not None]
+    return opens, [each.position for each in found]
 
 
 async def user_opens(
     context: Context, app_id: int, notification_id: int, *, after: int, limit: int
 ) -> tuple[list[UserOpen], list[int]]:
-    """Users that opened a notification, from a position on, and the position of each. NotFoundError."""
+    """Users that opened a notification, from a position on, and all positions looked at. NotFoundError."""
     sent = await sent_of(context, app_id, notification_id)
     found = await context.store.past.user_opens(sent, after, limit)
-    return [user_open(each) for each in found], [each.position for each in found]
+    opens = [UserOpen(user_id=each.name, opened_at=each.at) for each in found if each.name is not None]
+    return opens, [each.position for each in found]
 
 
 async def push_tags(
@@ -124,16 +126,6 @@ async def sent_of(context: Context, app_id: int, notification_id: int) -> Sent:
     if sent is None:
         raise NotFoundError("There is no such notification")
     return sent
-
-
-def install_open(opening: Opening) -> InstallOpen:
-    """The install of an opening, and when."""
-    return InstallOpen(install_id=opening.name, opened_at=opening.at)
-
-
-def user_open(opening: Opening) -> UserOpen:
-    """The user of an opening, and when."""
-    return UserOpen(user_id=opening.name, opened_at=opening.at)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pushd.bitset import Devices
-from pushd.model.receipt import OPENING, Event
+from pushd.model.receipt import Event
 from pushd.store.database import Database
 from pushd.store.outcomes import read_targets
 from pushd.store.receipt_folds import read_delta
@@ -65,21 +65,15 @@ SELECT event, count(*) AS total, count(DISTINCT install) AS installs, count(DIST
 FROM receipts WHERE notification_id = $1 AND created_at = $2 GROUP BY 1
 """
 _INSTALL_OPENS = """
-SELECT o.install AS position, i.name, o.at FROM (
-    SELECT install, min(at) AS at FROM receipts
-    WHERE notification_id = $1 AND created_at = $2 AND install > $4 AND event = ANY ($3)
-    GROUP BY install ORDER BY install LIMIT $5
-) o JOIN installs i ON i.id = o.install ORDER BY 1
+SELECT o.id AS position, i.name, o.at FROM install_opens($1, $2, $3, $4) o
+    LEFT JOIN LATERAL (SELECT k.name FROM installs k WHERE k.id = o.id OFFSET 0) i ON true ORDER BY 1
 """
 _USER_OPENS = """
-SELECT o.user_id AS position, u.external_id AS name, o.at FROM (
-    SELECT user_id, min(at) AS at FROM receipts
-    WHERE notification_id = $1 AND created_at = $2 AND user_id > $3 AND user_id IS NOT NULL AND event IN (3, 4)
-    GROUP BY user_id ORDER BY user_id LIMIT $4
-) o JOIN users u ON u.id = o.user_id AND u.deleted_at IS NULL ORDER BY 1
+SELECT o.id AS position, u.external_id AS name, o.at FROM user_opens($1, $2, $3, $4) o
+    LEFT JOIN LATERAL (
+        SELECT k.external_id FROM users k WHERE k.id = o.id AND k.deleted_at IS NULL OFFSET 0) u ON true
+ORDER BY 1
 """
-
-_OPENING = sorted(event.number for event in OPENING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,8 @@ class Opening(NamedTuple):
     """Who first opened a notification when; `position` is what a page goes on after."""
 
     position: int
-    name: str
+    name: str | None
+    """None: it is gone."""
     at: float
 
 
@@ -171,7 +166,7 @@ class PastReader:
         """Installs that opened it, and when first, from a position on."""
         return [
             Opening(row["position"], row["name"], seconds(row["at"]))
-            for row in await self._database.fetch(_INSTALL_OPENS, sent.id, sent.created_at, _OPENING, after, limit)
+            for row in await self._database.fetch(_INSTALL_OPENS, sent.id, sent.created_at, after, limit)
         ]
 
     async def user_opens(self, sent: Sent, after: int, limit: int) -> Sequence[Opening]:

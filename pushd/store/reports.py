@@ -30,18 +30,25 @@ SELECT (floor(extract(epoch FROM o.at) / $3) * $3)::bigint AS start, count(*) AS
     WHERE notification_id = $1 AND created_at = $2 AND event = ANY ($6) GROUP BY install
 ) o WHERE o.at >= $4 AND o.at < $5 GROUP BY 1 ORDER BY 1
 """
+# Names are looked up one by one: a plan made before there are statistics reads all installs for each page.
 _RECEIPTS = """
 SELECT r.install, r.event_id, i.name, u.external_id, r.event, r.button, r.at FROM (
     SELECT * FROM receipts
     WHERE notification_id = $1 AND created_at = $2 AND (install, event_id) > ($3, $4)
     ORDER BY install, event_id LIMIT $5
-) r LEFT JOIN installs i ON i.id = r.install LEFT JOIN users u ON u.id = r.user_id AND u.deleted_at IS NULL
+) r
+    LEFT JOIN LATERAL (SELECT k.name FROM installs k WHERE k.id = r.install OFFSET 0) i ON true
+    LEFT JOIN LATERAL (
+        SELECT k.external_id FROM users k WHERE k.id = r.user_id AND k.deleted_at IS NULL OFFSET 0) u ON true
 ORDER BY 1, 2
 """
 _NAMES = """
 SELECT d.id, i.name, u.external_id FROM unnest($2::int[]) AS n (id)
-    JOIN devices d ON d.id = n.id AND d.app_id = $1 AND d.deleted_at IS NULL
-    LEFT JOIN installs i ON i.id = d.install LEFT JOIN users u ON u.id = d.user_id AND u.deleted_at IS NULL
+    CROSS JOIN LATERAL (SELECT k.id, k.install, k.user_id FROM devices k
+        WHERE k.id = n.id AND k.app_id = $1 AND k.deleted_at IS NULL OFFSET 0) d
+    LEFT JOIN LATERAL (SELECT k.name FROM installs k WHERE k.id = d.install OFFSET 0) i ON true
+    LEFT JOIN LATERAL (
+        SELECT k.external_id FROM users k WHERE k.id = d.user_id AND k.deleted_at IS NULL OFFSET 0) u ON true
 """
 _OWN_EVENTS = """
 SELECT r.event, r.button, r.at FROM devices d

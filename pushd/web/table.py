@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,12 +16,16 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def header(columns: Sequence[str]) -> bytes:
     """The first line."""
-    return _line(list(columns))
+    return _lines([columns])
 
 
-def row(value: msgspec.Struct) -> bytes:
-    """A struct as a line: its fields in order, null as nothing, text that looks like a formula behind an apostrophe."""
-    return _line([_cell(getattr(value, name)) for name in value.__struct_fields__])
+def rows(values: Sequence[msgspec.Struct]) -> bytes:
+    """Structs of one type as lines: fields in order, null as nothing, what may be a formula behind an apostrophe."""
+    if not values:
+        return b""
+    names = values[0].__struct_fields__
+    columns = [[_cell(getattr(value, name)) for value in values] for name in names]
+    return _lines(zip(*columns, strict=True))
 
 
 def _cell(value: Any) -> Any:
@@ -33,7 +37,7 @@ def _cell(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
-def _line(cells: list[Any]) -> bytes:
+def _lines(lines: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    csv.writer(text, lineterminator="\r\n").writerows(lines)
     return text.getvalue().encode()

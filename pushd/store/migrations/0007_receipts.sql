@@ -173,6 +173,24 @@ $$;
 -- Of those that may have one: for all others a look at the text is all it costs.
 CREATE INDEX notifications_push_tag ON notifications (app_id, push_tag_of(send), id) WHERE strpos(send, '"push_tag":') > 0;
 
+-- Installs, or users, above a number that opened a notification, ascending, and when first: by the index alone, from its first
+-- to its last row that is needed.
+CREATE FUNCTION install_opens(p_id bigint, p_created timestamptz, p_after int, p_limit int)
+RETURNS TABLE (id int, at timestamptz) LANGUAGE sql STABLE
+SET enable_hashagg = off SET enable_sort = off SET enable_bitmapscan = off SET enable_seqscan = off AS $$
+    SELECT r.install, min(r.at) FROM receipts r
+    WHERE r.notification_id = p_id AND r.created_at = p_created AND r.install > p_after AND r.event IN (3, 4)
+    GROUP BY r.install ORDER BY r.install LIMIT p_limit
+$$;
+CREATE FUNCTION user_opens(p_id bigint, p_created timestamptz, p_after int, p_limit int)
+RETURNS TABLE (id int, at timestamptz) LANGUAGE sql STABLE
+SET enable_hashagg = off SET enable_sort = off SET enable_bitmapscan = off SET enable_seqscan = off AS $$
+    SELECT r.user_id, min(r.at) FROM receipts r
+    WHERE r.notification_id = p_id AND r.created_at = p_created AND r.user_id > p_after AND r.user_id IS NOT NULL
+        AND r.event IN (3, 4)
+    GROUP BY r.user_id ORDER BY r.user_id LIMIT p_limit
+$$;
+
 -- Drops the partitions of these tables that end before a time, and what fell into their default partitions before it.
 CREATE FUNCTION drop_partitions_of(p_tables text[], p_before timestamptz) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE

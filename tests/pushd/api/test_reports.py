@@ -149,6 +149,28 @@ async def test_openings_by_install_and_user_have_the_first_time(call):
     assert users[0]["opened_at"] == min(each["opened_at"] for each in pages[2:])
 
 
+async def test_openings_of_those_who_are_gone_end_no_page(call):
+    ids = await phones(call, "g", 4, user_id="gone")
+    await phones(call, "h", 1, user_id="stays")
+    number = await sent_to(call, ids.values())
+    await take(call, number, *((name, "opened", None) for name in [*ids, "h-0"]))
+    assert (await call("DELETE", "/users/gone")).status == 204
+    for device_id in [*ids.values()][:3]:
+        assert (await call("DELETE", f"/devices/{device_id}")).status == 204
+    found, cursor = [], ""
+    while cursor is not None:
+        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await call("GET", f"/notifications/{number}/install-opens", params=params)).body
+        found, cursor = found + page["items"], page["next"]
+    assert [each["install_id"] for each in found] == ["g-3", "h-0"]
+    page = (await call("GET", f"/notifications/{number}/user-opens", params={"limit": 1})).body
+    assert (page["items"], page["next"] is None) == ([], False)
+    page = (await call("GET", f"/notifications/{number}/user-opens", params={"cursor": page["next"]})).body
+    assert [each["user_id"] for each in page["items"]] == ["stays"]
+    _, _, body = await lines(call, f"/notifications/{number}/export?what=install-opens")
+    assert [orjson.loads(line)["install_id"] for line in body.splitlines()] == ["g-3", "h-0"]
+
+
 async def test_what_was_reported_by_time(call):
     ids = await phones(call, "s", 3)
     number = await sent_to(call, ids.values())
