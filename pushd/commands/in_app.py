@@ -14,6 +14,7 @@ from pushd.commands import notifications
 from pushd.commands.audience import TargetErrors, resolve, target_errors
 from pushd.commands.context import Context
 from pushd.commands.planning import examine
+from pushd.commands.templates import with_content
 from pushd.commands.text import check_text
 from pushd.errors import (
     ConflictError,
@@ -88,6 +89,7 @@ async def create(
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
+    wanted = await with_content(context, app_id, wanted)
     body = _examine(context, app, wanted)
     now = context.clock.now()
     waits = wanted.send_at is not None and wanted.send_at > now

@@ -16,10 +16,12 @@ from pushd.commands.personal import as_liquid, refuse_missing, samples, united
 from pushd.commands.text import check_text
 from pushd.content.check import validate
 from pushd.content.liquid import TemplateError
+from pushd.content.merge import merge
 from pushd.content.personal import Needs, needs, rendered, variants
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App
 from pushd.model.audience import Audience, Broadcast
+from pushd.model.in_app import NewInApp
 from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.model.template import (
@@ -138,6 +140,23 @@ async def in_app_content(
     except TemplateError as error:
         fault = Fault("/content_tags", str(error))
         raise InvalidRequestError("The content cannot be rendered", faults=[fault]) from None
+
+
+async def with_content(context: Context, app_id: int, wanted: NewInApp) -> NewInApp:
+    """The in-app message with its template's content, all gaps of it filled; its own is merged over that.
+
+    NotFoundError; InvalidRequestError names every tag that is missing, and refuses what would differ by user.
+    """
+    if wanted.template is None:
+        if not wanted.content:
+            raise InvalidRequestError("The message has no content", faults=[Fault("/content", "is required")])
+        return wanted
+    stored, content, needed = await in_app_content(context, app_id, wanted.template, wanted.content_tags)
+    if needed.user or needed.device or needed.user_data:
+        fault = Fault("/template", "reads what differs by user, which contents of in-app messages do not")
+        raise InvalidRequestError("The template is not the same for all", faults=[fault])
+    reference = TemplateRef(uid=stored.uid, version=stored.version)
+    return msgspec.structs.replace(wanted, template=reference, content=merge(content, wanted.content))
 
 
 def shown(stored: StoredTemplate) -> Template:

@@ -13,6 +13,7 @@ from pushd.model.device import ID_MAX
 from pushd.model.message import TTL_MAX_S, Message, ShortText, Url
 from pushd.model.notification import Delivery, Send
 from pushd.model.receipt import TIME_MAX
+from pushd.model.template import Tags, TemplateRef
 
 EVENTS_MAX = 5_000
 """Of one request."""
@@ -116,8 +117,11 @@ class NewInApp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     audience: Audience
     """Whom it is for: recipients are the users of these devices, and those of their installs that have no user."""
-    content: dict[str, Any]
-    """What the app draws it from: handed over as it is."""
+    content: dict[str, Any] = {}
+    """What the app draws it from: handed over as it is. Beside a template it is merged over the template's content."""
+    template: TemplateRef | None = None
+    """Of kind `in_app`: its content, with the tags in their places."""
+    content_tags: Tags = {}
     presented_when: PresentedWhen
     ttl: Ttl | None = None
     """Required, unless it is never presented."""

@@ -86,3 +86,29 @@ async def test_faults_point_at_their_texts(call: Native):
     bad = {"name": "bad", "message": {"title": "{{ a", "data": {"x/y": "{% bad %}"}}}
     answer = await call("POST", "/templates", json=bad)
     assert (answer.status, sorted(answer.pointers)) == (400, ["/message/data/x~1y", "/message/title"])
+
+
+async def test_in_app_messages_take_templates(call: Native):
+    content = {"title": "{{ title }}", "blocks": [{"text": "{{ text | default: 'none' }}"}]}
+    await call("POST", "/templates", json={"name": "in", "uid": "in", "kind": "in_app", "content": content})
+    await call(
+        "POST", "/templates", json={"name": "own", "uid": "own", "kind": "in_app", "content": {"a": "{{ user.id }}"}}
+    )
+    await call.world.register("b", user_id="bob", in_app_consent=True)
+    body = {
+        "audience": {"type": "users", "ids": ["bob"]},
+        "template": {"uid": "in"},
+        "content": {"blocks": None, "more": 1},
+        "presented_when": "immediately",
+        "ttl": {"days": 1},
+    }
+    missing = await call("POST", "/in-app-messages", json=body)
+    assert (missing.status, missing.pointers) == (400, ["/content_tags/title"]), missing.body
+    sent = await call("POST", "/in-app-messages", json={**body, "content_tags": {"title": "T"}})
+    assert sent.status == 202, sent.body
+    shown = await call("GET", f"/in-app-messages/{sent.body['id']}")
+    assert shown.body["content"] == {"title": "T", "more": 1}
+    own = await call("POST", "/in-app-messages", json={**body, "template": {"uid": "own"}})
+    assert (own.status, own.pointers) == (400, ["/template"])
+    none = await call("POST", "/in-app-messages", json={**body, "template": {"uid": "none"}})
+    assert none.status == 404
