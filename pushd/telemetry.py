@@ -81,6 +81,9 @@ WEBHOOK_REQUESTS = Counter(
 WEBHOOK_EVENTS = Counter(
     "pushd_webhook_events", "Events of webhooks that are done with: delivered, dead.", ("result",), registry=REGISTRY
 )
+WEBHOOKS_FAILING = Gauge(
+    "pushd_webhooks_failing", "Webhooks of this node whose last request did not arrive.", registry=REGISTRY
+)
 RETRIES = Counter(
     "pushd_retries", "Rows sent again, by the reason of the attempt before.", ("reason",), registry=REGISTRY
 )

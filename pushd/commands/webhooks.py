@@ -56,6 +56,7 @@ async def create(context: Context, app_id: int, new: NewWebhook) -> tuple[Webhoo
             most=feed.config.webhooks_per_app_max,
         )
     )
+    feed.deliverer.look_soon()
     return webhook, secret
 
 

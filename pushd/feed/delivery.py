@@ -12,8 +12,9 @@ may be under way: those that answer never wait for them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from functools import partial
 
 import asyncpg
@@ -31,7 +32,7 @@ from pushd.model.event import BATCH_MAX, Letter
 from pushd.service import Service
 from pushd.store.events import EventStore, Position
 from pushd.store.webhooks import Delivery, Grave, WebhookStore
-from pushd.telemetry import WEBHOOK_EVENTS, WEBHOOK_REQUESTS
+from pushd.telemetry import WEBHOOK_EVENTS, WEBHOOK_REQUESTS, WEBHOOKS_FAILING
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,8 @@ LATE_S = 0.05
 LATE_MAX_S = 1.0
 SKIP_INTERVAL_S = 60.0
 """How often it is noted that a webhook wants none of what was passed over."""
+APP_SHARE = 8
+"""An app has at most one in so many of the requests of its lane."""
 STOP_S = 2.0
 """For requests under way at the end."""
 
@@ -48,14 +51,14 @@ class Endpoint:
     """A webhook that this node delivers."""
 
     __slots__ = (
-        *("again", "app_id", "doubtful", "id", "late_s", "queued", "refusals", "refused", "revision", "running"),
-        *("seen", "size", "skipped_at", "timer", "wake"),
+        *("again", "app_id", "doubtful", "failing", "id", "late_s", "queued", "refusals", "refused", "revision"),
+        *("running", "seen", "size", "skipped_at", "timer", "wake"),
     )
 
     def __init__(self, id_: int, app_id: int) -> None:
         self.id, self.app_id = id_, app_id
         self.wake = lambda: None
-        self.running = self.queued = self.again = False
+        self.running = self.queued = self.again = self.failing = False
         self.doubtful = True
         """Whether it is new, failed last time, or was slow."""
         self.size = BATCH_MAX
@@ -69,6 +72,40 @@ class Endpoint:
         self.skipped_at = 0.0
         self.late_s = LATE_S
         self.timer: asyncio.TimerHandle | None = None
+
+
+class Lane:
+    """Webhooks that wait for a turn: apps take turns, and none has more than a part of the requests under way."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._most_of_app = max(1, most // APP_SHARE)
+        self._waiting: OrderedDict[int, deque[Endpoint]] = OrderedDict()
+        self.running: Counter[int] = Counter()
+        """Turns under way, by app."""
+
+    def put(self, endpoint: Endpoint) -> None:
+        """Lets a webhook wait."""
+        self._waiting.setdefault(endpoint.app_id, deque()).append(endpoint)
+
+    def take(self) -> Endpoint | None:
+        """Whose turn it is; None: nobody's now."""
+        if self.running.total() >= self._most:
+            return None
+        app_id = next((app for app in self._waiting if self.running[app] < self._most_of_app), None)
+        if app_id is None:
+            return None
+        waiting = self._waiting.pop(app_id)
+        endpoint = waiting.popleft()
+        if waiting:
+            self._waiting[app_id] = waiting
+        return endpoint
+
+    def done(self, endpoint: Endpoint) -> None:
+        """Makes room: a turn has ended."""
+        self.running[endpoint.app_id] -= 1
+        if not self.running[endpoint.app_id]:
+            del self.running[endpoint.app_id]
 
 
 class Deliverer(Service):
@@ -100,14 +137,16 @@ class Deliverer(Service):
         self._node_id = node_id
         self._retry_s = retry_s
         self._endpoints: dict[int, Endpoint] = {}
-        self._ready: tuple[deque[Endpoint], deque[Endpoint]] = (deque(), deque())
-        self._running = [0, 0]
-        self._most = (max(1, config.requests_max - config.doubtful_requests_max), config.doubtful_requests_max)
+        doubtful = config.doubtful_requests_max
+        self._lanes = (Lane(max(1, config.requests_max - doubtful)), Lane(doubtful))
+        """Of receivers that answer, and of doubtful ones."""
+        self._looking = asyncio.Event()
         self._stopping = False
         self._idle = asyncio.Event()
 
     async def start(self) -> None:
         """Begins to claim webhooks and to deliver them."""
+        WEBHOOKS_FAILING.set_function(lambda: sum(each.failing for each in self._endpoints.values()))
         self.spawn(self._look(), "webhooks")
 
     async def stop(self) -> None:
@@ -115,12 +154,12 @@ class Deliverer(Service):
         self._stopping = True
         for endpoint in list(self._endpoints.values()):
             self._drop(endpoint)
-        if any(self._running):
+        if under_way := sum(lane.running.total() for lane in self._lanes):
             self._idle.clear()
             try:
                 await asyncio.wait_for(self._idle.wait(), STOP_S)
             except TimeoutError:
-                log.info("webhooks_cut_off", requests=sum(self._running))
+                log.info("webhooks_cut_off", requests=under_way)
         await super().stop()
 
     async def _look(self) -> None:
@@ -129,7 +168,13 @@ class Deliverer(Service):
                 await self.look()
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("webhooks_wait", error=str(error))
-            await asyncio.sleep(self._config.look_interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._looking.wait(), self._config.look_interval_s)
+            self._looking.clear()
+
+    def look_soon(self) -> None:
+        """Looks for webhooks at once: there is a new one."""
+        self._looking.set()
 
     async def look(self) -> None:
         """Takes webhooks that nobody delivers, and lets go of those that others do."""
@@ -160,29 +205,28 @@ class Deliverer(Service):
             endpoint.again = True
         elif not endpoint.queued and not self._stopping:
             endpoint.queued = True
-            self._ready[endpoint.doubtful].append(endpoint)
+            self._lanes[endpoint.doubtful].put(endpoint)
             self._fill()
 
     def _fill(self) -> None:
-        for lane in (0, 1):
-            while self._ready[lane] and self._running[lane] < self._most[lane]:
-                endpoint = self._ready[lane].popleft()
+        for lane in self._lanes:
+            while (endpoint := lane.take()) is not None:
                 endpoint.queued = False
                 if self._endpoints.get(endpoint.id) is endpoint:
                     endpoint.running = True
-                    self._running[lane] += 1
+                    lane.running[endpoint.app_id] += 1
                     self.spawn(self._turn(endpoint, lane), f"webhook-{endpoint.id}")
 
-    async def _turn(self, endpoint: Endpoint, lane: int) -> None:
+    async def _turn(self, endpoint: Endpoint, lane: Lane) -> None:
         pause: float | None = self._retry_s
         try:
             pause = await self._deliver(endpoint)
         except (UnavailableError, asyncpg.PostgresError) as error:
             log.warning("webhook_waits", webhook=endpoint.id, error=type(error).__name__)
         finally:
-            self._running[lane] -= 1
+            lane.done(endpoint)
             endpoint.running = False
-            if not any(self._running):
+            if not any(each.running.total() for each in self._lanes):
                 self._idle.set()
         if self._endpoints.get(endpoint.id) is endpoint:
             if endpoint.again or pause == 0:
@@ -281,7 +325,8 @@ class Deliverer(Service):
 
     def _note(self, endpoint: Endpoint, attempt: Attempt, count: int) -> None:
         """Learns from an attempt how a receiver is to be treated."""
-        endpoint.doubtful = not attempt.arrived or attempt.took_s > self._config.slow_s
+        endpoint.failing = not attempt.arrived
+        endpoint.doubtful = endpoint.failing or attempt.took_s > self._config.slow_s
         endpoint.size = min(BATCH_MAX, count * 2) if attempt.arrived else max(1, count // 2)
         if attempt.arrived:
             WEBHOOK_EVENTS.labels("delivered").inc(count)

@@ -92,13 +92,20 @@ class Poster(Service):
         if self._session is None or not self.guard.allows(target):
             return Attempt("forbidden")
         try:
-            async with self._session.post(
-                URL(target.url, encoded=True), data=body, headers=_HEADERS | headers, allow_redirects=False
-            ) as response:
-                await self._read(response)
-                return self._judge(response)
+            try:
+                return await self._ask(self._session, target.url, headers, body)
+            except aiohttp.ServerDisconnectedError:
+                # Most likely it closed a connection that was idle, as we wrote to it.
+                return await self._ask(self._session, target.url, headers, body)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return _failed(error)
+
+    async def _ask(self, session: aiohttp.ClientSession, url: str, headers: dict[str, str], body: bytes) -> Attempt:
+        async with session.post(
+            URL(url, encoded=True), data=body, headers=_HEADERS | headers, allow_redirects=False
+        ) as response:
+            await self._read(response)
+            return self._judge(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         """Reads an answer to its end, or as far as one may go: then its connection is not used again."""

@@ -56,11 +56,16 @@ SELECT i.notification_id AS id FROM unnest($1::int[], $2::text[]) AS k (app, key
 WHERE i.notification_id = ANY($3) AND i.promised
 """
 # Nothing will send what nobody was promised. A schedule that has fired by now is left to what it fired.
-_FORGET_SCHEDULES = "DELETE FROM schedules WHERE app_id = ANY($2) AND id = ANY($1)"
+# Who heard by an event that it was accepted hears that nothing comes of it.
+_FORGET_SCHEDULES = """
+WITH gone AS (DELETE FROM schedules WHERE app_id = ANY($2) AND id = ANY($1) RETURNING app_id, id)
+SELECT note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
+"""
 _FORGET = """
 WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
-    runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1))
-DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2)
+    runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1)),
+    gone AS (DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2) RETURNING app_id, id)
+SELECT note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
 """
 
 
@@ -252,7 +257,7 @@ class Acceptor(Service):
             for statement, scheduled in ((_FORGET, False), (_FORGET_SCHEDULES, True)):
                 ids = [number for item in gone for number in item.kept(scheduled=scheduled)]
                 if ids:
-                    await connection.execute(statement, ids, apps, timeout=timeout_s)
+                    await connection.fetch(statement, ids, apps, timeout=timeout_s)
         return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:

@@ -13,17 +13,31 @@ from pushd.store.database import Database
 from pushd.store.names import KINDS
 from pushd.store.times import moment, seconds
 
+PAGE_BYTES_MAX = 1_048_576
+"""Of data, not counting the last event's, that one read brings."""
+
 _COLUMNS = "n.id, n.xid::text::bigint AS number, n.type, n.at, n.notification_id, n.data, n.ids, n.devices"
 _READ = f"""
 WITH bound AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin)
 SELECT e.*, bound.xmin::text::bigint AS xmin FROM bound LEFT JOIN LATERAL (
-    SELECT {_COLUMNS} FROM events n
-    WHERE n.app_id = $1 AND (n.xid, n.id) >= ($2::text::xid8, $3) AND n.xid < bound.xmin AND (1 << n.type) & $4 <> 0
-    ORDER BY n.xid, n.id LIMIT $5
+    SELECT c.* FROM (
+        SELECT p.*, coalesce(sum(CASE WHEN p.id = $3 THEN 0 ELSE octet_length(p.data) END) OVER (
+            ORDER BY p.number, p.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+        FROM (
+            SELECT {_COLUMNS} FROM events n WHERE n.app_id = $1 AND (n.xid, n.id) >= ($2::text::xid8, $3)
+                AND n.xid < bound.xmin AND (1 << n.type) & $4 <> 0
+            ORDER BY n.xid, n.id LIMIT $5
+        ) p
+    ) c WHERE c.bytes_before < {PAGE_BYTES_MAX}
 ) e ON true
+ORDER BY e.number, e.id
 """  # noqa: S608  # constants
+# The newest decides: by the index, whatever is known of the table.
+_LATE = """
+SELECT n.xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM events n WHERE n.app_id = $1
+ORDER BY n.xid DESC, n.id DESC LIMIT 1
+"""
 _ONE = f"SELECT {_COLUMNS} FROM events n WHERE n.app_id = $1 AND n.id = $2"  # noqa: S608  # constants
-_LATE = "SELECT EXISTS (SELECT FROM events WHERE app_id = $1 AND xid >= pg_snapshot_xmin(pg_current_snapshot()))"
 _POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _DEVICES = """
 SELECT d.id, d.kind, i.name AS install, u.external_id AS user FROM devices d

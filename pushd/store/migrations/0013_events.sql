@@ -340,9 +340,13 @@ BEGIN
     DELETE FROM listeners WHERE app_id = p_app AND webhooks = 0 AND coalesce(streams_until < now(), true);
 END $$;
 
--- Lets events of these types be noted for a stream or a reader, until then at least; one that is expected that long costs nothing.
+-- Lets events of these types be noted for a stream or a reader, about until then: who comes again soon writes nothing.
 CREATE FUNCTION listen_to(p_app int, p_types int, p_until timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF EXISTS (SELECT FROM listeners WHERE app_id = p_app AND streams & p_types = p_types
+            AND streams_until > now() AND streams_until > p_until - (p_until - now()) / 4) THEN
+        RETURN;
+    END IF;
     PERFORM lock_apps(ARRAY[p_app]);
     INSERT INTO listeners AS l (app_id, streams, streams_until) VALUES (p_app, p_types, p_until)
         ON CONFLICT (app_id) DO UPDATE SET streams_until = greatest(l.streams_until, p_until),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 import pytest_asyncio
@@ -13,7 +15,7 @@ from pushd.store.events import START
 from pushd.store.notifications import Due
 from pushd.store.schedules import Planned
 from pushd.store.settlements import Delta, Settlement
-from tests.integration.store.samples import NOW
+from tests.integration.store.samples import NOW, accept
 from tests.integration.store.timed import DAILY, firing, one_due, opening, rollout, scheduled
 
 pytestmark = pytest.mark.asyncio
@@ -88,3 +90,24 @@ async def test_what_is_cancelled_before_its_time_is_over(store, app, node, liste
     kept = await store.notifications.accept(scheduled(app.id, node.id, NOW))
     assert await store.notifications.cancel(app.id, kept.id)
     assert (await told(store, app))[1:] == [(EventType.FINISHED, kept.id, {"cancelled": True, "codes": []})]
+
+
+async def test_what_nobody_was_told_of_is_told_to_be_over(store, app, node, listening):
+    async def given_up(wanted):
+        async with store.database.transaction() as blocker:
+            await blocker.execute("LOCK TABLE runs, schedules")
+            call = asyncio.ensure_future(store.notifications.accept(wanted))
+            await asyncio.sleep(0.1)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+
+    for wanted in (accept(app.id, node.id, Devices([1])), scheduled(app.id, node.id)):
+        await given_up(wanted)
+        async with asyncio.timeout(20):
+            while not any(each[0] is EventType.FINISHED for each in await told(store, app)):
+                await asyncio.sleep(0.02)
+        heard = await told(store, app)
+        assert heard[-1] == (EventType.FINISHED, heard[0][1], {"cancelled": True, "codes": []})
+        await store.database.execute("DELETE FROM events")
+    assert await store.database.fetchval("SELECT count(*) FROM notifications") == 0
+    assert await store.database.fetchval("SELECT count(*) FROM schedules") == 0
