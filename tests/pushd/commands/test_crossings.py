@@ -14,7 +14,10 @@ from pushd.commands import geofences, locations
 from pushd.commands.crossings import Crossings
 from pushd.config import Config, PlacesConfig
 from pushd.errors import TooManyRequestsError, UnavailableError
+from pushd.model.app import App
 from pushd.model.geofence import GeofenceChange
+from pushd.model.notification import Send
+from pushd.model.quiet import Policy
 from pushd.store.locations import Crossed
 from tests.pushd.commands.test_locations import LYON, PARIS, at, fence
 from tests.pushd.commands.world import World
@@ -269,3 +272,24 @@ async def test_the_task_sends_what_comes(world: World):
     assert await waiting(world) == 1
     world.context.store.locations.crossed = Crossed()
     assert sent(world) == [("Welcome", {device.id})]
+
+
+class Quiet:
+    """Quiet hours that may concern whatever has a category."""
+
+    def concerns(self, _: App, send: Send, /) -> bool:
+        return send.category is not None
+
+
+async def test_what_quiet_hours_may_keep_back_waits_as_a_schedule(world: World):
+    one = await world.register("one")
+    fields = {"message": {"title": "Welcome"}, "category": "places", "quiet_hours": "drop", "min_interval_s": 0}
+    await fence(world, PARIS, on_enter=convert(fields, geofences.Trigger))
+    object.__setattr__(world.context, "gate", Quiet())
+    async with crossing(world) as crossings:
+        await at(world, one, PARIS)
+        assert await crossings.send_some()
+        assert not await crossings.send_some()
+        assert sent(world) == []
+        (kept,) = await world.context.store.schedules.list(world.app.id, 0, 10)
+        assert (kept.send.category, kept.send.quiet_hours, kept.send.audience.ids) == ("places", Policy.DROP, [one.id])
