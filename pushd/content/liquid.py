@@ -14,9 +14,11 @@ from liquid import Environment, RenderContext
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import BooleanExpression, FilteredExpression, Path, StringLiteral
+from liquid.builtin.expressions.logical import ContainsExpression
 from liquid.builtin.output import OutputNode
 from liquid.builtin.tags.for_tag import ForNode, ForTag
 from liquid.exceptions import LiquidError
+from liquid.expression import Expression
 from liquid.output import LimitedStringIO
 from liquid.static_analysis import Variable
 from liquid.stringify import to_liquid_string
@@ -31,7 +33,7 @@ MARKS_MAX = 200
 """Pieces of Liquid in one text."""
 MARK_MAX = 2_000
 """Characters of one piece."""
-BLANKS_MAX = 64
+BLANKS_MAX = 32
 """Blanks in a row within a piece: the library's patterns take quadratic time over them."""
 DEPTH_MAX = 10
 """Blocks within blocks."""
@@ -39,6 +41,8 @@ WORDS_MAX = 50
 """Of `and`, `or`, `[` in one piece: each nests."""
 STEPS_MAX = 10_000
 """Nodes rendered, and what filters go through: some 10 ms of the slowest steps that there are."""
+SEARCH_STEPS = 50
+"""Of `contains`, which may go through a long text."""
 LOCALS_MAX = 50
 """Names assigned."""
 OUTPUT_MAX = 65_536
@@ -226,8 +230,13 @@ def _next_mark(source: str, at: int) -> int:
 
 def _size(node: Node) -> int:
     """How many nodes and expressions there are in one, each once."""
-    expressions = sum(1 + len([*expression.children()]) for expression in node.expressions())
-    return 1 + expressions + sum(map(_size, node.children(_STATIC)))
+    return 1 + sum(map(_terms, node.expressions())) + sum(map(_size, node.children(_STATIC)))
+
+
+def _terms(expression: Expression) -> int:
+    """How many expressions there are in one; a search in a text counts as many."""
+    own = SEARCH_STEPS if isinstance(expression, ContainsExpression) else 1
+    return own + sum(map(_terms, expression.children()))
 
 
 def _walk(nodes: list[Node]) -> Iterator[Node]:

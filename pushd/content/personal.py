@@ -32,7 +32,7 @@ VARIED = frozenset(
 BADGE_MAX = 2**31 - 1
 SOURCES_MAX = 65_536
 """Characters of all texts with gaps of one message or content."""
-MARKS_MAX = 300
+MARKS_MAX = 200
 """Pieces of Liquid in them."""
 
 

@@ -272,6 +272,9 @@ class _Column:
             if type(value) is str and value:
                 out.append(value)
                 continue
+            if type(value) is int:
+                out.append(str(value))
+                continue
             key = (type(value), value) if not isinstance(value, list | dict) else None
             text = known.get(key) if key is not None else None
             if text is None:
