@@ -183,7 +183,7 @@ class UserStore(Service):
             [user.email for user in merged.values()],
             [tag_list(app_id, user.tags, tags) for (app_id, _), user in merged.items()],
             [user.attributes for user in merged.values()],
-            [user.quiet for user in merged.values()],
+            [user.quiet for user in merged.values()] if any(user.quiet for user in merged.values()) else [],
         ]
 
     async def _named(self, packed: Any) -> UserRows:
