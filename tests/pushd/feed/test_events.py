@@ -237,6 +237,17 @@ async def test_a_stream_goes_on_where_it_was_and_ends_with_the_daemon(dsn18, tmp
         assert (await call("GET", "/events/stream")).status == 503
 
 
+async def test_a_stream_ends_after_its_life_and_keeps_alive_until_then(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path, stream_keep_alive_s=0.2, stream_life_s=1.5) as call:
+        head = await call("HEAD", "/events/stream")
+        assert (head.status, head.body) == (200, "")
+        headers = {"Authorization": f"Bearer {call.keys['server']}"}
+        async with call.session.get(call.base + "/events/stream", headers=headers) as answer:
+            text = await asyncio.wait_for(answer.text(), 20)
+        assert text.startswith("retry: 2000\n\n")
+        assert text.count(": keep-alive\n\n") >= 1
+
+
 async def test_what_commits_late_is_told_and_in_no_order_but_that_of_transactions(dsn18, tmp_path):
     async with fed(dsn18, tmp_path) as call:
         hook = await call.hook()

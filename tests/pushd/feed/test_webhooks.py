@@ -10,6 +10,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 import pushd
+from pushd.cluster.node import Node
 from tests.pushd.feed.world import fed, feed_of
 from tests.receiver import OK, STALL, answer, octets
 
@@ -252,30 +253,44 @@ async def test_both_secrets_sign_after_a_rotation_and_only_the_newer_one_after_a
         assert fresh.encode() not in bytes(stored)
 
 
-async def test_a_webhook_has_one_node_at_a_time_and_the_next_goes_on_where_it_was(dsn18, tmp_path):
-    async with fed(dsn18, tmp_path) as call:
+async def test_a_node_that_lost_its_session_loses_its_webhooks_and_moves_nothing_any_more(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path, request_timeout_s=2.0) as call:
         receiver, store = call.receiver, call.world.context.store
-        await call.hook()
-        await call.happen(5)
-        await receiver.until(lambda: len(receiver.ids("/one")) == 5)
-        database = store.database
-        other = await database.fetchval("INSERT INTO nodes (name) VALUES ('elsewhere:1') RETURNING id")
-        second = feed_of(call.world, call.feed.config, call.resolver, other)
-        assert await store.webhooks.claim(other, 10) == {}, "it is the first one's, which lives"
-        await call.feed.deliverer.stop()
-        await database.execute("UPDATE nodes SET fenced_at = now() WHERE id = $1", call.world.context.node_id)
-        await call.happen(5)
-        await database.execute("UPDATE webhooks SET node_id = NULL")
+        hook = await call.hook(batch_max=3)
+        await call.happen(3)
+        await receiver.until(lambda: len(receiver.ids("/one")) == 3)
+        other = Node(store.database.connect)
+        await other.start()
+        assert await store.webhooks.claim(other.id, 10) == {}, "it is the first one's, which lives"
+
+        async def late(reader, writer):
+            await asyncio.sleep(1.0)
+            await OK(reader, writer)
+
+        receiver.behave["/one"] = [late, OK]
+        await call.happen(9)
+        await receiver.until(lambda: len(receiver.of("/one")) == 2)
+        before = await store.webhooks.own(call.world.context.node_id, hook["id"])
+        # The node hangs: its session is gone, and its request is under way still.
+        database, pid = store.database, "(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1)"
+        await database.fetchval(f"SELECT pg_terminate_backend({pid})", call.world.context.node_id)
+        second = feed_of(call.world, call.feed.config, call.resolver, other.id)
         await second.start()
         try:
-            await receiver.until(lambda: len(receiver.ids("/one")) == 10)
-            assert Counter(receiver.ids("/one")).most_common(1)[0][1] == 1
-            delivery = await store.webhooks.own(other, 1)
+            await receiver.until(lambda: len(set(receiver.ids("/one"))) == 12)
+            await asyncio.sleep(1.2)  # until the first one's request is answered, too
+            after = await store.webhooks.own(other.id, hook["id"])
+            assert after.position > before.position
             assert not await store.webhooks.advance(
-                call.world.context.node_id, delivery, delivery.position, delivered=True
+                call.world.context.node_id, after, before.position, delivered=True
             ), "a node that was fenced moves nothing"
+            await call.happen(2)
+            await receiver.until(lambda: len(set(receiver.ids("/one"))) == 14)
+            repeats = {id_ for id_, count in Counter(receiver.ids("/one")).items() if count > 1}
+            assert repeats <= set(receiver.of("/one")[1].ids), "what was under way comes again, and nothing else"
         finally:
             await second.stop()
+            await other.stop()
 
 
 async def test_there_is_an_end_to_webhooks_and_strangers_see_none(dsn18, tmp_path):

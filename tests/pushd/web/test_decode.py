@@ -132,6 +132,7 @@ class Filter(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     name: str | None = None
     outcome: list[str] = []
+    kind: Annotated[list[str], Meta(description="Whatever.")] | None = None
     live: bool = False
 
 
@@ -142,6 +143,7 @@ def test_parameters_come_from_path_and_query():
     assert PARAMETERS.decode(["7"], "") == Filter(device_id=7)
     query = "limit=5&name=a%26b+c&outcome=x&outcome=y&live=true"
     assert PARAMETERS.decode(["7"], query) == Filter(device_id=7, limit=5, name="a&b c", outcome=["x", "y"], live=True)
+    assert PARAMETERS.decode(["7"], "kind=a").kind == ["a"]
     assert PARAMETERS.decode(["7"], "name=null").name in {"null", None}
 
 
