@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching_all
+from pushd.cli.options import grouped
+from pushd.cli.reach import Installation
 
 commands = typer.Typer(name="app", help="Apps (tenants) and their settings.", no_args_is_help=True)
 
@@ -15,9 +16,9 @@ COLUMNS = ("id", "name", "settings", "created_at")
 
 
 @commands.command()
-@reaching_all
+@grouped
 def create(
-    daemon: Daemon,
+    daemon: Installation,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     title: Annotated[str | None, typer.Option(help="Default title of messages.")] = None,
     time_zone: Annotated[str, typer.Option(help="IANA name; for devices that have none.")] = "UTC",
@@ -30,23 +31,23 @@ def create(
 
 
 @commands.command("list")
-@reaching_all
-def listing(daemon: Daemon) -> None:
+@grouped
+def listing(daemon: Installation) -> None:
     """List the apps."""
     daemon.show(daemon.ask("GET", "/apps", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching_all
-def one(daemon: Daemon, app: Identity) -> None:
+@grouped
+def one(daemon: Installation, app: Identity) -> None:
     """Show an app."""
     daemon.show(daemon.ask("GET", f"/apps/{app}"))
 
 
 @commands.command()
-@reaching_all
+@grouped
 def delete(
-    daemon: Daemon,
+    daemon: Installation,
     app: Identity,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

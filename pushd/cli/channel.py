@@ -8,7 +8,8 @@ from urllib.parse import quote
 import orjson
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="channel", help="Channels, and who is subscribed to them.", no_args_is_help=True)
 
@@ -22,7 +23,7 @@ COLUMNS = ("uuid", "name", "show_in_portal", "meta")
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     uuid: Annotated[str | None, typer.Argument(help="Made up where none is given.")] = None,
@@ -35,21 +36,21 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the channels."""
     daemon.show(daemon.ask("GET", "/channels", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, channel: Identity) -> None:
     """Show a channel, and how many devices are subscribed to it."""
     daemon.show(daemon.ask("GET", _path(channel)))
 
 
 @commands.command()
-@reaching
+@grouped
 def change(
     daemon: Daemon,
     channel: Identity,
@@ -63,14 +64,14 @@ def change(
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, channel: Identity) -> None:
     """Delete a channel; everyone is taken off it."""
     daemon.ask("DELETE", _path(channel))
 
 
 @commands.command()
-@reaching
+@grouped
 def subscribe(
     daemon: Daemon,
     channel: Identity,
@@ -84,7 +85,7 @@ def subscribe(
 
 
 @commands.command()
-@reaching
+@grouped
 def unsubscribe(
     daemon: Daemon,
     channel: Identity,
@@ -98,7 +99,7 @@ def unsubscribe(
 
 
 @commands.command()
-@reaching
+@grouped
 def subscribers(
     daemon: Daemon,
     channel: Identity,
@@ -112,7 +113,7 @@ def subscribers(
 
 
 @commands.command("of")
-@reaching
+@grouped
 def of_one(
     daemon: Daemon,
     user: Annotated[str | None, typer.Option(help="External id of a user.")] = None,

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pushd.cli.options import grouped
 from pushd.cli.output import console
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.reach import Daemon
 from pushd.model.device import Environment, Kind, Platform
 
 commands = typer.Typer(name="device", help="Devices and their history.", no_args_is_help=True)
@@ -22,7 +23,7 @@ CHUNK_BYTES = 1 << 18
 
 
 @commands.command()
-@reaching
+@grouped
 def register(
     daemon: Daemon,
     install: Annotated[str, typer.Argument(help="Id of the install, the client's own.")],
@@ -55,7 +56,7 @@ def register(
 
 
 @commands.command("import")
-@reaching
+@grouped
 def bulk(
     daemon: Daemon,
     file: Annotated[Path, typer.Argument(help="NDJSON: one registration a line.", exists=True, dir_okay=False)],
@@ -66,7 +67,7 @@ def bulk(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(
     daemon: Daemon,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
@@ -78,7 +79,7 @@ def listing(
 
 
 @commands.command()
-@reaching
+@grouped
 def inspect(daemon: Daemon, device: Identity) -> None:
     """Show a device and what was sent to it last."""
     shown = daemon.ask("GET", f"/devices/{device}")
@@ -87,7 +88,7 @@ def inspect(daemon: Daemon, device: Identity) -> None:
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, device: Identity) -> None:
     """Forget a device."""
     daemon.ask("DELETE", f"/devices/{device}")

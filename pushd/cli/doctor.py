@@ -14,7 +14,8 @@ import typer
 
 from pushd.cli.client import Client
 from pushd.cli.offline import offline_server
-from pushd.cli.reach import Daemon, reaching_all
+from pushd.cli.options import grouped
+from pushd.cli.reach import Installation
 from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
 from pushd.config import Config
 from pushd.credentials.vault import load_master_key
@@ -29,9 +30,9 @@ IDS_SHOWN = 5
 COLUMNS = ("check", "ok", "detail")
 
 
-@reaching_all
+@grouped
 def doctor(
-    daemon: Daemon,
+    daemon: Installation,
     config: ConfigPath = None,
     data_dir: DataDir = None,
     dsn: Dsn = None,

@@ -9,11 +9,12 @@ from typing import Annotated
 import orjson
 import typer
 
+from pushd.cli.options import grouped
 from pushd.cli.output import console, text
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.reach import Daemon
 
 
-@reaching
+@grouped
 def events(
     daemon: Daemon,
     after: Annotated[str | None, typer.Option(help="Begin behind the event of this id; 0: with the oldest.")] = None,

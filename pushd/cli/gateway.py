@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 from pushd.errors import ConfigError
 from pushd.model.device import Environment
 
@@ -20,7 +21,7 @@ COLUMNS = ("id", "gateway", "environment", "name", "summary", "state", "paused_r
 
 
 @commands.command()
-@reaching
+@grouped
 def apns(
     daemon: Daemon,
     p8: Annotated[Path, typer.Argument(help="Apple's AuthKey_….p8 file.")],
@@ -47,7 +48,7 @@ def apns(
 
 
 @commands.command("apns-certificate")
-@reaching
+@grouped
 def apns_certificate(
     daemon: Daemon,
     p12: Annotated[Path, typer.Argument(help="The push certificate with its key, as a .p12 file.")],
@@ -62,7 +63,7 @@ def apns_certificate(
 
 
 @commands.command()
-@reaching
+@grouped
 def safari(
     daemon: Daemon,
     p12: Annotated[Path, typer.Argument(help="The website push certificate with its key, as a .p12 file.")],
@@ -100,7 +101,7 @@ def _certificate(p12: Path, password_file: Path | None) -> dict[str, str]:
 
 
 @commands.command()
-@reaching
+@grouped
 def fcm(
     daemon: Daemon,
     service_account: Annotated[Path, typer.Argument(help="The service account's key file, as Google hands it out.")],
@@ -117,7 +118,7 @@ def fcm(
 
 
 @commands.command()
-@reaching
+@grouped
 def webpush(
     daemon: Daemon,
     subject: Annotated[str, typer.Argument(help="A contact for push services: a mailto: or https: URI.")],
@@ -140,7 +141,7 @@ def webpush(
 
 
 @commands.command()
-@reaching
+@grouped
 def hms(
     daemon: Daemon,
     client_id: Annotated[str, typer.Argument(help="The app's id in AppGallery Connect.")],
@@ -166,7 +167,7 @@ def hms(
 
 
 @commands.command()
-@reaching
+@grouped
 def email(
     daemon: Daemon,
     address: Annotated[str, typer.Argument(help="From whom mails come.")],
@@ -190,28 +191,28 @@ def email(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List credentials and whether gateways take them."""
     daemon.show(daemon.ask("GET", "/credentials", limit=1000)["items"], COLUMNS)
 
 
 @commands.command()
-@reaching
+@grouped
 def pause(daemon: Daemon, credential: Identity) -> None:
     """Stop sending with a credential; its messages wait."""
     daemon.show(daemon.ask("POST", f"/credentials/{credential}/pause"))
 
 
 @commands.command()
-@reaching
+@grouped
 def resume(daemon: Daemon, credential: Identity) -> None:
     """Send with a credential again."""
     daemon.show(daemon.ask("POST", f"/credentials/{credential}/resume"))
 
 
 @commands.command("test")
-@reaching
+@grouped
 def prove(
     daemon: Daemon,
     credential: Identity,
@@ -225,7 +226,7 @@ def prove(
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, credential: Identity) -> None:
     """Delete a credential."""
     daemon.ask("DELETE", f"/credentials/{credential}")

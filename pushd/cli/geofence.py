@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="geofence", help="Geofences, and who is in them.", no_args_is_help=True)
 
@@ -18,7 +19,7 @@ COLUMNS = ("id", "name", "enabled", "tags", "activation_count", "active_users", 
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     name: Annotated[str, typer.Argument(help="A name for people.")],
@@ -48,42 +49,42 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the geofences."""
     daemon.show(daemon.ask("GET", "/geofences", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, geofence: Identity) -> None:
     """Show a geofence."""
     daemon.show(daemon.ask("GET", f"/geofences/{geofence}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def stats(daemon: Daemon, geofence: Identity) -> None:
     """Show how often a geofence was entered and left, and who is in it."""
     daemon.show(daemon.ask("GET", f"/geofences/{geofence}/stats"))
 
 
 @commands.command()
-@reaching
+@grouped
 def enable(daemon: Daemon, geofence: Identity) -> None:
     """Let a geofence hold who is in it."""
     daemon.show(daemon.ask("PATCH", f"/geofences/{geofence}", {"enabled": True}))
 
 
 @commands.command()
-@reaching
+@grouped
 def disable(daemon: Daemon, geofence: Identity) -> None:
     """Let a geofence hold nobody."""
     daemon.show(daemon.ask("PATCH", f"/geofences/{geofence}", {"enabled": False}))
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, geofence: Identity) -> None:
     """Delete a geofence."""
     daemon.ask("DELETE", f"/geofences/{geofence}")

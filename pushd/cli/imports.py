@@ -14,8 +14,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pushd.cli.client import Client
+from pushd.cli.options import grouped
 from pushd.cli.output import console
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.reach import Daemon
 from pushd.errors import ConflictError, UnavailableError
 
 commands = typer.Typer(
@@ -123,7 +124,7 @@ class Errand:
 
 
 @commands.command()
-@reaching
+@grouped
 def users(
     daemon: Daemon,
     file: File,
@@ -137,7 +138,7 @@ def users(
 
 
 @commands.command()
-@reaching
+@grouped
 def subscribe(
     daemon: Daemon,
     channel: Channel,
@@ -152,7 +153,7 @@ def subscribe(
 
 
 @commands.command()
-@reaching
+@grouped
 def unsubscribe(
     daemon: Daemon,
     channel: Channel,
@@ -167,21 +168,21 @@ def unsubscribe(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the imports, the newest first."""
     daemon.show(daemon.ask("GET", "/imports")["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, number: Identity) -> None:
     """Show how far an import is."""
     daemon.show(daemon.ask("GET", f"/imports/{number}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def rejects(daemon: Daemon, number: Identity) -> None:
     """Show the first lines that came to nothing, and why."""
     found = daemon.ask("GET", f"/imports/{number}/rejects", limit=REJECTS_SHOWN)
@@ -189,7 +190,7 @@ def rejects(daemon: Daemon, number: Identity) -> None:
 
 
 @commands.command()
-@reaching
+@grouped
 def cancel(daemon: Daemon, number: Identity) -> None:
     """End an import; what was done stays."""
     daemon.show(daemon.ask("DELETE", f"/imports/{number}"))

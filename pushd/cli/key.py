@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pushd.cli.offline import offline_store
+from pushd.cli.options import grouped
 from pushd.cli.output import show
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.reach import Daemon
 from pushd.cli.settings import AsJson, ConfigPath, DataDir, Dsn, configuration
 from pushd.model.app import Role
 
@@ -19,7 +20,7 @@ COLUMNS = ("id", "app_id", "role", "name", "hint", "revoked_at")
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     role: Annotated[Role, typer.Argument(help="server: send and administer; device: register and report only.")],
@@ -30,14 +31,14 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List keys, without their secrets."""
     daemon.show(daemon.ask("GET", "/keys", limit=1000)["items"], COLUMNS)
 
 
 @commands.command()
-@reaching
+@grouped
 def revoke(daemon: Daemon, key: Annotated[int, typer.Argument(help="The key's id.")]) -> None:
     """Make a key useless, at once."""
     daemon.show(daemon.ask("POST", f"/keys/{key}/revoke"))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 from pushd.model.device import Environment
 
 commands = typer.Typer(
@@ -19,7 +20,7 @@ COLUMNS = ("id", "channel_id", "bundle", "environment", "stores", "reachable", "
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     bundle: Annotated[str, typer.Argument(help="The app's bundle id.")],
@@ -35,7 +36,7 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(
     daemon: Daemon,
     bundle: Annotated[str | None, typer.Option(help="Only this bundle's.")] = None,
@@ -48,14 +49,14 @@ def listing(
 
 
 @commands.command()
-@reaching
+@grouped
 def inspect(daemon: Daemon, channel: Identity) -> None:
     """Show a channel, and whether Apple knows it."""
     daemon.show(daemon.ask("GET", f"{PATH}/{channel}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, channel: Identity) -> None:
     """Delete a channel, at Apple and here."""
     daemon.ask("DELETE", f"{PATH}/{channel}")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="notification", help="What was sent, and what has come of it.", no_args_is_help=True)
 
@@ -16,7 +17,7 @@ RELEASES = ("number", "at", "targeted", "state")
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(
     daemon: Daemon,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
@@ -26,35 +27,35 @@ def listing(
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, notification: Identity) -> None:
     """Show a notification: its state, counts and reasons."""
     daemon.show(daemon.ask("GET", f"/notifications/{notification}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def releases(daemon: Daemon, notification: Identity) -> None:
     """List the releases of what goes out by and by: by zone, hour or batch."""
     daemon.show(daemon.ask("GET", f"/notifications/{notification}/releases", limit=1000)["items"], RELEASES)
 
 
 @commands.command()
-@reaching
+@grouped
 def pause(daemon: Daemon, notification: Identity) -> None:
     """Keep back what was not sent yet."""
     daemon.show(daemon.ask("POST", f"/notifications/{notification}/pause"))
 
 
 @commands.command()
-@reaching
+@grouped
 def resume(daemon: Daemon, notification: Identity) -> None:
     """Let what was paused go on."""
     daemon.show(daemon.ask("POST", f"/notifications/{notification}/resume"))
 
 
 @commands.command()
-@reaching
+@grouped
 def cancel(daemon: Daemon, notification: Identity) -> None:
     """Cancel what was not sent yet."""
     daemon.show(daemon.ask("POST", f"/notifications/{notification}/cancel"))

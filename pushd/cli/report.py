@@ -13,7 +13,8 @@ from urllib.parse import quote
 import typer
 
 from pushd.cli.client import Client
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="report", help="What came of what was sent.", no_args_is_help=True)
 
@@ -51,7 +52,7 @@ class Step(StrEnum):
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, notification: Notification) -> None:
     """Show what came of a notification so far."""
     report = daemon.ask("GET", f"/notifications/{notification}/report")
@@ -71,7 +72,7 @@ def one(daemon: Daemon, notification: Notification) -> None:
 
 
 @commands.command()
-@reaching
+@grouped
 def series(
     daemon: Daemon,
     notification: Notification,
@@ -83,7 +84,7 @@ def series(
 
 
 @commands.command()
-@reaching
+@grouped
 def opens(
     daemon: Daemon,
     notification: Notification,
@@ -95,7 +96,7 @@ def opens(
 
 
 @commands.command()
-@reaching
+@grouped
 def why(
     daemon: Daemon, notification: Notification, device: Annotated[int, typer.Argument(help="The device's id.")]
 ) -> None:
@@ -104,14 +105,14 @@ def why(
 
 
 @commands.command()
-@reaching
+@grouped
 def tags(daemon: Daemon) -> None:
     """List push tags, and how much was sent under each."""
     daemon.show(daemon.ask("GET", "/push-tags", limit=PAGE)["items"], ("push_tag", "notifications", "last_at"))
 
 
 @commands.command()
-@reaching
+@grouped
 def compare(
     daemon: Daemon,
     tags: Annotated[list[str], typer.Argument(help="Push tags.")],
@@ -123,7 +124,7 @@ def compare(
 
 
 @commands.command()
-@reaching
+@grouped
 def export(
     daemon: Daemon,
     notification: Notification,
@@ -139,14 +140,14 @@ def export(
 
 
 @commands.command()
-@reaching
+@grouped
 def erase(daemon: Daemon, user: Annotated[str, typer.Argument(help="External id of the user.")]) -> None:
     """Forget a user everywhere, his installs and devices included."""
     daemon.show(daemon.ask("POST", f"/users/{quote(user, safe='')}/erase"))
 
 
 @commands.command()
-@reaching
+@grouped
 def erasures(daemon: Daemon) -> None:
     """List erasures of users, and which are finished."""
     columns = ("id", "installs", "devices", "requested_at", "finished_at")

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from protocols.safari_package import ICONS
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 from pushd.errors import ConfigError
 from pushd.model.safari import icon_field
 
@@ -20,7 +21,7 @@ COLUMNS = ("website_push_id", "website_name", "allowed_domains", "url_format", "
 
 
 @commands.command()
-@reaching
+@grouped
 def put(
     daemon: Daemon,
     site: Identity,
@@ -51,28 +52,28 @@ def put(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the websites."""
     daemon.show(daemon.ask("GET", "/safari/sites")["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, site: Identity) -> None:
     """Show a website."""
     daemon.show(daemon.ask("GET", f"/safari/sites/{site}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, site: Identity) -> None:
     """End a website's push packages; its devices and its certificate stay."""
     daemon.ask("DELETE", f"/safari/sites/{site}")
 
 
 @commands.command()
-@reaching
+@grouped
 def log(daemon: Daemon) -> None:
     """Show what Safari complained of, the newest last."""
     daemon.show(daemon.ask("GET", "/safari/log")["items"], ("at", "text"))

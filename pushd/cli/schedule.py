@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching
-from pushd.cli.times import Time, timed
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
+from pushd.cli.times import Time
 
 commands = typer.Typer(name="schedule", help="Sends that wait for their time.", no_args_is_help=True)
 
@@ -17,7 +18,7 @@ OCCURRENCES = ("at", "outcome", "notification_id", "decided_at")
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(
     daemon: Daemon,
     active: Annotated[bool | None, typer.Option("--active/--over", help="Those that go on, or the others.")] = None,
@@ -28,22 +29,21 @@ def listing(
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, schedule: Identity) -> None:
     """Show a schedule and its next five occurrences."""
     daemon.show(daemon.ask("GET", f"/schedules/{schedule}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def occurrences(daemon: Daemon, schedule: Identity) -> None:
     """List what has come of its occurrences, the newest first."""
     daemon.show(daemon.ask("GET", f"/schedules/{schedule}/occurrences", limit=1000)["items"], OCCURRENCES)
 
 
 @commands.command()
-@reaching
-@timed
+@grouped
 def change(
     daemon: Daemon,
     schedule: Identity,
@@ -56,21 +56,21 @@ def change(
 
 
 @commands.command()
-@reaching
+@grouped
 def on(daemon: Daemon, schedule: Identity) -> None:
     """Let a schedule go on with its next occurrence."""
     daemon.show(daemon.ask("PATCH", f"/schedules/{schedule}", {"active": True}))
 
 
 @commands.command()
-@reaching
+@grouped
 def off(daemon: Daemon, schedule: Identity) -> None:
     """Let nothing occur until it is switched on again."""
     daemon.show(daemon.ask("PATCH", f"/schedules/{schedule}", {"active": False}))
 
 
 @commands.command()
-@reaching
+@grouped
 def cancel(daemon: Daemon, schedule: Identity) -> None:
     """End a schedule: nothing more occurs."""
     daemon.ask("DELETE", f"/schedules/{schedule}")

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import typer
 
-from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.audience import Whom
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="segment", help="Audiences with a name.", no_args_is_help=True)
 
@@ -17,42 +18,36 @@ COLUMNS = ("uuid", "name", "audience")
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
+    whom: Whom,
     name: Annotated[str, typer.Argument(help="A name for people.")],
     uuid: Annotated[str | None, typer.Option(help="Made up where none is given.")] = None,
-    broadcast: Broadcast = False,
-    user: Users = None,
-    device: Devices = None,
-    tag: TagsAny = None,
-    tag_all: TagsAll = None,
-    exclude: TagsNone = None,
-    audience: Expression = None,
 ) -> None:
     """Store an audience under a name; it is evaluated whenever it is used."""
-    body = {"name": name, "audience": expression(broadcast, user, device, tag, tag_all, exclude, audience)}
+    body = {"name": name, "audience": whom.expression()}
     if uuid is not None:
         body["uuid"] = uuid
     daemon.show(daemon.ask("POST", "/segments", body))
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the segments."""
     daemon.show(daemon.ask("GET", "/segments", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, segment: Identity) -> None:
     """Show a segment."""
     daemon.show(daemon.ask("GET", _path(segment)))
 
 
 @commands.command()
-@reaching
+@grouped
 def count(daemon: Daemon, segment: Identity) -> None:
     """Count the devices that a message to a segment would reach now."""
     body = {"audience": {"type": "segment", "id": segment}}
@@ -60,29 +55,22 @@ def count(daemon: Daemon, segment: Identity) -> None:
 
 
 @commands.command()
-@reaching
+@grouped
 def change(
     daemon: Daemon,
+    whom: Whom,
     segment: Identity,
     name: Annotated[str | None, typer.Option(help="Another name.")] = None,
-    broadcast: Broadcast = False,
-    user: Users = None,
-    device: Devices = None,
-    tag: TagsAny = None,
-    tag_all: TagsAll = None,
-    exclude: TagsNone = None,
-    audience: Expression = None,
 ) -> None:
     """Rename a segment, or give it another audience."""
     body: dict[str, Any] = {} if name is None else {"name": name}
-    whom = (broadcast, user, device, tag, tag_all, exclude, audience)
-    if any(whom):
-        body["audience"] = expression(*whom)
+    if whom.said:
+        body["audience"] = whom.expression()
     daemon.show(daemon.ask("PATCH", _path(segment), body))
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, segment: Identity) -> None:
     """Delete a segment."""
     daemon.ask("DELETE", _path(segment))

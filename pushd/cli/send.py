@@ -9,30 +9,24 @@ import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
+from pushd.cli.audience import Whom
+from pushd.cli.options import grouped
 from pushd.cli.output import console
-from pushd.cli.reach import Daemon, reaching
-from pushd.cli.times import Time, timed
+from pushd.cli.reach import Daemon
+from pushd.cli.times import Time
 from pushd.model.quiet import Policy
 
 POLL_S = 0.3
 OVER = ("done", "cancelled")
 
 
-@reaching
-@timed
+@grouped
 def send(
     daemon: Daemon,
+    whom: Whom,
     time: Time,
     body: Annotated[str | None, typer.Argument(help="The text.")] = None,
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
-    broadcast: Broadcast = False,
-    user: Users = None,
-    device: Devices = None,
-    tag: TagsAny = None,
-    tag_all: TagsAll = None,
-    exclude: TagsNone = None,
-    audience: Expression = None,
     message: Annotated[str | None, typer.Option(help="The whole message, as JSON; options add to it.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     category: Annotated[str | None, typer.Option(help="Of your own, such as marketing: for frequency caps.")] = None,
@@ -45,13 +39,12 @@ def send(
     """Send a message, at once or when its time comes."""
     if wait and time.recurs:
         raise typer.BadParameter("--wait waits for what is sent once")
-    whom = expression(broadcast, user, device, tag, tag_all, exclude, audience)
     if dry_run:
-        daemon.show(daemon.ask("POST", "/audience/count", {"audience": whom}))
+        daemon.show(daemon.ask("POST", "/audience/count", {"audience": whom.expression()}))
         return
     what: dict[str, Any] = orjson.loads(message) if message else {}
     what |= {name: value for name, value in (("title", title), ("body", body)) if value is not None}
-    request: dict[str, Any] = {"audience": whom, "message": what} | time.said()
+    request: dict[str, Any] = {"audience": whom.expression(), "message": what} | time.said()
     more = {"name": name, "category": category, "ttl_s": ttl_s, "transactional": transactional or None}
     request |= {field: value for field, value in more.items() if value is not None}
     if quiet_hours is not Policy.HOLD:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import orjson
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="template", help="Messages with gaps, in versions.", no_args_is_help=True)
 
@@ -20,21 +21,21 @@ COLUMNS = ("uid", "name", "kind", "version", "required_tags")
 
 
 @commands.command()
-@reaching
+@grouped
 def create(daemon: Daemon, file: File) -> None:
     """Store a template."""
     daemon.show(daemon.ask("POST", "/templates", _read(file)))
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the templates."""
     daemon.show(daemon.ask("GET", "/templates", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(
     daemon: Daemon,
     template: Identity,
@@ -45,21 +46,21 @@ def one(
 
 
 @commands.command()
-@reaching
+@grouped
 def versions(daemon: Daemon, template: Identity) -> None:
     """List the versions of a template."""
     daemon.show(daemon.ask("GET", f"{_path(template)}/versions", limit=1000)["items"], (*COLUMNS, "updated_at"))
 
 
 @commands.command()
-@reaching
+@grouped
 def change(daemon: Daemon, template: Identity, file: File) -> None:
     """Make a new version: the file holds what changes."""
     daemon.show(daemon.ask("PATCH", _path(template), _read(file)))
 
 
 @commands.command()
-@reaching
+@grouped
 def preview(
     daemon: Daemon,
     template: Identity,
@@ -77,14 +78,14 @@ def preview(
 
 
 @commands.command()
-@reaching
+@grouped
 def send(daemon: Daemon, template: Identity, tag: TagsOption = None) -> None:
     """Send a template to whom it is for."""
     daemon.show(daemon.ask("POST", f"{_path(template)}/send", {"content_tags": _tags(tag)}))
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, template: Identity) -> None:
     """Delete a template with its versions."""
     daemon.ask("DELETE", _path(template))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeVar, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
-_SECONDS = re.compile(r"\d+(\.\d+)?")
+from pushd.cli.options import Options
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+_SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Time:
+class Time(Options):
     """The options that say a time; each field is one."""
 
     at: Annotated[
@@ -83,32 +80,6 @@ class Time:
         if self.day is not None:
             return {"strategy": "intelligent"}
         return {"strategy": "utc"} if self.time_zone is None else {"strategy": "timezone", "time_zone": self.time_zone}
-
-
-def timed(command: Command) -> Command:
-    """The command with the options of a time in the place of its parameter `time`."""
-    signature = inspect.signature(command, eval_str=True)
-    assert signature.parameters["time"].annotation is Time
-    hints = get_type_hints(Time, include_extras=True)
-    options = {each.name: (hints[each.name], each.default) for each in fields(Time)}
-    parameters = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for each in signature.parameters.values()
-        if each.name != "time"
-    ]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        for name, (annotation, default) in options.items()
-    ]
-
-    @functools.wraps(command)
-    def run(**given: Any) -> Any:
-        time = Time(**{name: given.pop(name) for name in options})
-        return command(time=time, **given)
-
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run  # type: ignore[return-value]  # to callers that are typer it is the same command
 
 
 def _given(**values: Any) -> dict[str, Any]:

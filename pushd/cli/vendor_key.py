@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 from pushd.errors import ConfigError
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
@@ -18,7 +19,7 @@ COLUMNS = ("id", "dialect", "role", "identity", "name", "revoked_at")
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     dialect: Annotated[DialectName, typer.Argument(help="Whose API it is for.")],
@@ -40,14 +41,14 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List keys, without their secrets."""
     daemon.show(daemon.ask("GET", "/vendor-keys", limit=1000)["items"], COLUMNS)
 
 
 @commands.command()
-@reaching
+@grouped
 def revoke(daemon: Daemon, key: Annotated[int, typer.Argument(help="The key's id.")]) -> None:
     """Make a key useless, at once."""
     daemon.show(daemon.ask("POST", f"/vendor-keys/{key}/revoke"))

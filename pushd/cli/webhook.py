@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="webhook", help="URLs that events are posted to.", no_args_is_help=True)
 
@@ -23,7 +24,7 @@ LETTERS_SHOWN = 1000
 
 
 @commands.command()
-@reaching
+@grouped
 def create(
     daemon: Daemon,
     target: Annotated[str, typer.Argument(metavar="URL", help="https, a host name, and a path.")],
@@ -37,21 +38,21 @@ def create(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the webhooks."""
     daemon.show(daemon.ask("GET", "/webhooks", limit=1000)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, webhook: Identity) -> None:
     """Show a webhook, and how it is doing."""
     daemon.show(daemon.ask("GET", f"/webhooks/{webhook}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def change(
     daemon: Daemon,
     webhook: Identity,
@@ -66,28 +67,28 @@ def change(
 
 
 @commands.command()
-@reaching
+@grouped
 def delete(daemon: Daemon, webhook: Identity) -> None:
     """Delete a webhook, with what it was still to get."""
     daemon.ask("DELETE", f"/webhooks/{webhook}")
 
 
 @commands.command()
-@reaching
+@grouped
 def rotate(daemon: Daemon, webhook: Identity) -> None:
     """Make a new secret and show it, once; the former one signs along for a day."""
     daemon.show(daemon.ask("POST", f"/webhooks/{webhook}/secret"))
 
 
 @commands.command()
-@reaching
+@grouped
 def pause(daemon: Daemon, webhook: Identity) -> None:
     """Call a webhook no more until it is resumed; its events wait."""
     daemon.show(daemon.ask("POST", f"/webhooks/{webhook}/pause"))
 
 
 @commands.command()
-@reaching
+@grouped
 def resume(
     daemon: Daemon,
     webhook: Identity,
@@ -98,21 +99,21 @@ def resume(
 
 
 @commands.command()
-@reaching
+@grouped
 def test(daemon: Daemon, webhook: Identity) -> None:
     """Send a webhook one event of type webhook.test, and show what came of it."""
     daemon.show(daemon.ask("POST", f"/webhooks/{webhook}/test"))
 
 
 @commands.command()
-@reaching
+@grouped
 def letters(daemon: Daemon, webhook: Identity) -> None:
     """List the dead letters of a webhook, the oldest first."""
     daemon.show(daemon.ask("GET", f"/webhooks/{webhook}/letters", limit=LETTERS_SHOWN)["items"], LETTER_COLUMNS)
 
 
 @commands.command()
-@reaching
+@grouped
 def replay(
     daemon: Daemon,
     webhook: Identity,
@@ -124,7 +125,7 @@ def replay(
 
 
 @commands.command()
-@reaching
+@grouped
 def discard(
     daemon: Daemon, webhook: Identity, letter: Annotated[int, typer.Argument(help="The dead letter's id.")]
 ) -> None:

@@ -111,22 +111,16 @@ def test_options_make_an_audience(options, expression):
     import typer
     from typer.testing import CliRunner
 
-    from pushd.cli import audience
+    from pushd.cli.audience import Whom
+    from pushd.cli.options import grouped
 
     seen = []
     program = typer.Typer()
 
     @program.command()
-    def probe(
-        broadcast: audience.Broadcast = False,
-        user: audience.Users = None,
-        device: audience.Devices = None,
-        tag: audience.TagsAny = None,
-        tag_all: audience.TagsAll = None,
-        exclude: audience.TagsNone = None,
-        whole: audience.Expression = None,
-    ) -> None:
-        seen.append(audience.expression(broadcast, user, device, tag, tag_all, exclude, whole))
+    @grouped
+    def probe(whom: Whom) -> None:
+        seen.append(whom.expression())
 
     assert CliRunner().invoke(program, options).exit_code == 0
     assert seen == [expression]
