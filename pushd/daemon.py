@@ -22,14 +22,16 @@ from pushd.commands.importer import Importer
 from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
+from pushd.commands.scheduling import runner
 from pushd.config import Config
 from pushd.credentials.coverage import CoverageWatch
 from pushd.credentials.expiry import ExpiryWatch
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
 from pushd.dialects.mount import surfaces
-from pushd.errors import PushdError, UnavailableError
+from pushd.errors import PushdError
 from pushd.fanout.engine import Fanout
+from pushd.fanout.heard import Heard
 from pushd.feed.feed import Feed
 from pushd.gateway import Gateway
 from pushd.gateways.apns import ApnsGateway
@@ -41,9 +43,12 @@ from pushd.gateways.webpush import WebPushGateway
 from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
-from pushd.model.notification import Notification, State
+from pushd.model.notification import Notification
 from pushd.reports.beacons import Beacons
 from pushd.reports.limits import ReceiptLimits
+from pushd.scheduler.gate import Gate
+from pushd.scheduler.habits import Habits
+from pushd.scheduler.runner import Runner
 from pushd.service import Service
 from pushd.store.embedded import EmbeddedServer
 from pushd.store.loading import Snapshot
@@ -75,6 +80,7 @@ class Daemon:
         self._environ = os.environ if environ is None else environ
         self._started: list[Service] = []
         self._embedded: EmbeddedServer | None = None
+        self.runner: Runner | None = None
         self._ready = False
         self._stopping = False
         data_dir = Path(config.store.data_dir)
@@ -181,8 +187,11 @@ class Daemon:
         self.index = Index(self.clock)
         for app_id in await self.store.apps.gone():
             self.index.remove_app(app_id)
+        self.gate = Gate(self.index, self.store.tallies, self.node.id)
         self.definitions = Definitions(self.store, self.index)
         self._places = places = PlaceKeeper(self.store, self.index, self.clock, self.config.places)
+        self._heard = Heard(self.store.notifications, self.node.id)
+        await self._begin(self._heard)
         async for devices in self.store.devices.load(snapshot):
             self.index.apply_devices(devices)
         await places.load(snapshot)
@@ -196,6 +205,9 @@ class Daemon:
             on_channels=self.definitions.channels_changed,
             on_geofences=places.geofences_changed,
             on_locations=places.locations_changed,
+            on_tallies=self.gate.heard,
+            on_schedules=self._schedules_changed,
+            on_notifications=self._heard.notifications,
             known_devices=self.index.knows,
             known_locations=self.index.places.knows,
             snapshot=snapshot,
@@ -215,6 +227,12 @@ class Daemon:
         for app_id in app_ids:
             if await self.store.apps.get(app_id) is None:
                 self.index.remove_app(app_id)
+                self.gate.forget((app_id,))
+
+    async def _schedules_changed(self, _: Sequence[int]) -> None:
+        """Has the runner look: another node may have accepted what is due soon."""
+        if self.runner is not None:
+            self.runner.wake()
 
     async def _start_fanout(self) -> None:
         """Starts the fan-out, and at once goes on with what names nobody."""
@@ -229,6 +247,7 @@ class Daemon:
         )
         self.keyring.listen(self._credential_changed)
         await self._begin(self.fanout)
+        self._heard.begin(self.fanout)
         BACKLOG.set_function(lambda: self.fanout.backlog)
         LEDGER_DRIFT.set_function(lambda: self.fanout.drift)
         OLDEST_PENDING.set_function(lambda: self.fanout.oldest_pending_s)
@@ -265,7 +284,7 @@ class Daemon:
                         app = await self.store.apps.get(lefts[0].notification.app_id)
                         left = lefts.popleft()
                         if named or not self._names_people(left.notification):
-                            await self._go_on(left, app.settings if app else Settings())
+                            self._go_on(left, app.settings if app else Settings())
                         else:
                             later.append(left)
                 finally:
@@ -276,29 +295,17 @@ class Daemon:
     def _names_people(self, notification: Notification) -> bool:
         return self.index.names_people(notification.app_id, notification.send.audience)
 
-    async def _go_on(self, left: Resume, settings: Settings) -> None:
+    def _go_on(self, left: Resume, settings: Settings) -> None:
         self.fanout.resume(
             left.notification,
             settings,
+            release=left.release,
             targeted=left.targeted,
             counts=left.counts,
             remaining=left.remaining,
             attempted=left.attempted,
         )
         log.info("resumed", notification=left.notification.id, remaining=len(left.remaining))
-        if self._ready:
-            await self._cancel_if_told(left.notification)
-
-    async def _cancel_if_told(self, notification: Notification) -> None:
-        """A cancel that came between the claim and the resume found nothing running here: it is heard now."""
-        while True:
-            try:
-                stored = await self.store.notifications.get(notification.app_id, notification.id)
-                break
-            except UnavailableError:
-                await asyncio.sleep(self.config.store.retry_after_s)
-        if stored is not None and stored.notification.state is State.CANCELLED:
-            self.fanout.cancel(notification.id)
 
     async def _start_http(self) -> None:
         self.feed = Feed(
@@ -315,6 +322,7 @@ class Daemon:
             vault=self.vault,
             gateways=self.gateways,
             fanout=self.fanout,
+            gate=self.gate,
             clock=self.clock,
             config=self.config,
             position=lambda: self._follower.position,
@@ -325,6 +333,8 @@ class Daemon:
             feed=self.feed,
         )
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
+        self.runner = runner(self.context, self.fanout, self.gate, Habits(self.index, self.store.habits))
+        await self._begin(self.runner)
         await self._begin(_Commands(self.context))
         await self._begin(Importer(self.context))
         await self._begin(Eraser(self.context))

@@ -79,7 +79,7 @@ async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]
         if start:
             await asyncio.sleep(0)
         part = await prepared(context, app.id, wanted[start : start + SLICE], known)
-        people = _people(context, app, part)
+        people, version = _people(context, app, part), context.index.version
         for at, (each, devices) in enumerate(zip(part, people, strict=True), start):
             if isinstance(each, PushdError):
                 plans.append(_placed(each, at))
@@ -91,9 +91,11 @@ async def _plans(context: Context, app: App, wanted: Sequence[Send | PushdError]
                         await asyncio.sleep(0)  # looking for the first occurrence of a rule may take a slice of its own
                     plans.append(await plan_later(context, app, each, text))
                 elif devices is None:
-                    plans.append(plan_of(app, each, text, await others.resolve(each)))
+                    found = await others.resolve(each)
+                    plans.append(plan_of(app, each, text, found, context.index.version))
                 else:
-                    plans.append(Plan(app, each, text, devices, kinds(each.message.push_type), None))
+                    reach = kinds(each.message.push_type)
+                    plans.append(Plan(app, each, text, devices, reach, None, version=version))
             except PushdError as error:
                 plans.append(_placed(error, at))
     return plans

@@ -53,8 +53,8 @@ class Fanout(Protocol):
         Retry-After is when they will fit, by what waits and how fast it goes.
         """
 
-    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
-        """Starts a notification whose targets are committed."""
+    def release(self, notification: Notification, settings: Settings, devices: Devices, *, version: int = -1) -> None:
+        """Starts a notification whose targets are committed; `version` is the index's when they were found."""
 
     def cancel(self, notification_id: int) -> bool:
         """Ends what waits of a notification; False: it does not run here."""

@@ -55,6 +55,8 @@ class Plan(Struct, frozen=True):
     due: Due | None = None
     accepted_at: float = 0.0
     """As of when `due` was worked out."""
+    version: int = -1
+    """The index's when the devices were found."""
 
     def told(self) -> bytes:
         """What is told of it beside the id, as JSON."""
@@ -84,13 +86,13 @@ def waits(context: Context, app: App, wanted: Send) -> bool:
     return is_timed(wanted) or context.gate.concerns(app, wanted)
 
 
-def plan_of(app: App, wanted: Send, text: bytes, found: Resolution) -> Plan:
-    """The plan of a send that was examined, to the devices found; UnknownTargetsError."""
+def plan_of(app: App, wanted: Send, text: bytes, found: Resolution, version: int) -> Plan:
+    """The plan of a send that was examined, to the devices found at a version of the index; UnknownTargetsError."""
     errors = target_errors(found)
     if errors is not None and found.missing >= found.named and not found.devices:
         told = msgspec.to_builtins(errors)
         raise UnknownTargetsError("None of the devices or users named can be reached", extra={"targets": told})
-    return Plan(app, wanted, text, found.devices, kinds(wanted.message.push_type), errors)
+    return Plan(app, wanted, text, found.devices, kinds(wanted.message.push_type), errors, version=version)
 
 
 async def plan_later(context: Context, app: App, wanted: Send, text: bytes) -> Plan:

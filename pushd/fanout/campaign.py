@@ -1,8 +1,9 @@
-"""A running notification: the waves that still wait, the rows in flight, and what was committed of it so far."""
+"""A release that runs: the waves that still wait, the rows in flight, and what was committed of it so far."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,9 +43,15 @@ class Wave:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Campaign:
-    """One notification while it runs. Pending is counted from what waits and flies, so that drift can be seen."""
+    """One release of a notification while it runs: for nearly all, the notification.
+
+    Pending is counted from what waits and flies, so that drift can be seen.
+    """
 
     notification: Notification
+    """With the life of this release."""
+    run: int
+    """Its number in the store."""
     settings: Settings
     kinds: frozenset[Kind]
     lane: Lane
@@ -63,6 +70,9 @@ class Campaign:
     """Rows with an answer, and those of them whose answer slows a link down."""
     rendered: dict[Kind, Rendered | Reason] = field(default_factory=dict)
     cancelled: bool = False
+    paused: bool = False
+    parked: list[Wave] = field(default_factory=list)
+    """Waves that wait for the end of the pause, and stand in no lane."""
     finishing: bool = False
     """Its end is on its way to the store."""
 
@@ -110,12 +120,10 @@ class Campaign:
         end = self.notification.expires_at
         return math.inf if end is None else end - now
 
-    def ledger(self, reasons: dict[int, Reasons]) -> Ledger:
-        """What was targeted and where it stands, from committed counts and what waits or flies."""
-        return tally(self.counts, reasons, targeted=self.targeted, pending=self.pending)
 
-
-def tally(counts: dict[tuple[int, int], int], reasons: dict[int, Reasons], *, targeted: int, pending: int) -> Ledger:
+def tally(
+    counts: Mapping[tuple[int, int], int], reasons: Mapping[int, Reasons], *, targeted: int, pending: int
+) -> Ledger:
     """The ledger of committed counts by (gateway number, code)."""
     sums = dict.fromkeys(("accepted", "failed", "expired", "cancelled", "suppressed"), 0)
     for (gateway, code), count in counts.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Mapping
 
 from pushd.batch import Lane
@@ -16,6 +15,7 @@ from pushd.errors import PushdError
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.harvest import Harvester
 from pushd.fanout.lanes import Outlet, OutletKey, Share
+from pushd.fanout.pauses import Pauses
 from pushd.fanout.planner import Flight, Planner, Settled
 from pushd.fanout.recorder import Recorder
 from pushd.fanout.retry import LAST_MOMENT, Pacing
@@ -65,6 +65,7 @@ class Dispatcher(Service):
         self._settlements = settlements
         self._node_id = node_id
         self.lanes, self._later, self._backoff, self._budgets = pacing
+        self._pauses = Pauses(self.lanes)
         self._clock = clock
         self.progress = 0
         """Grows while looking at the lanes works: what the watchdog watches."""
@@ -100,6 +101,9 @@ class Dispatcher(Service):
 
     def place(self, wave: Wave) -> None:
         """Queues a wave at the outlet of its route; without a credential for the route it ends here."""
+        if wave.campaign.paused:
+            self._pauses.park(wave)
+            return
         last = self._last
         if last is None or last.key.route is not wave.route or last.key.lane is not wave.campaign.lane:
             last = self._last = self._find(wave.route, wave.campaign.lane)
@@ -127,14 +131,22 @@ class Dispatcher(Service):
         self._recorder.finish_if_spent(campaign)
 
     def withdraw(self, campaign: Campaign) -> list[Wave]:
-        """Takes everything that waits of a campaign out of lanes and timers."""
+        """Takes everything that waits of a campaign out of lanes, timers and pause."""
         waves = list(campaign.waves)
-        routes = {wave.route for wave in waves}
-        for outlet in self.lanes:
-            if outlet.key.route in routes:
-                outlet.waves = deque(each for each in outlet.waves if each.campaign is not campaign)
+        self.lanes.take_out(campaign)
+        self._pauses.end(campaign)
         campaign.waves.clear()
         return waves
+
+    def pause(self, campaign: Campaign) -> None:
+        """Keeps a campaign out of lanes: what waits, and what comes home without an answer."""
+        self._pauses.begin(campaign)
+        self.recall(campaign)
+
+    def unpause(self, campaign: Campaign) -> None:
+        """Lets a campaign go on."""
+        for wave in self._pauses.end(campaign):
+            self.place(wave)
 
     def relocate(self, campaign: Campaign) -> None:
         """Moves what waits of a campaign, here or for a link, to the lane that it has by now."""
@@ -208,7 +220,8 @@ class Dispatcher(Service):
     def _admit_retry(self, key: OutletKey, wave: Wave, now: float) -> None:
         """Lets a due retry into its lane as far as the pool's budget goes; the rest waits while the message lives."""
         campaign, left_s = wave.campaign, wave.campaign.left_s(self._clock.now())
-        granted = self._budgets.of(key.pool).grant(wave.left, now) if left_s > 0 else 0
+        goes = left_s > 0 and not campaign.paused
+        granted = self._budgets.of(key.pool).grant(wave.left, now) if goes else 0
         campaign.waves.discard(wave)
         ids = wave.take(wave.left)
         first, rest = (
@@ -310,10 +323,10 @@ class Dispatcher(Service):
     async def _record_attempts(self, flight: Flight) -> frozenset[int]:
         """At-most-once: that a row is tried is committed before it is; while PostgreSQL is away it waits.
 
-        The notifications that may not be sent: another node has claimed them.
+        The runs that may not be sent: another node has claimed them.
         """
         tried = [
-            (campaign.id, Devices.of(flight.batch.ids[start:end]))
+            (campaign.run, Devices.of(flight.batch.ids[start:end]))
             for campaign, start, end in flight.spans()
             if campaign.at_most_once
         ]
@@ -327,9 +340,9 @@ class Dispatcher(Service):
         return frozenset()
 
     def _ground(self, flight: Flight, refused: frozenset[int]) -> None:
-        """Sends nothing of a batch: rows of the refused notifications end, their neighbours wait for the next one."""
+        """Sends nothing of a batch: rows of the refused runs end, their neighbours wait for the next one."""
         for campaign, start, end in flight.spans():
-            code = CANCELLED.code if campaign.id in refused else NOT_WRITTEN.code
+            code = CANCELLED.code if campaign.run in refused else NOT_WRITTEN.code
             flight.batch.outcomes[start:end] = code
 
     # Timers -------------------------------------------------------------------------------------------------------
@@ -358,8 +371,10 @@ class Dispatcher(Service):
             self.pump_soon()
 
     def _end_outlived(self) -> None:
-        """Ends what outlived itself where nothing goes out: behind a paused credential, or in a rest."""
+        """Ends what outlived itself where nothing goes out: behind a paused credential, in a rest, or in a pause."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
+        for wave in self._pauses.outlived(now):
+            self.end(wave, EXPIRED.code)
         for outlet in self.lanes:
             if outlet.held:
                 over = [wave for wave in outlet.waves if wave.campaign.outlived(now)]

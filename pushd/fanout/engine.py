@@ -1,9 +1,9 @@
-"""The engine: a notification's life from its release to the commit of its last outcome."""
+"""The engine: the life of each release of a notification, from its start to the commit of its last outcome."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -15,6 +15,7 @@ from pushd.content.kinds import kinds
 from pushd.content.platforms import render
 from pushd.credentials.keyring import Keyring
 from pushd.fanout.campaign import Campaign, Wave
+from pushd.fanout.campaigns import Campaigns
 from pushd.fanout.dispatcher import Dispatcher
 from pushd.fanout.harvest import Harvester, lane_for
 from pushd.fanout.planner import Planner, Settled
@@ -28,14 +29,16 @@ from pushd.model.device import GatewayName, Kind
 from pushd.model.notification import Ledger, Notification, State
 from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reason, Reasons
 from pushd.service import Service
-from pushd.store.notifications import INLINE_TARGETS_MAX
-from pushd.store.settlements import Committed, SettlementStore
+from pushd.store.notifications import INLINE_TARGETS_MAX, Order
+from pushd.store.settlements import Committed, SettlementStore, run_number
 from pushd.targeting.index import Index
 from pushd.telemetry import DELIVERIES
 
 log = structlog.get_logger(__name__)
 
 _GATEWAYS = tuple(GatewayName)
+_NO_GATEWAY = GatewayName.APNS.number
+"""Stands by rows that no gateway was asked about."""
 
 COMMIT_S = 1.0
 """What a stop leaves for the commit of the last outcomes, however long it waited for them."""
@@ -61,7 +64,7 @@ class Fanout(Service):
         self._index = index
         self._keyring = keyring
         self._clock = clock
-        self._campaigns: dict[int, Campaign] = {}
+        self._campaigns = Campaigns()
         self.reasons = {name.number: gateways[name].reasons if name in gateways else Reasons() for name in GatewayName}
         """Tables of reasons by gateway number; gateways that are not built know the common reasons only."""
         self._recorder = Recorder(config, settlements, node_id, self._committed)
@@ -119,24 +122,44 @@ class Fanout(Service):
             raise self._room.stopping()
         self._room.check(app_id, rows, self._clock.monotonic())
 
-    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
-        """Starts a notification whose targets are committed."""
+    def release(
+        self,
+        notification: Notification,
+        settings: Settings,
+        devices: Devices,
+        *,
+        release: int = 0,
+        suppressed: Sequence[tuple[Devices, int]] = (),
+        paused: bool = False,
+        version: int = -1,
+    ) -> None:
+        """Starts a release whose targets are committed, to these devices.
+
+        `suppressed` are the others, with the code of the reason; that is committed, too, and is only counted here.
+        `version` is what the index had when the devices were resolved: -1 where that is not known.
+        """
         count = len(devices)
-        campaign = self._begin(notification, settings, count, count)
-        self._queue(campaign, devices, version=self._index.version)
+        targeted = count + sum(len(some) for some, _ in suppressed)
+        campaign = self._begin(notification, settings, release, targeted, count)
+        for some, code in suppressed:
+            self._count_suppressed(campaign, len(some), code)
+        if paused:
+            self._dispatcher.pause(campaign)
+        self._queue(campaign, devices, version=version)
 
     def resume(
         self,
         notification: Notification,
         settings: Settings,
         *,
+        release: int = 0,
         targeted: int,
         counts: Mapping[tuple[int, int], int],
         remaining: Devices,
         attempted: Devices,
     ) -> None:
-        """Goes on with a notification that another process left: what is not settled and, at most once, not tried."""
-        campaign = self._begin(notification, settings, targeted, len(remaining))
+        """Goes on with a release that another process left: what is not settled and, at most once, not tried."""
+        campaign = self._begin(notification, settings, release, targeted, len(remaining))
         campaign.counts.update(counts)
         if campaign.at_most_once:
             self._settle(campaign, remaining & attempted, STOPPED.code)
@@ -145,28 +168,49 @@ class Fanout(Service):
             campaign.cancelled = True
             self._settle(campaign, remaining, CANCELLED.code)
             remaining = Devices()
+        elif notification.state is State.PAUSED:
+            self._dispatcher.pause(campaign)
         self._queue(campaign, remaining, version=-1)
 
     def cancel(self, notification_id: int) -> bool:
         """Ends what no link took of a notification; what is on the wire keeps its outcome. False: it runs elsewhere."""
-        campaign = self._campaigns.get(notification_id)
+        campaigns = self._campaigns.of(notification_id)
+        for campaign in campaigns:
+            self._cancel(campaign)
+        return bool(campaigns)
+
+    def pause(self, notification_id: int) -> bool:
+        """Keeps back what no link took of a notification, for as long as it lives. False: it runs elsewhere."""
+        campaigns = self._campaigns.of(notification_id)
+        for campaign in campaigns:
+            self._pause(campaign, True)
+        return bool(campaigns)
+
+    def unpause(self, notification_id: int) -> bool:
+        """Lets a notification go on that was paused. False: it runs elsewhere."""
+        campaigns = self._campaigns.of(notification_id)
+        for campaign in campaigns:
+            self._pause(campaign, False)
+        return bool(campaigns)
+
+    def obey(self, order: Order) -> bool:
+        """Does with a run what the store says of it, if that is news; False: it is not running here, or not yet."""
+        campaign = self._campaigns.get(run_number(order.notification_id, order.release))
         if campaign is None:
             return False
-        campaign.cancelled = True
-        for wave in self._dispatcher.withdraw(campaign):
-            self._dispatcher.end(wave, CANCELLED.code)
-        self._dispatcher.recall(campaign)
+        if order.cancelled:
+            self._cancel(campaign)
+        else:
+            self._pause(campaign, order.paused)
         return True
 
     def ledger(self, notification_id: int) -> Ledger | None:
-        """The live ledger of a notification that runs here."""
-        campaign = self._campaigns.get(notification_id)
-        return campaign.ledger(self.reasons) if campaign else None
+        """The live ledger of what runs here of a notification."""
+        return self._campaigns.ledger(notification_id, self.reasons)
 
     def counts(self, notification_id: int) -> dict[tuple[int, int], int] | None:
-        """Committed outcomes by (gateway number, code) of a notification that runs here."""
-        campaign = self._campaigns.get(notification_id)
-        return dict(campaign.counts) if campaign else None
+        """Committed outcomes by (gateway number, code) of what runs here of a notification."""
+        return self._campaigns.counts(notification_id)
 
     def credentials_changed(self) -> None:
         """Lets what waits for a credential see that it was resumed, replaced or removed."""
@@ -179,7 +223,7 @@ class Fanout(Service):
 
     @property
     def running(self) -> int:
-        """Notifications that are not finished."""
+        """Releases that are not finished."""
         return len(self._campaigns)
 
     @property
@@ -195,29 +239,48 @@ class Fanout(Service):
     @property
     def drift(self) -> int:
         """Sum of the absolute ledger drift of everything that runs; 0, or there is a bug."""
-        return sum(abs(each.targeted - sum(each.counts.values()) - each.pending) for each in self._campaigns.values())
+        return self._campaigns.drift
 
     @property
     def oldest_pending_s(self) -> float:
         """Age of the oldest notification that is not finished, seconds."""
-        if not self._campaigns:
-            return 0.0
-        return self._clock.now() - min(each.notification.released_at for each in self._campaigns.values())
+        oldest_at = self._campaigns.oldest_at
+        return 0.0 if oldest_at is None else self._clock.now() - oldest_at
 
-    def _begin(self, notification: Notification, settings: Settings, targeted: int, rows: int) -> Campaign:
+    def _begin(
+        self, notification: Notification, settings: Settings, release: int, targeted: int, rows: int
+    ) -> Campaign:
         """The campaign, known and counted with the rows that have no outcome yet."""
         campaign = Campaign(
             notification=notification,
+            run=run_number(notification.id, release),
             settings=settings,
             kinds=kinds(notification.send.message.push_type),
             lane=lane_for(targeted, notification.send.transactional, self._config),
             targeted=targeted,
             # As the store decided when it kept the targets: rows and bitmaps are found again by that.
-            inline=targeted <= INLINE_TARGETS_MAX,
+            inline=targeted <= INLINE_TARGETS_MAX and not release,
         )
-        self._campaigns[notification.id] = campaign
+        self._campaigns.add(campaign)
         self._room.begin(notification.app_id, rows, self._clock.monotonic())
         return campaign
+
+    def _cancel(self, campaign: Campaign) -> None:
+        if not campaign.cancelled:
+            campaign.cancelled = True
+            for wave in self._dispatcher.withdraw(campaign):
+                self._dispatcher.end(wave, CANCELLED.code)
+            self._dispatcher.recall(campaign)
+
+    def _pause(self, campaign: Campaign, paused: bool) -> None:
+        if campaign.paused is not paused and not campaign.cancelled:
+            (self._dispatcher.pause if paused else self._dispatcher.unpause)(campaign)
+
+    def _count_suppressed(self, campaign: Campaign, count: int, code: int) -> None:
+        """Counts rows that were committed as suppressed with the release."""
+        key = _NO_GATEWAY, code
+        campaign.counts[key] = campaign.counts.get(key, 0) + count
+        DELIVERIES.labels(_GATEWAYS[_NO_GATEWAY].value, self.reasons[_NO_GATEWAY].outcome(code).name.lower()).inc(count)
 
     def _queue(self, campaign: Campaign, devices: Devices, *, version: int) -> None:
         """Splits devices by route into waves; those that have no route any more are no longer reachable."""
@@ -244,7 +307,7 @@ class Fanout(Service):
 
     def _settle(self, campaign: Campaign, devices: Devices, code: int = UNREACHABLE.code) -> None:
         """Settles rows whose route is not known; the common codes mean the same for every gateway."""
-        settled = Settled(campaign=campaign, gateway=GatewayName.APNS.number, code=code, ids=devices.column())
+        settled = Settled(campaign=campaign, gateway=_NO_GATEWAY, code=code, ids=devices.column())
         self._recorder.settle((settled,), None)
 
     def _committed(self, page: Page, committed: Committed) -> None:
@@ -269,23 +332,23 @@ class Fanout(Service):
             self._index.apply_devices(committed.retired)
         finished: dict[int, int] = {}
         for campaign in page.finished:
-            if self._campaigns.pop(campaign.notification.id, None) is not None:
+            if self._campaigns.remove(campaign.run) is not None:
                 finished[campaign.app_id] = finished.get(campaign.app_id, 0) + 1
         for app_id, count in finished.items():
             self._room.end(app_id, count, now)
-        for notification_id in committed.refused:
-            self._disown(notification_id)
+        for run in committed.refused:
+            self._disown(run)
         self._dispatcher.pump_soon()
 
-    def _disown(self, notification_id: int) -> None:
-        """Forgets a notification that another node has claimed.
+    def _disown(self, run: int) -> None:
+        """Forgets a release that another node has claimed.
 
         What flies ends as if it were cancelled: none of it goes out again from here; the store refuses its outcomes.
         """
-        campaign = self._campaigns.pop(notification_id, None)
+        campaign = self._campaigns.remove(run)
         if campaign is not None:
             self._room.end(campaign.app_id, 1, self._clock.monotonic())
-            log.warning("notification_claimed_by_another_node", notification=notification_id)
+            log.warning("notification_claimed_by_another_node", notification=campaign.id)
             campaign.cancelled = True
             left = sum(wave.left for wave in self._dispatcher.withdraw(campaign))
             self._room.remove(campaign.app_id, left, self._clock.monotonic())

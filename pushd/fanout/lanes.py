@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pushd.batch import Lane
 from pushd.config import FanoutConfig
-from pushd.fanout.campaign import Wave
+from pushd.fanout.campaign import Campaign, Wave
 from pushd.model.device import Environment, GatewayName, Route
 
 OUTLETS = 4
@@ -217,6 +217,16 @@ class Lanes:
     def of_credential(self, credential_id: int) -> list[Outlet]:
         """Every outlet that sends with a credential."""
         return [outlet for outlet in self._outlets.values() if outlet.key.credential_id == credential_id]
+
+    def take_out(self, campaign: Campaign) -> list[Wave]:
+        """Everything of a campaign that stood in lanes, and does no more; it waits still."""
+        routes = {wave.route for wave in campaign.waves}
+        taken: list[Wave] = []
+        for key, outlet in self._outlets.items():
+            if key.route in routes:
+                taken += [each for each in outlet.waves if each.campaign is campaign]
+                outlet.waves = deque(each for each in outlet.waves if each.campaign is not campaign)
+        return taken
 
     def rest(self, pool: PoolKey, until: float) -> None:
         """Lets every outlet of a pool wait until then: its gateway said so of all of them."""

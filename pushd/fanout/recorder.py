@@ -24,7 +24,7 @@ from pushd.store.settlements import Committed, Delta, Retirement, Settlement, Se
 log = structlog.get_logger(__name__)
 
 Key = tuple[int, int, int]
-"""(notification id, gateway number, code)."""
+"""(run number, gateway number, code)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +81,7 @@ class Recorder(Service):
             if campaign.inline:
                 page.inline.append((campaign.id, each.gateway, each.code, each.ids))
             else:
-                page.bitmaps[campaign.id, each.gateway, each.code].append(each.ids)
+                page.bitmaps[campaign.run, each.gateway, each.code].append(each.ids)
             campaign.settling += count
             page.counts[campaign, each.gateway, each.code] += count
             if outlet is not None:
@@ -110,7 +110,7 @@ class Recorder(Service):
         self._signal()
 
     def finish_if_spent(self, campaign: Campaign) -> None:
-        """Marks a notification as done with the next commit, once every row of it has its final outcome."""
+        """Marks a release as done with the next commit, once every row of it has its final outcome."""
         if campaign.spent and not campaign.finishing:
             campaign.finishing = True
             self._page.finished.append(campaign)
@@ -160,9 +160,9 @@ class Recorder(Service):
 
 def _settlement(page: Page) -> Settlement:
     deltas: list[Delta] = []
-    for (notification, gateway, code), columns in page.bitmaps.items():
+    for (run, gateway, code), columns in page.bitmaps.items():
         ids = Devices.of(columns[0] if len(columns) == 1 else np.concatenate(columns))
-        deltas += [Delta(notification, part, gateway, code, piece) for part, piece in ids.parts()]
+        deltas += [Delta(run, part, gateway, code, piece) for part, piece in ids.parts()]
     counts = [len(ids) for *_, ids in page.inline]
     owners = [
         np.broadcast_to(np.asarray(each[0], np.int64), count) for each, count in zip(page.inline, counts, strict=True)
@@ -174,5 +174,5 @@ def _settlement(page: Page) -> Settlement:
         codes=np.repeat(np.array([each[2] for each in page.inline], np.int16), counts),
         deltas=deltas,
         retired=page.retired,
-        finished=[campaign.id for campaign in page.finished],
+        finished=[campaign.run for campaign in page.finished],
     )

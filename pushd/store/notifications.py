@@ -34,7 +34,8 @@ _SELECT = """
 SELECT n.id, n.app_id, n.created_at, n.released_at, n.expires_at, n.name, n.send, n.targeted, n.schedule_id, o.next_at,
     f.finished_at, (f.cancelled OR r.cancelled OR o.cancelled_at IS NOT NULL) IS TRUE AS cancelled,
     (r.paused OR o.paused_at IS NOT NULL) IS TRUE AS paused,
-    r.paused IS NOT NULL OR o.notification_id IS NOT NULL AS running, false AS scheduled
+    r.paused IS NOT NULL OR o.notification_id IS NOT NULL AS running, o.notification_id IS NOT NULL AS rollout,
+    false AS scheduled
 FROM (SELECT * FROM notifications WHERE app_id = $1 AND {which} ORDER BY id DESC LIMIT $3) n
     LEFT JOIN LATERAL (
         SELECT bool_or(k.cancelled_at IS NOT NULL) AS cancelled, bool_or(k.paused_at IS NOT NULL) AS paused
@@ -43,12 +44,13 @@ FROM (SELECT * FROM notifications WHERE app_id = $1 AND {which} ORDER BY id DESC
     LEFT JOIN finished f ON f.notification_id = n.id AND f.created_at = n.created_at
 UNION ALL
 (SELECT s.id, s.app_id, s.created_at, coalesce(s.next_at, s.ended_at, s.created_at), NULL, s.name, s.send, 0, NULL,
-    CASE WHEN s.active THEN s.next_at END, s.ended_at, s.cancelled_at IS NOT NULL, NOT s.active, false, true
+    CASE WHEN s.active THEN s.next_at END, s.ended_at, s.cancelled_at IS NOT NULL, NOT s.active, false, false, true
 FROM schedules s WHERE app_id = $1 AND {which} AND NOT recurring ORDER BY id DESC LIMIT $3)
 ORDER BY id DESC LIMIT $3
 """
 _GET = _SELECT.format(which="id = $2")
 _LIST = _SELECT.format(which="id < $2")
+_TARGETED = "SELECT id, targeted FROM notifications WHERE app_id = $1 AND id = ANY($2)"
 _CANCEL = "SELECT * FROM cancel_notification($1, $2, $3)"
 _PAUSE = "SELECT pause_notification($1, $2, $3, $4)"
 _RENAME = "UPDATE notifications SET name = $3 WHERE app_id = $1 AND id = $2 RETURNING 1"
@@ -179,13 +181,17 @@ class NotificationStore(Service):
     async def _stored(self, query: str, app_id: int, *args: Any) -> Sequence[Stored]:
         rows = await self._database.fetch(query, app_id, *args)
         counts = await self._outcomes.counts(app_id, [row["id"] for row in rows])
-        return [_stored(row, counts.get(row["id"], {})) for row in rows]
+        # A release that is opened between the two adds to both.
+        growing = [row["id"] for row in rows if row["rollout"] and row["finished_at"] is None]
+        found = await self._database.fetch(_TARGETED, app_id, growing) if growing else ()
+        targeted = {row["id"]: row["targeted"] for row in (*rows, *found)}
+        return [_stored(row, targeted[row["id"]], counts.get(row["id"], {})) for row in rows]
 
 
-def _stored(row: Any, counts: Counts) -> Stored:
+def _stored(row: Any, targeted: int, counts: Counts) -> Stored:
     return Stored(
         notification=read_notification(row, _state(row)),
-        targeted=row["targeted"],
+        targeted=targeted,
         finished_at=seconds_or_none(row["finished_at"]),
         counts=counts,
         schedule_id=row["schedule_id"],

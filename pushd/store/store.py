@@ -73,11 +73,7 @@ class Store(Service):
         self.locations = LocationStore(self.database, self.clock)
         self.crossings = CrossingStore(self.database, self.clock)
         self.live_activity_channels = LiveActivityChannelStore(self.database)
-        self.settlements = SettlementStore(self.database, names, self.clock)
-        compact = self.settlements.compact_soon
-        self.notifications = NotificationStore(self.database, self.clock, compact)
-        self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact)
-        self.rollouts = RolloutStore(self.database, self.clock, compact)
+        self._make_sends()
         self.habits = HabitStore(self.database, self.clock)
         self.receipts = ReceiptStore(self.database, self.clock, self.habits)
         self.events = EventStore(self.database, self.clock)
@@ -104,6 +100,14 @@ class Store(Service):
             self.sessions,
         )
         self._position = 0
+
+    def _make_sends(self) -> None:
+        """What is sent, now and later, and what becomes of it."""
+        self.settlements = SettlementStore(self.database, self.names, self.clock)
+        compact = self.settlements.compact_soon
+        self.notifications = NotificationStore(self.database, self.clock, compact)
+        self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact)
+        self.rollouts = RolloutStore(self.database, self.clock, compact)
 
     async def start(self) -> None:
         """Opens the pool, migrates, and starts the parts. UnavailableError, ConfigError."""

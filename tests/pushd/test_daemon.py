@@ -1,4 +1,4 @@
-"""A takeover while the daemon serves: what was cancelled between claim and resume is cancelled all the same."""
+"""A takeover at the start: what names nobody goes on at once, the rest when the users are known."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,6 @@ import pytest
 from pushd.bitset import Devices
 from pushd.daemon import Daemon
 from pushd.model.audience import UserIds
-from pushd.model.notification import State
 from pushd.store.resume import Resume
 from pushd.targeting.index import Index
 from tests.pushd.fanout.conftest import notification
@@ -20,9 +19,8 @@ def _left(given):
 class OneLeft:
     """Notifications of which a dead node left one."""
 
-    def __init__(self, state):
+    def __init__(self):
         self.left = [_left(notification(1))]
-        self.state = state
 
     async def resumable(self, node_id):
         left, self.left = self.left, []
@@ -30,9 +28,6 @@ class OneLeft:
 
     def give_back(self, lefts):
         self.left = [*lefts]
-
-    async def get(self, app_id, notification_id):
-        return SimpleNamespace(notification=SimpleNamespace(state=self.state))
 
 
 class NoApps:
@@ -51,20 +46,6 @@ class Heard:
     def resume(self, given, settings, **rest):
         self.calls.append(("resume", given.id))
 
-    def cancel(self, notification_id):
-        self.calls.append(("cancel", notification_id))
-        return True
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("state", [State.CANCELLED, State.RUNNING])
-async def test_a_cancel_that_came_too_early_is_heard(state):
-    daemon = object.__new__(Daemon)
-    daemon._ready, daemon.node, daemon.fanout = True, SimpleNamespace(id=2), Heard()
-    daemon.store = SimpleNamespace(notifications=OneLeft(state), apps=NoApps())
-    await daemon._resume()
-    assert daemon.fanout.calls == [("resume", 1), *([("cancel", 1)] if state is State.CANCELLED else [])]
-
 
 @pytest.mark.asyncio
 async def test_what_names_people_waits_for_the_users_and_nothing_else_does():
@@ -72,7 +53,7 @@ async def test_what_names_people_waits_for_the_users_and_nothing_else_does():
     daemon = object.__new__(Daemon)
     daemon._ready, daemon.node, daemon.fanout = False, SimpleNamespace(id=2), Heard()
     daemon.index = Index()
-    daemon.store = SimpleNamespace(notifications=OneLeft(State.RUNNING), apps=NoApps())
+    daemon.store = SimpleNamespace(notifications=OneLeft(), apps=NoApps())
     daemon.store.notifications.left = [_left(named), _left(rest)]
     await daemon._resume(named=False)
     assert daemon.fanout.calls == [("resume", 2)]

@@ -53,7 +53,7 @@ class RecordingFanout:
         if self.full is not None:
             raise self.full
 
-    def release(self, notification: Notification, settings: Settings, devices: Devices) -> None:
+    def release(self, notification: Notification, settings: Settings, devices: Devices, *, version: int = -1) -> None:
         self.released.append((notification, settings, devices))
 
     def cancel(self, notification_id: int) -> bool:

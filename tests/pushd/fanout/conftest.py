@@ -113,8 +113,9 @@ class Bench:
         self.failures = []
         self.fanout.fatal = self.failures.append
 
-    def release(self, given, ids):
-        self.fanout.release(given, Settings(), Devices(ids))
+    def release(self, given, ids, **options):
+        options = {"version": self.index.version} | options
+        self.fanout.release(given, Settings(), Devices(ids), **options)
 
     async def until(self, condition, seconds=60.0):
         """Waits until a condition holds; the ledger must add up all the while."""

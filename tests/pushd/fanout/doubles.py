@@ -107,7 +107,7 @@ class MemorySettlements:
         for delta in settlement.deltas:
             for device in delta.devices:
                 assert device >> 20 == delta.part
-                self._put(delta.notification_id, device, delta.gateway, delta.code)
+                self._put(delta.run, device, delta.gateway, delta.code)
         self.retired += settlement.retired
         self.finished += settlement.finished
         refused = self.disowned & {int(each) for each in settlement.notifications}

@@ -28,7 +28,7 @@ def ready(lanes, now):
 
 
 def wave(of, rows=10):
-    given = {"notification": notification(1), "settings": Settings(), "kinds": frozenset()}
+    given = {"notification": notification(1), "run": 1, "settings": Settings(), "kinds": frozenset()}
     campaign = Campaign(**given, lane=Lane.BULK, targeted=rows, inline=False)
     return Wave(campaign=campaign, route=of.key.route, ids=np.arange(1, rows + 1, dtype=np.uint32))
 

@@ -176,7 +176,7 @@ async def test_a51_a_campaign_of_bad_tokens_goes_on_alone_and_leaves_the_link_of
         one.index.apply_devices(rows(bad, app_id=9))
         one.index.apply_devices(rows(good, app_id=9))
         one.release(notification(2, app_id=9), bad)
-        campaign = one.fanout._campaigns[2]
+        campaign = one.fanout._campaigns.get(2)
         await one.until(lambda: campaign.lane is Lane.DOUBTFUL)
         one.release(notification(3, app_id=9), good)
         await one.done(3)

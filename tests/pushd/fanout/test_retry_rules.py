@@ -24,7 +24,7 @@ KEY = OutletKey(Route(1, Kind.APNS, Environment.PRODUCTION, "com.example.app"), 
 @pytest.fixture
 def campaign():
     """One that has nothing yet."""
-    known = {"notification": notification(1), "settings": Settings(), "kinds": frozenset({Kind.APNS})}
+    known = {"notification": notification(1), "run": 1, "settings": Settings(), "kinds": frozenset({Kind.APNS})}
     return Campaign(**known, lane=Lane.BULK, targeted=100, inline=False)
 
 
