@@ -64,7 +64,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stream is ended after this; its reader comes back with its key, which may be revoked by then."""
     listener_keep_s: float = 86_400.0
     """How long events are noted for a stream or a reader after it was here last, if the app has no webhook."""
-    page_events: int = 200
+    page_events: int = 500
     """Events read from the store at a time."""
     part_items: int = 500
     """Devices, users or receipts of one event; more of them make several events."""

@@ -93,6 +93,13 @@ BEGIN
         FROM listeners l WHERE l.app_id = p_app), 0);
 END $$;
 
+-- Whether anybody listens to one of these types (bits) of one of these apps.
+CREATE FUNCTION any_heard(p_apps int[], p_bits int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM listeners l WHERE l.app_id = ANY (p_apps)
+        AND (l.webhooks | CASE WHEN l.streams_until > now() THEN l.streams ELSE 0 END) & p_bits <> 0);
+END $$;
+
 -- Notes that something happened, if anybody listens to that. Types: 1 notification.accepted, 2 notification.released,
 -- 3 notification.finished, 4 notification.outcomes, 5 notification.device_outcomes, 6 to 11 receipt.delivered, received,
 -- opened, clicked, dismissed, read, 12 device.registered, 13 device.retired, 14 subscription.changed, 15 schedule.fired,
@@ -115,8 +122,8 @@ BEGIN
     PERFORM pg_notify('pushd_events', n.app::text) FROM (SELECT DISTINCT a AS app FROM unnest(p_apps) a WHERE a IS NOT NULL) n;
 END $$;
 
--- The functions below are called by those that write, once they know that anybody listens to anything at all. They set what
--- their callers may have set otherwise: these look at many rows.
+-- The functions below are called by those that write, once they know that anybody listens to anything at all, and return at
+-- once where nobody listens to these apps. They set what their callers may have set otherwise: these look at many rows.
 
 -- Sends that were accepted: rows of accept_notifications, released at once, or as schedules where n_due is not null. n_known:
 -- rows that stand for older ones.
@@ -127,6 +134,9 @@ CREATE FUNCTION note_accepted(
 DECLARE
     apps int[];
 BEGIN
+    IF NOT any_heard(n_app, 6) THEN
+        RETURN;
+    END IF;
     WITH news AS MATERIALIZED (
         SELECT n.id, app, to_timestamp(n.created) AS created, to_timestamp(n.released) AS released, n.name, n.targeted, n.due, h.bits
         FROM unnest(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due) WITH ORDINALITY
@@ -180,11 +190,17 @@ CREATE FUNCTION note_outcomes(
 ) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
 DECLARE
     apps int[];
+    owned bigint[];
+    owning int[];
 BEGIN
+    SELECT array_agg(r.notification_id), array_agg(r.app_id) INTO owned, owning FROM unnest(p_runs) AS n (run)
+        JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int;
+    IF NOT any_heard(owning, 48) THEN
+        RETURN;
+    END IF;
     WITH owners AS MATERIALIZED (
-        SELECT k.id, k.app, heard(k.app) AS bits FROM (
-            SELECT DISTINCT r.notification_id AS id, r.app_id AS app FROM unnest(p_runs) AS n (run)
-            JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int) k
+        SELECT DISTINCT k.id, app, h.bits FROM unnest(owned, owning) AS k (id, app)
+            JOIN (SELECT a.app, heard(a.app) AS bits FROM (SELECT DISTINCT n AS app FROM unnest(owning) n) a) h USING (app)
     ), small AS MATERIALIZED (
         SELECT s.notification, s.gateway, s.code, count(*) AS count, array_agg(s.device ORDER BY s.device) AS ids
         FROM unnest(s_notification, s_device, s_gateway, s_code) AS s (notification, device, gateway, code)
@@ -224,6 +240,9 @@ LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
 DECLARE
     apps int[];
 BEGIN
+    IF NOT any_heard(p_app, 8) THEN
+        RETURN;
+    END IF;
     WITH ended AS MATERIALIZED (
         SELECT k.id, k.app, k.cancelled, n.devices, n.created_at
         FROM unnest(p_app, p_id, p_cancelled) AS k (app, id, cancelled)
@@ -309,6 +328,9 @@ CREATE FUNCTION note_receipts(
 DECLARE
     apps int[];
 BEGIN
+    IF NOT any_heard(n_app, 4032) THEN
+        RETURN;
+    END IF;
     WITH sends AS MATERIALIZED (
         SELECT n.row::int AS row, n.app, n.id, n.created, heard(n.app) AS bits
         FROM unnest(n_app, n_id, p_created) WITH ORDINALITY AS n (app, id, created, row)
