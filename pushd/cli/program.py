@@ -16,6 +16,7 @@ from pushd.cli import (
     gateway,
     geofence,
     imports,
+    in_app,
     key,
     live_activity_channel,
     migrate,
@@ -48,7 +49,7 @@ program.command()(doctor.doctor)
 program.command()(events.events)
 NOUNS = (
     *(device, channel, segment, template, imports, live_activity_channel, app, key, vendor_key, gateway, safari),
-    *(notification, report, schedule, webhook, audience, geofence, config),
+    *(notification, in_app, report, schedule, webhook, audience, geofence, config),
 )
 for noun in NOUNS:
     program.add_typer(noun.commands)

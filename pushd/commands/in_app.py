@@ -253,6 +253,7 @@ def _examine(context: Context, app: App, wanted: NewInApp) -> bytes:
             data=msgspec.Raw(_encode(wanted.data)),
             ttl=wanted.ttl,
             inbox=inbox,
+            template=wanted.template,
         )
     )
     if len(body) > context.config.inbox.message_bytes_max:
@@ -347,6 +348,7 @@ def _view(stored: Stored, now: float) -> InAppView:
         state=state,
         audience=raw(stored.audience),
         content=body.content,
+        template=body.template,
         presented_when=body.presented_when,
         ttl=body.ttl,
         data=body.data,

@@ -152,6 +152,8 @@ class InAppBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: msgspec.Raw = msgspec.Raw(b"null")
     ttl: Ttl | None = None
     inbox: InboxEntry | None = None
+    template: TemplateRef | None = None
+    """Whose content it is, in the version of then; recipients are not told."""
 
 
 class InAppCounts(Struct, frozen=True, kw_only=True):
@@ -175,6 +177,8 @@ class InAppView(Struct, frozen=True, kw_only=True):
     state: InAppState
     audience: Any
     content: Any
+    template: TemplateRef | None
+    """Whose content it is, in the version of then."""
     presented_when: PresentedWhen
     ttl: Ttl | None
     data: Any
