@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushd.batch import Lane, Rendered
+from pushd.fanout.personal import Personal
 from pushd.model.app import Settings
 from pushd.model.device import Kind, Route
 from pushd.model.notification import Delivery, Ledger, Notification
@@ -68,7 +69,7 @@ class Campaign:
     answered: int = 0
     slowing: int = 0
     """Rows with an answer, and those of them whose answer slows a link down."""
-    rendered: dict[Kind, Rendered | Reason] = field(default_factory=dict)
+    rendered: dict[Kind, Rendered | Reason | Personal] = field(default_factory=dict)
     cancelled: bool = False
     paused: bool = False
     parked: list[Wave] = field(default_factory=list)

@@ -208,6 +208,7 @@ class Dispatcher(Service):
     def _pump(self) -> bool:
         """Launches what may go out: single sends all at once, of campaigns a batch. Whether more may go at once."""
         now = self._clock.monotonic()
+        self._planner.rest()
         self.lanes.wake(now)
         for key, wave in self._later.due(now):
             self._admit_retry(key, wave, now)
@@ -250,6 +251,8 @@ class Dispatcher(Service):
                     return True
                 launched += (more := self._launch_next(share, now))
                 rows -= more
+                if more and self._planner.tired:
+                    return True
         return False
 
     def _launch_next(self, share: Share, now: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -12,12 +13,14 @@ from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.config import FanoutConfig
 from pushd.content.kinds import kinds
+from pushd.content.personal import is_personal
 from pushd.content.platforms import render
 from pushd.credentials.keyring import Keyring
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.campaigns import Campaigns
 from pushd.fanout.dispatcher import Dispatcher
 from pushd.fanout.harvest import Harvester, lane_for
+from pushd.fanout.personal import Personal, personal
 from pushd.fanout.planner import Planner, Settled
 from pushd.fanout.recorder import Page, Recorder
 from pushd.fanout.retry import Pacing
@@ -73,7 +76,7 @@ class Fanout(Service):
             config,
             gateways=gateways,
             keyring=keyring,
-            planner=Planner(index, clock, _render),
+            planner=Planner(index, clock, partial(_render, index)),
             harvester=Harvester(
                 config,
                 gateways,
@@ -361,16 +364,20 @@ class Fanout(Service):
             self.spawn(self._keyring.pause(credential_id, reason, bundle, secret=secret), "pause-credential")
 
 
-def _render(campaign: Campaign, kind: Kind) -> Rendered | Reason:
-    """What a campaign's message is on a kind of address, rendered once; where it cannot go, the reason."""
+def _render(index: Index, campaign: Campaign, kind: Kind) -> Rendered | Reason | Personal:
+    """What a campaign's message is on a kind of address, or what makes it, once; where it cannot go, the reason."""
     rendered = campaign.rendered.get(kind)
     if rendered is None:
         notification = campaign.notification
-        rendered = campaign.rendered[kind] = render(
-            kind.gateway,
-            notification.send,
-            campaign.settings,
-            notification_id=notification.id,
-            now=notification.released_at,
-        )
+        if is_personal(notification.send):
+            rendered = personal(notification, campaign.settings, kind.gateway, index)
+        else:
+            rendered = render(
+                kind.gateway,
+                notification.send,
+                campaign.settings,
+                notification_id=notification.id,
+                now=notification.released_at,
+            )
+        campaign.rendered[kind] = rendered
     return rendered

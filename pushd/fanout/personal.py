@@ -22,6 +22,7 @@ from pushd.content.personal import DEVICE, USER, USER_DATA, Script, badge_of, wi
 from pushd.content.platforms import render
 from pushd.content.segments import Segments, compiled, text_of
 from pushd.content.texts import link
+from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.message import Message
@@ -152,6 +153,14 @@ class Personal:
             assert isinstance(each, Rendered)
             whole.append(each)
         return Made(kept, whole, without)
+
+
+def personal(notification: Notification, settings: Settings, gateway: GatewayName, index: Index) -> Personal | Reason:
+    """What makes a personal campaign's payloads; the reason where its texts cannot be read any more."""
+    try:
+        return Personal(notification, settings, gateway, index)
+    except InvalidRequestError:  # they were read when it was accepted: by a pushd whose limits were wider
+        return TEMPLATE_FAILED
 
 
 def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) -> list[bytes] | None:

@@ -16,11 +16,12 @@ from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.lanes import Outlet
+from pushd.fanout.personal import SLICE_S, Personal
 from pushd.model.device import Kind
 from pushd.outcome import CANCELLED, EXPIRED, UNREACHABLE, Reason
 from pushd.targeting.index import Index
 
-Render = Callable[[Campaign, Kind], Rendered | Reason]
+Render = Callable[[Campaign, Kind], Rendered | Reason | Personal]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -57,7 +58,11 @@ class Span(NamedTuple):
 
     campaign: Campaign
     ids: NDArray[np.uint32]
-    rendered: Rendered
+    payloads: Rendered | Sequence[Rendered]
+
+    def each(self) -> Sequence[Rendered]:
+        """The content of each row."""
+        return [self.payloads] * len(self.ids) if isinstance(self.payloads, Rendered) else self.payloads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,7 @@ class Planner:
         self._index = index
         self._clock = clock
         self._render = render
+        self._spent_s = 0.0
         self.moved: list[Wave] = []
         """Waves of devices that registered with another bundle or environment meanwhile, to be placed anew."""
 
@@ -100,15 +106,44 @@ class Planner:
                 settled.append(Settled(campaign=wave.campaign, gateway=gateway, code=over, ids=ids))
                 outlet.drop(wave)
                 continue
-            ids = self._sendable(outlet, wave, wave.take(room), settled)
+            most = min(room, rendered.rows_max) if isinstance(rendered, Personal) else room
+            ids = self._sendable(outlet, wave, wave.take(most), settled)
             if not wave.left:
                 outlet.drop(wave)
             if isinstance(rendered, Rendered) and len(ids):
                 spans.append(Span(wave.campaign, ids, rendered))
                 room -= len(ids)
+            elif isinstance(rendered, Personal) and len(ids):
+                span = self._personal(outlet, wave.campaign, rendered, ids, settled)
+                if span is not None:
+                    spans.append(span)
+                    room -= len(span.ids)
+                if self.tired:
+                    break
             if spans and outlet.key.lane is not Lane.TRANSACTIONAL:
                 break
         return self._flight(outlet, spans, attempt) if spans else None, settled
+
+    @property
+    def tired(self) -> bool:
+        """Whether payloads were made for so long that the event loop is others' now."""
+        return self._spent_s > SLICE_S
+
+    def rest(self) -> None:
+        """Begins another turn of the event loop."""
+        self._spent_s = 0.0
+
+    def _personal(
+        self, outlet: Outlet, campaign: Campaign, personal: Personal, ids: NDArray[np.uint32], settled: list[Settled]
+    ) -> Span | None:
+        """Rows with a payload each; those for which there is none end here."""
+        began = self._clock.monotonic()
+        made = personal.column(ids)
+        self._spent_s += self._clock.monotonic() - began
+        gateway = outlet.key.route.kind.gateway.number
+        for code, failed in made.failed.items():
+            settled.append(Settled(campaign=campaign, gateway=gateway, code=code, ids=failed))
+        return Span(campaign, made.ids, made.payloads) if len(made.ids) else None
 
     def _sendable(
         self, outlet: Outlet, wave: Wave, ids: NDArray[np.uint32], settled: list[Settled]
@@ -139,7 +174,7 @@ class Planner:
                 self.moved.append(moved)
         return own.column()
 
-    def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | Reason) -> int:
+    def _over(self, campaign: Campaign, attempt: int, rendered: Rendered | Reason | Personal) -> int:
         """The code for a notification that no row of may go out any more, else 0."""
         if campaign.cancelled:
             return CANCELLED.code
@@ -162,7 +197,7 @@ class Planner:
             notifications=spans[0].campaign.id
             if alone
             else np.repeat(np.array([span.campaign.id for span in spans], np.int64), counts),
-            payloads=spans[0].rendered if alone else [span.rendered for span in spans for _ in range(len(span.ids))],
+            payloads=spans[0].payloads if alone else [payload for span in spans for payload in span.each()],
             attempt=attempt,
         )
         starts = np.cumsum(counts) - counts
