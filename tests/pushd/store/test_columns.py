@@ -111,11 +111,13 @@ def test_users_are_unpacked():
             "emails": b"B@b.c",
             "attribute_bytes": int4s([10, 0]),
             "attributes": b'{"age": 7}',
+            "quiet": int4s([0, 2_073_600]),
         }
     )
     assert users.ids.tolist() == [3, 4]
     assert users.deleted.tolist() == [False, True]
     assert users.external_ids == ["ann", "bob"]
     assert (users.emails, users.attributes) == ({1: "B@b.c"}, {0: {"age": 7}})
+    assert users.quiet.tolist() == [0, 2_073_600]
     assert isinstance(users.tags, Postings)
     assert (users.tags.offsets.tolist(), users.tags.ids.tolist()) == ([0, 2, 2], [10, 11])
