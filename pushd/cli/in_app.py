@@ -8,8 +8,9 @@ from urllib.parse import quote
 import orjson
 import typer
 
-from pushd.cli.audience import Broadcast, Devices, Expression, TagsAll, TagsAny, TagsNone, Users, expression
-from pushd.cli.reach import Daemon, reaching
+from pushd.cli.audience import Whom
+from pushd.cli.options import grouped
+from pushd.cli.reach import Daemon
 
 commands = typer.Typer(name="in-app", help="In-app messages and inboxes.", no_args_is_help=True)
 
@@ -22,9 +23,10 @@ MESSAGES = ("id", "presented_when", "inbox", "sent_at", "expires_at", "opened_at
 
 
 @commands.command()
-@reaching
+@grouped
 def send(
     daemon: Daemon,
+    whom: Whom,
     content: Annotated[str | None, typer.Option(help="What the app draws it from: a JSON object.")] = None,
     template: Annotated[str | None, typer.Option(help="Uid of the template whose content it is.")] = None,
     tags: Annotated[str | None, typer.Option("--content-tags", help="The template's tags: a JSON object.")] = None,
@@ -36,17 +38,10 @@ def send(
     push: Annotated[str | None, typer.Option(help="Title of a push that goes along.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     at: Annotated[float | None, typer.Option(help="UNIX seconds at which it is released.")] = None,
-    broadcast: Broadcast = False,
-    user: Users = None,
-    device: Devices = None,
-    tag: TagsAny = None,
-    tag_all: TagsAll = None,
-    exclude: TagsNone = None,
-    audience: Expression = None,
 ) -> None:
     """Send an in-app message."""
     body: dict[str, Any] = {
-        "audience": expression(broadcast, user, device, tag, tag_all, exclude, audience),
+        "audience": whom.expression(),
         "presented_when": presented,
         "content": None if content is None else orjson.loads(content),
         "template": None if template is None else {"uid": template},
@@ -62,21 +57,21 @@ def send(
 
 
 @commands.command("list")
-@reaching
+@grouped
 def listing(daemon: Daemon) -> None:
     """List the newest in-app messages."""
     daemon.show(daemon.ask("GET", "/in-app-messages", limit=100)["items"], COLUMNS)
 
 
 @commands.command("show")
-@reaching
+@grouped
 def one(daemon: Daemon, message: Identity) -> None:
     """Show an in-app message, and how many did what with it."""
     daemon.show(daemon.ask("GET", f"/in-app-messages/{message}"))
 
 
 @commands.command()
-@reaching
+@grouped
 def recipients(
     daemon: Daemon,
     message: Identity,
@@ -89,7 +84,7 @@ def recipients(
 
 
 @commands.command()
-@reaching
+@grouped
 def end(
     daemon: Daemon, message: Identity, at: Annotated[float, typer.Argument(help="UNIX seconds, before its end.")]
 ) -> None:
@@ -98,14 +93,14 @@ def end(
 
 
 @commands.command()
-@reaching
+@grouped
 def cancel(daemon: Daemon, message: Identity) -> None:
     """Withdraw an in-app message from everybody."""
     daemon.show(daemon.ask("POST", f"/in-app-messages/{message}/cancel"))
 
 
 @commands.command()
-@reaching
+@grouped
 def inbox(
     daemon: Daemon,
     install: Install = None,
@@ -118,14 +113,14 @@ def inbox(
 
 
 @commands.command()
-@reaching
+@grouped
 def badge(daemon: Daemon, install: Install = None, user: Person = None) -> None:
     """Count the unread messages in an inbox."""
     daemon.show(daemon.ask("GET", f"{_inbox(install, user)}/badge"))
 
 
 @commands.command()
-@reaching
+@grouped
 def read(daemon: Daemon, install: Install = None, user: Person = None) -> None:
     """Mark all that stands in an inbox as read."""
     daemon.show(daemon.ask("POST", f"{_inbox(install, user)}/read"))
