@@ -12,10 +12,8 @@ import msgspec
 
 from pushd.model.app import App, Settings
 from pushd.store.database import Database
+from pushd.store.remembered import Remembered
 from pushd.store.times import seconds
-
-REMEMBERED_MAX = 100_000
-"""Apps kept in memory; past it all are forgotten and looked up again."""
 
 _COLUMNS = "id, name, settings, created_at"
 _CREATE = f"""
@@ -42,8 +40,7 @@ class AppStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[int, App] = {}
-        self._forgotten = 0
+        self._known: Remembered[int, App] = Remembered()
 
     async def create(self, name: str, settings: Settings) -> App:
         """The new app."""
@@ -54,20 +51,11 @@ class AppStore:
 
         What another node changed is seen once the change feed has brought it; our own changes, at once.
         """
-        known = self._known.get(app_id)
-        if known is not None:
-            return known
-        forgotten = self._forgotten
+        return self._known.get(app_id) or await self._known.read(app_id, lambda: self._fetch(app_id))
+
+    async def _fetch(self, app_id: int) -> App | None:
         row = await self._database.fetchrow(_GET, app_id)
-        if row is None:
-            return None
-        app = _app(row)
-        # What was read before apps were forgotten may be what made them be.
-        if forgotten == self._forgotten:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
-            self._known[app_id] = app
-        return app
+        return None if row is None else _app(row)
 
     async def list(self, after: int = 0, limit: int = 1000) -> Sequence[App]:
         """Apps with ids above `after`, ascending."""
@@ -98,9 +86,7 @@ class AppStore:
 
     def forget(self, app_ids: Iterable[int]) -> None:
         """Looks these apps up again: they were changed."""
-        self._forgotten += 1
-        for app_id in app_ids:
-            self._known.pop(app_id, None)
+        self._known.forget(app_ids)
 
 
 def _app(row: Any) -> App:

@@ -10,10 +10,9 @@ from typing import Any
 
 from pushd.model.app import Key, Role
 from pushd.store.database import Database
+from pushd.store.remembered import Remembered
 from pushd.store.times import seconds, seconds_or_none
 
-REMEMBERED_MAX = 100_000
-"""Keys kept in memory; past it all are forgotten and looked up again."""
 SECRET_BYTES = 32
 HINT_CHARS = 16
 
@@ -40,8 +39,7 @@ class KeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[bytes, Key] = {}
-        self._forgotten = 0
+        self._known: Remembered[bytes, Key] = Remembered()
 
     async def create(self, app_id: int | None, role: Role, name: str) -> tuple[Key, str]:
         """The new key and its secret, which is never seen again."""
@@ -53,20 +51,11 @@ class KeyStore:
     async def authenticate(self, secret: str) -> Key | None:
         """The key that has this secret and is not revoked. Keys seen before are known without the database."""
         digest = _digest(secret)
-        known = self._known.get(digest)
-        if known is not None:
-            return known
-        forgotten = self._forgotten
+        return self._known.get(digest) or await self._known.read(digest, lambda: self._fetch(digest))
+
+    async def _fetch(self, digest: bytes) -> Key | None:
         row = await self._database.fetchrow(_FIND, digest)
-        if row is None:
-            return None
-        key = _key(row)
-        # What was read before keys were forgotten may be what made them be.
-        if forgotten == self._forgotten:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
-            self._known[digest] = key
-        return key
+        return None if row is None else _key(row)
 
     async def list(self, app_id: int | None, after: int = 0, limit: int = 1000) -> Sequence[Key]:
         """Keys of an app (None: the administrator's) with ids above `after`, ascending, revoked ones too."""
@@ -80,8 +69,7 @@ class KeyStore:
 
     def forget(self) -> None:
         """Looks every key up again: some were changed."""
-        self._forgotten += 1
-        self._known.clear()
+        self._known.forget()
 
 
 def _digest(secret: str) -> bytes:

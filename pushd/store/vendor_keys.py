@@ -11,10 +11,9 @@ from typing import Any
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName, VendorKey
 from pushd.store.database import Database
+from pushd.store.remembered import Remembered
 from pushd.store.times import seconds, seconds_or_none
 
-REMEMBERED_MAX = 100_000
-"""Identities kept in memory; past it all are forgotten and looked up again."""
 SECRETS_MAX = 100
 """Of one identity that are looked at."""
 HINT_CHARS = 4
@@ -53,8 +52,7 @@ class VendorKeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[tuple[DialectName, str], tuple[Held, ...]] = {}
-        self._forgotten = 0
+        self._known: Remembered[tuple[DialectName, str], tuple[Held, ...]] = Remembered()
 
     async def create(
         self, app_id: int, dialect: DialectName, role: Role, identity: str, secret: str, sealed: bytes | None, name: str
@@ -69,18 +67,12 @@ class VendorKeyStore:
 
     async def find(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
         """The keys of an identity that are good, the newest first; those seen before without the database."""
-        known = self._known.get((dialect, identity))
-        if known is not None:
-            return known
-        forgotten = self._forgotten
+        key = dialect, identity
+        return self._known.get(key) or await self._known.read(key, lambda: self._fetch(dialect, identity)) or ()
+
+    async def _fetch(self, dialect: DialectName, identity: str) -> tuple[Held, ...] | None:
         rows = await self._database.fetch(_FIND, dialect.value, identity)
-        found = tuple(Held(_key(row), bytes(row["digest"]), row["sealed"]) for row in rows)
-        # What was read before keys were forgotten may be what made them be. Unknown ones are not remembered.
-        if found and forgotten == self._forgotten:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
-            self._known[dialect, identity] = found
-        return found
+        return tuple(Held(_key(row), bytes(row["digest"]), row["sealed"]) for row in rows) or None
 
     async def list(self, app_id: int, after: int = 0, limit: int = 1000) -> Sequence[VendorKey]:
         """Keys of an app with ids above `after`, ascending, revoked ones too."""
@@ -94,8 +86,7 @@ class VendorKeyStore:
 
     def forget(self) -> None:
         """Looks every key up again: some were changed."""
-        self._forgotten += 1
-        self._known.clear()
+        self._known.forget()
 
 
 def digest(secret: str) -> bytes:
