@@ -42,7 +42,11 @@ def started(due: Scheduled, node_id: int, devices: Devices, **fields: Any) -> Ac
 
 def firing(due: Scheduled, node_id: int, devices: Devices, **fields: Any) -> Firing:
     """It goes out to these at once, and is over."""
-    start = {name: fields.pop(name) for name in ("suppressed", "name", "delivery", "created_at") if name in fields}
+    start = {
+        name: fields.pop(name)
+        for name in ("suppressed", "name", "delivery", "created_at", "expires_at")
+        if name in fields
+    }
     given: dict[str, Any] = {"notification_id": due.id, "following": None} | fields
     assert due.nominal is not None
     return Firing(due=due, occurrence=due.nominal, start=started(due, node_id, devices, **start), **given)
