@@ -128,25 +128,27 @@ BEGIN
     IF EXISTS (SELECT FROM listeners) THEN
         PERFORM note_receipts(p_now, n_app, n_id, created, installs, users, r_send, r_install, r_event, r_button, r_at, taken);
     END IF;
-    WITH reached AS MATERIALIZED (
-        SELECT f.row, d.id FROM unnest(taken) AS f (row) CROSS JOIN LATERAL (
-            SELECT k.id FROM devices k WHERE k.install = installs[r_install[f.row]] AND k.deleted_at IS NULL OFFSET 0) d
-        WHERE large[r_send[f.row]] OR r_event[f.row] IN (3, 4)
+    -- Each row as a whole: an element of an array that holds nulls, or texts, is found by counting.
+    WITH fresh AS MATERIALIZED (
+        SELECT r.send, r.install, r.event, r.button, greatest(created[r.send], least(p_now, coalesce(to_timestamp(r.at), p_now))) AS at
+        FROM unnest(taken) AS t (row) JOIN unnest(r_send, r_install, r_event, r_button, r_at) WITH ORDINALITY
+            AS r (send, install, event, button, at, row) ON r.row = t.row
+    ), reached AS MATERIALIZED (
+        SELECT f.send, f.event, f.button, f.at, d.id FROM fresh f CROSS JOIN LATERAL (
+            SELECT k.id FROM devices k WHERE k.install = installs[f.install] AND k.deleted_at IS NULL OFFSET 0) d
+        WHERE large[f.send] OR f.event IN (3, 4)
     ), deltas AS (
         INSERT INTO receipt_deltas (notification_id, app_id, event, button, devices, at, created_at)
         SELECT n_id[k.send], n_app[k.send], k.event, k.button, string_agg(int4send(k.id), '' ORDER BY k.id), p_now, created[k.send]
         FROM (
-            SELECT DISTINCT r_send[r.row] AS send, r_event[r.row] AS event, coalesce(r_button[r.row], '') AS button, r.id
-            FROM reached r WHERE large[r_send[r.row]]
+            SELECT DISTINCT r.send, r.event, coalesce(r.button, '') AS button, r.id FROM reached r WHERE large[r.send]
         ) k GROUP BY k.send, k.event, k.button
     ), opened AS (
         -- Of what a user's install opened for the first time: a click after it is no other open.
-        SELECT n_app[o.send] AS app, users[o.install] AS usr, profiles[o.install] AS profile,
-            greatest(created[o.send], least(p_now, o.at)) AS at
+        SELECT n_app[o.send] AS app, users[o.install] AS usr, profiles[o.install] AS profile, o.at
         FROM (
-            SELECT r_send[t] AS send, r_install[t] AS install, count(*) AS count,
-                min(coalesce(to_timestamp(r_at[t]), p_now)) AS at
-            FROM unnest(taken) AS t WHERE r_event[t] IN (3, 4) AND users[r_install[t]] > 0 GROUP BY 1, 2
+            SELECT f.send, f.install, count(*) AS count, min(f.at) AS at
+            FROM fresh f WHERE f.event IN (3, 4) AND users[f.install] > 0 GROUP BY 1, 2
         ) o
         WHERE o.count = (SELECT count(*) FROM receipts r WHERE r.notification_id = n_id[o.send]
             AND r.install = installs[o.install] AND r.created_at = created[o.send] AND r.event IN (3, 4))
@@ -157,11 +159,10 @@ BEGIN
         FROM opened o GROUP BY o.app
     )
     INSERT INTO opened_day_deltas (app_id, day, devices, at)
-        SELECT k.app, k.day AT TIME ZONE 'UTC', string_agg(int4send(k.id), '' ORDER BY k.id), p_now
+        SELECT k.app, to_timestamp(k.day * 86400.0), string_agg(int4send(k.id), '' ORDER BY k.id), p_now
         FROM (
-            SELECT DISTINCT n_app[r_send[r.row]] AS app, r.id, date_trunc('day', greatest(created[r_send[r.row]],
-                least(p_now, coalesce(to_timestamp(r_at[r.row]), p_now))) AT TIME ZONE 'UTC') AS day
-            FROM reached r WHERE r_event[r.row] IN (3, 4)
+            SELECT DISTINCT n_app[r.send] AS app, r.id, floor(extract(epoch FROM r.at)::float8 / 86400) AS day
+            FROM reached r WHERE r.event IN (3, 4)
         ) k GROUP BY k.app, k.day;
 END $$;
 -- Reports: comparison by push tag; retention by kind of row; erasure of users.
