@@ -83,6 +83,22 @@ POINTS = {
     "after-resume": Point(f"{FANOUT}.resume", When.AFTER),
 }
 """Every point by name. A takeover by a node that is up goes through the claim and resume, too."""
+_SCHEDULES, _ROLLOUTS = "pushd.store.schedules:ScheduleStore", "pushd.store.rollouts:RolloutStore"
+_STARTER, _OPENER = "pushd.scheduler.firing:Starter", "pushd.scheduler.opening:Opener"
+SCHEDULING = {
+    "before-firing-is-prepared": Point(f"{_STARTER}.prepare", When.BEFORE),
+    "before-fire-commit": Point(f"{_SCHEDULES}.fire", When.BEFORE),
+    "during-fire-commit": Point(f"{_SCHEDULES}.fire", When.DURING),
+    "after-fire-commit": Point(f"{_SCHEDULES}.fire", When.AFTER),
+    "before-what-was-fired-starts": Point(f"{_STARTER}.start", When.BEFORE),
+    "after-what-was-fired-started": Point(f"{_STARTER}.start", When.AFTER),
+    "before-open-commit": Point(f"{_ROLLOUTS}.open", When.BEFORE),
+    "during-open-commit": Point(f"{_ROLLOUTS}.open", When.DURING),
+    "after-open-commit": Point(f"{_ROLLOUTS}.open", When.AFTER),
+    "before-what-was-opened-starts": Point(f"{_OPENER}.start", When.BEFORE),
+    "after-what-was-opened-started": Point(f"{_OPENER}.start", When.AFTER),
+}
+"""Points on the way of what is scheduled."""
 AT_START = frozenset(
     {
         "node-locked-and-not-entered",
@@ -106,7 +122,7 @@ def hits_max(name):
 def arm(text, end=None):
     """Wraps the function of a point, given as `name:hit`; `end` is called in place of the kill."""
     name, _, hit = text.partition(":")
-    point = POINTS[name]
+    point = (POINTS | SCHEDULING)[name]
     owner, attribute = _find(point.place)
     countdown = _Countdown(int(hit or 1), end or _end)
     setattr(owner, attribute, _wrapped(getattr(owner, attribute), point, countdown))
