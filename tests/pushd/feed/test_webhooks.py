@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
+import asyncpg
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -291,6 +292,35 @@ async def test_a_node_that_lost_its_session_loses_its_webhooks_and_moves_nothing
         finally:
             await second.stop()
             await other.stop()
+
+
+async def test_deliveries_and_streams_go_on_when_postgresql_ended_every_session(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path) as call:
+        receiver, app_id = call.receiver, call.world.app.id
+        ours = await asyncpg.connect(dsn18)
+        await call.hook()
+        headers = {"Authorization": f"Bearer {call.keys['server']}"}
+        streamed = []
+        async with call.session.get(call.base + "/events/stream?after=0", headers=headers) as answer:
+
+            async def read():
+                async for chunk in answer.content.iter_any():
+                    streamed.extend(re.findall(r"^id: (\S+)$", chunk.decode(), re.MULTILINE))
+
+            reading = asyncio.create_task(read())
+            for round_ in range(1, 4):
+                for _ in range(3):
+                    await ours.execute("SELECT note_event($1, 15, now(), $2)", app_id, '{"schedule_id": 1}')
+                await receiver.until(lambda most=3 * round_: len(set(receiver.ids("/one"))) == most)
+                await ours.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND application_name NOT LIKE 'pushd node%'"
+                )
+            await receiver.until(lambda: len(streamed) == 9)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        await ours.close()
+        assert streamed == sorted(set(receiver.ids("/one")), key=int)
 
 
 async def test_there_is_an_end_to_webhooks_and_strangers_see_none(dsn18, tmp_path):
