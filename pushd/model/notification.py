@@ -134,6 +134,7 @@ class NotificationView(Struct, frozen=True, kw_only=True):
     liquid: bool
     content_tags: Tags
     locales: Variants
+    badge_from: str | None
     transactional: bool
     delivery: Delivery
     ttl_s: int | None

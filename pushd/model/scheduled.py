@@ -13,7 +13,7 @@ from pushd.model.message import TTL_MAX_S, Message
 from pushd.model.notification import Category, Delivery
 from pushd.model.quiet import Policy
 from pushd.model.schedule import Schedule
-from pushd.model.template import Tags, TemplateRef, Variants
+from pushd.model.template import BadgeFrom, Tags, TemplateRef, Variants
 
 
 class ScheduleState(StrEnum):
@@ -54,6 +54,7 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     liquid: bool
     content_tags: Tags
     locales: Variants
+    badge_from: str | None
     transactional: bool
     delivery: Delivery
     ttl_s: int | None
@@ -77,6 +78,7 @@ class ScheduleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     liquid: bool | UnsetType = UNSET
     content_tags: Tags | UnsetType = UNSET
     locales: Variants | UnsetType = UNSET
+    badge_from: BadgeFrom | UnsetType | None = UNSET
     user_data: dict[Text255, Tags] | UnsetType = UNSET
     user_meta: dict[Text255, dict[str, Any]] | UnsetType = UNSET
     reporting_meta: dict[str, Any] | UnsetType = UNSET
