@@ -150,13 +150,6 @@ class DeviceStore(Service):
             if row["count"] < _REVIVE_ROWS:
                 return Revived(count, join_devices(parts))
 
-    async def touch(self, app_id: int, ids: NDArray[np.uint32]) -> DeviceRows:
-        """Notes that the installs of these devices were seen; the images that were an hour behind."""
-        row = await self._database.fetchrow(
-            "SELECT * FROM touch_devices($1, $2, $3)", moment(self._clock.now()), app_id, ids.tolist()
-        )
-        return await self._named(row)
-
     async def images(self, ids: NDArray[np.uint32]) -> DeviceRows:
         """Current images of devices, tombstones too; nothing for ids that are not there any more."""
         return await self._named(await self._database.fetchrow("SELECT * FROM device_images($1)", ids.tolist()))

@@ -28,7 +28,7 @@ NO_GATEWAY = GatewayName.APNS.number
 _FENCE = "SELECT 1 FROM nodes WHERE id = $1 AND fenced_at IS NULL FOR KEY SHARE"
 _BY_INDEX = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
-SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off
 """
 _TARGETS = """
 INSERT INTO targets (notification_id, release, part, count, devices, created_at)

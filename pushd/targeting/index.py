@@ -267,6 +267,8 @@ class Index:
         of the audience it was in is not known. Leaves that speak of the past count as true then. Else being reachable
         is enough.
         """
+        if (one := self.one_user(app_id, audience, kinds)) is not None:
+            return devices & one.devices
         left = self._tenant(app_id).reach(devices, kinds)
         if left and self.names_people(app_id, audience):
             audience = self._expand_old(app_id, audience)

@@ -328,26 +328,3 @@ BEGIN
     count := cardinality(revived);
     images := changed_devices(revived);
 END $$;
-
--- Notes that the installs of these devices were seen, and shows it in images that are an hour behind.
-CREATE FUNCTION touch_devices(p_now timestamptz, p_app int, p_ids int[], OUT images device_columns) LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
-SET enable_bitmapscan = off SET enable_material = off AS $$
-DECLARE
-    v_now int := floor(extract(epoch FROM p_now));
-    homes int[];
-    stale int[];
-BEGIN
-    PERFORM lock_apps(ARRAY[p_app]);
-    SELECT array_agg(DISTINCT d.install) INTO homes FROM unnest(p_ids) AS n (id) JOIN devices d ON d.id = n.id
-        WHERE d.app_id = p_app AND d.deleted_at IS NULL;
-    UPDATE installs i SET last_seen_at = p_now FROM unnest(homes) AS n (id) WHERE i.id = n.id AND i.last_seen_at < p_now;
-    PERFORM d.id FROM unnest(homes) AS n (id) JOIN devices d ON d.install = n.id
-        WHERE d.deleted_at IS NULL AND v_now - d.last_seen >= 3600 ORDER BY d.id FOR UPDATE OF d;
-    WITH seen AS (
-        UPDATE devices d SET last_seen = v_now, revision = d.revision + 1 FROM unnest(homes) AS n (id)
-        WHERE d.install = n.id AND d.deleted_at IS NULL AND v_now - d.last_seen >= 3600 RETURNING d.id
-    )
-    SELECT coalesce(array_agg(seen.id), '{}') INTO stale FROM seen;
-    images := changed_devices(stale);
-END $$;

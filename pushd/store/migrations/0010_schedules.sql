@@ -82,7 +82,8 @@ $$;
 -- Writes that rollouts are over: those of which nothing runs and no release waits. Gives those that can be compacted.
 -- Their rows are locked by the caller.
 CREATE FUNCTION finish_rollouts(p_ids bigint[], p_now timestamptz) RETURNS bigint[] LANGUAGE sql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
     WITH over AS (
         INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
         SELECT o.notification_id, o.created_at, p_now, o.cancelled_at IS NOT NULL

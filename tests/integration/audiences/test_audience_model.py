@@ -205,7 +205,6 @@ CHANGES = (
     st.tuples(st.just("delete"), ORDINALS),
     st.tuples(st.just("retire"), ORDINALS),
     st.tuples(st.just("revive")),
-    st.tuples(st.just("touch"), ORDINALS),
     PUT_USER,
     st.tuples(st.just("delete_user"), USERS),
     SUBSCRIBE,

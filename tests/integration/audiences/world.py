@@ -237,12 +237,6 @@ class World:
         for each in self.naive.addresses.values():
             each.retired = False
 
-    async def touch(self, at):
-        if (number := self._there(at)) is not None:
-            rows = await self.context.store.devices.touch(self.app_id, np.array([number], np.uint32))
-            self.context.index.apply_devices(rows)
-            self.naive.change(self.naive.addresses[number].install, {})
-
     async def put_user(self, name, fields):
         await users.put(self.context, self.app_id, UserChange(external_id=name, **fields))
         self.naive.put_user(name, fields)

@@ -370,22 +370,6 @@ async def test_re_registered_moved_retired_and_revived(store, app, node):
     assert (device.reachable, device.retired_at, device.user_id) == (True, None, "bob")
 
 
-async def test_touch_moves_last_seen_alone(store, app):
-    await register(store, app, registration(1), now=1000.0)
-    await register(store, app, registration(1, kind=Kind.APNS_VOIP, token=token(9)), registration(2), now=1000.0)
-    rows = await store.devices.touch(app.id, np.array([1], np.uint32))
-    # Both addresses of the install were seen.
-    assert rows.ids.tolist() == [1, 2]
-    assert rows.revisions.tolist() == [2, 2]
-    assert (rows.last_seen > 1000).all()
-    assert rows.first_seen.tolist() == [1000, 1000]
-    device = await store.devices.get(app.id, 1)
-    assert device.last_seen_at > 1000.0
-    assert (device.registered_at, device.first_seen_at) == (1000.0, 1000.0)
-    # Within the hour the image stays.
-    assert len(await store.devices.touch(app.id, np.array([2], np.uint32))) == 0
-
-
 async def test_an_image_says_to_the_hour_when_the_install_was_seen(store, app):
     await register(store, app, registration(1), registration(1, kind=Kind.APNS_VOIP, token=token(9)))
     assert len((await register(store, app, registration(1), now=NOW + 3_599)).rows) == 0
