@@ -504,3 +504,14 @@ async def test_content_of_templates_is_kept_as_it_came_out_and_said_anew(call):
     plain = await change(call, sent["id"], template=None, message={"title": "plain"}, ttl_s=5)
     assert (plain.body["message"], plain.body["template"]) == ({"title": "plain"}, None)
     assert (await show(call, sent["id"]))["message"] == {"title": "plain"}
+
+
+async def test_where_a_badge_comes_from_can_be_changed_alone(call):
+    sent = await send(call, UTC_FAR)
+    changed = await change(call, sent["id"], badge_from="user.unread")
+    assert (changed.status, changed.body["badge_from"], changed.body["message"]) == (
+        200,
+        "user.unread",
+        {"title": "Hello"},
+    )
+    assert (await change(call, sent["id"], badge_from="9")).pointers == ["/badge_from"]
