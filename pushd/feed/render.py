@@ -20,6 +20,7 @@ PAGE_ITEMS_MAX = 2_000
 """Devices, users and receipts that are rendered at a stretch, a few ms."""
 
 _RECEIPTS = frozenset(type_ for type_ in EventType if type_.value.startswith("receipt."))
+_MARKS = frozenset(type_ for type_ in EventType if type_.value.startswith("in_app.")) - {EventType.IN_APP_RELEASED}
 _OF_DEVICES = frozenset({EventType.DEVICE_OUTCOMES, EventType.REGISTERED, EventType.RETIRED})
 _GATEWAYS = {name.number: name for name in GatewayName}
 
@@ -105,6 +106,8 @@ class Renderer:
             items = Devices.load(row.devices).column().astype(np.int64).tolist()
         elif row.type in _RECEIPTS:
             items = orjson.loads(row.data)["receipts"]
+        elif row.type in _MARKS:
+            items = orjson.loads(row.data)["marks"]
         size = self._part_items
         for part in range(max(1, -(-len(items) // size))):
             yield _Piece(row, part, items[part * size : (part + 1) * size])
@@ -130,6 +133,9 @@ class Renderer:
             elif row.type in _RECEIPTS:
                 installs.update(each[0] for each in items)
                 users.update(each[1] for each in items if each[1] is not None)
+            elif row.type in _MARKS:
+                users.update(each for each, _ in items if each > 0)
+                installs.update(-each for each, _ in items if each < 0)
             elif row.type is EventType.USER_DELETED or '"users"' in row.data:
                 users.update(items)
             else:
@@ -160,6 +166,9 @@ class Renderer:
             data["devices"] = [_device(each, names, meta) for each in piece.items]
         elif row.type in _RECEIPTS:
             data["receipts"] = [_receipt(each, names, meta) for each in piece.items]
+        elif row.type in _MARKS:
+            data["message_id"] = known["message_id"]
+            data["recipients"] = [_mark(each, names) for each in piece.items]
         elif row.type in _OF_DEVICES:
             data |= known | {"devices": [_device(each, names, None) for each in piece.items]}
         elif row.type is EventType.USER_DELETED:
@@ -203,6 +212,14 @@ def _device(number: int, names: _Names, meta: Meta | None) -> dict[str, Any]:
     if meta is not None and known.user is not None and known.user in meta.users:
         made["user_meta"] = meta.users[known.user]
     return made
+
+
+def _mark(item: Sequence[Any], names: _Names) -> dict[str, Any]:
+    """What a recipient of an in-app message did: a user, or an install that is nobody's (its number is negative)."""
+    recipient, at = item
+    if recipient > 0:
+        return {"user_id": names.users.get(recipient), "at": at}
+    return {"install_id": names.installs.get(-recipient), "at": at}
 
 
 def _receipt(item: Sequence[Any], names: _Names, meta: Meta | None) -> dict[str, Any]:

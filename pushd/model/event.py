@@ -44,6 +44,14 @@ class EventType(StrEnum):
     USER_DELETED = "user.deleted"
     WEBHOOK_DISABLED = "webhook.disabled"
     """A webhook of the app was disabled, for the reason given."""
+    IN_APP_RELEASED = "in_app.released"
+    """An in-app message is there for its recipients from now on."""
+    IN_APP_DELIVERED = "in_app.delivered"
+    IN_APP_OPENED = "in_app.opened"
+    IN_APP_READ = "in_app.read"
+    IN_APP_DISMISSED = "in_app.dismissed"
+    IN_APP_DELETED = "in_app.deleted"
+    """A recipient took it out of his inbox."""
 
     @property
     def number(self) -> int:

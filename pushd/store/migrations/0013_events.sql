@@ -103,7 +103,8 @@ END $$;
 -- Notes that something happened, if anybody listens to that. Types: 1 notification.accepted, 2 notification.released,
 -- 3 notification.finished, 4 notification.outcomes, 5 notification.device_outcomes, 6 to 11 receipt.delivered, received,
 -- opened, clicked, dismissed, read, 12 device.registered, 13 device.retired, 14 subscription.changed, 15 schedule.fired,
--- 16 schedule.skipped, 17 user.deleted, 18 webhook.disabled.
+-- 16 schedule.skipped, 17 user.deleted, 18 webhook.disabled, 19 in_app.released, 20 to 24 in_app.delivered, opened, read,
+-- dismissed, deleted.
 CREATE FUNCTION note_event(
     p_app int, p_type int, p_at timestamptz, p_data text DEFAULT '{}', p_notification bigint DEFAULT NULL,
     p_ids int[] DEFAULT NULL
@@ -352,6 +353,24 @@ BEGIN
     PERFORM wake_listeners(apps);
 END $$;
 
+-- What recipients did with in-app messages: rows of take_in_app_events, with the bits of what is new in p_fresh.
+CREATE FUNCTION note_in_app(
+    p_now timestamptz, e_recipient int[], e_message bigint[],
+    e_delivered float8[], e_opened float8[], e_read float8[], e_dismissed float8[], e_deleted float8[], p_fresh int[]
+) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
+BEGIN
+    PERFORM note_event(t.app_id, t.type, p_now, json_build_object('message_id', t.message, 'marks', t.marks)::text) FROM (
+        SELECT o.app_id, k.type, e.message, json_agg(json_build_array(e.recipient, round(k.at::numeric, 3)) ORDER BY e.row) AS marks
+        FROM unnest(e_recipient, e_message, e_delivered, e_opened, e_read, e_dismissed, e_deleted, p_fresh)
+                WITH ORDINALITY AS e (recipient, message, delivered, opened, read, dismissed, deleted, fresh, row)
+            CROSS JOIN LATERAL (VALUES (20, 1, e.delivered), (21, 2, e.opened), (22, 4, e.read), (23, 8, e.dismissed),
+                (24, 16, e.deleted)) AS k (type, bit, at)
+            CROSS JOIN LATERAL (SELECT u.app_id FROM users u WHERE u.id = e.recipient
+                UNION ALL SELECT i.app_id FROM installs i WHERE i.id = -e.recipient) o
+        WHERE e.fresh & k.bit <> 0
+        GROUP BY o.app_id, k.type, e.message ORDER BY e.message, k.type) t;
+END $$;
+
 -- Says anew which types the webhooks of an app want. The caller holds the app's lock.
 CREATE FUNCTION settle_listeners(p_app int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -429,9 +448,11 @@ BEGIN
             SELECT FROM listeners l CROSS JOIN LATERAL (
                 SELECT e.xid FROM events e WHERE e.app_id = l.app_id ORDER BY e.xid DESC LIMIT 1) e WHERE e.xid >= bound) THEN
         -- Among them the order is that of numbers from now on: a place goes before the first that it had not passed.
-        UPDATE webhooks w SET at_xid = pg_current_xact_id(), at_part = 0, revision = revision + 1, at_id = least(w.at_id,
-                coalesce((SELECT min(e.id) - 1 FROM events e WHERE e.app_id = w.app_id AND (e.xid, e.id) >= (w.at_xid, w.at_id)), w.at_id))
-            WHERE at_xid >= bound;
+        UPDATE webhooks w SET at_xid = pg_current_xact_id(), revision = revision + 1, at_id = least(w.at_id, n.first - 1),
+                at_part = CASE WHEN n.first <= w.at_id THEN 0 ELSE w.at_part END
+            FROM (SELECT k.id, (SELECT min(e.id) FROM events e WHERE e.app_id = k.app_id
+                AND (e.xid, e.id) > (k.at_xid, k.at_id)) AS first FROM webhooks k) n
+            WHERE n.id = w.id AND w.at_xid >= bound;
         UPDATE events SET xid = pg_current_xact_id() WHERE xid >= bound;
     END IF;
 END $$;

@@ -165,6 +165,7 @@ BEGIN
         INSERT INTO in_app_live VALUES (p_app, p_id, p_ends, octet_length(m.body), m.created_at);
         PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
     END IF;
+    PERFORM note_event(p_app, 19, p_now, json_build_object('message_id', p_id, 'users', p_users, 'installs', p_installs)::text);
     RETURN true;
 END $$;
 
@@ -279,6 +280,9 @@ BEGIN
                 count(*) FILTER (WHERE e.fresh & 8 <> 0) AS dismissed, count(*) FILTER (WHERE e.fresh & 16 <> 0) AS deleted
             FROM unnest(e_message, e_created, fresh) AS e (message, created, fresh) WHERE e.fresh > 0 GROUP BY 1, 2) e
         WHERE c.message_id = e.message AND c.created_at = e.created;
+    IF EXISTS (SELECT FROM listeners) THEN
+        PERFORM note_in_app(p_now, e_recipient, e_message, e_delivered, e_opened, e_read, e_dismissed, e_deleted, fresh);
+    END IF;
     RETURN fresh;
 END $$;
 

@@ -208,6 +208,34 @@ async def test_subscriptions_switches_and_deleted_users(dsn, tmp_path):
         assert deleted["data"] == {"user_id": "ada"}
 
 
+async def test_in_app_messages_and_what_is_done_with_them(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path) as call:
+        await everything(call)
+        await call.world.register("phone", user_id="ada")
+        await call.world.register("pad")
+        body = {
+            "audience": {"type": "installs", "ids": ["phone", "pad"]},
+            "content": {"title": "Harvest"},
+            "presented_when": "immediately",
+            "ttl": {"days": 1},
+        }
+        sent = await call("POST", "/in-app-messages", json=body)
+        assert sent.status == 202, sent.body
+        number = sent.body["id"]
+        for _ in range(2):  # only the first time of each is told
+            for where in ("/installs/pad/inbox/events", "/users/ada/inbox/events"):
+                done = {"events": [{"message_id": number, "event": event} for event in ("delivered", "opened")]}
+                assert (await call("POST", where, json=done)).status == 200
+        found = [each for each in await everything(call) if each["type"].startswith("in_app.")]
+        assert found[0]["type"] == "in_app.released"
+        assert found[0]["data"]["users"] + found[0]["data"]["installs"] == 2
+        opened = [each["data"] for each in found if each["type"] == "in_app.opened"]
+        assert all(each["message_id"] == number for each in opened)
+        recipients = [recipient for each in opened for recipient in each["recipients"]]
+        assert sorted(recipient.get("install_id") or recipient["user_id"] for recipient in recipients) == ["ada", "pad"]
+        assert all(abs(recipient["at"] - time.time()) < 60 for recipient in recipients)
+
+
 async def test_a_stream_goes_on_where_it_was_and_ends_with_the_daemon(dsn18, tmp_path):
     async with fed(dsn18, tmp_path, stream_keep_alive_s=0.1, streams_per_app_max=2) as call:
         async with stream(call) as frames:
@@ -274,9 +302,9 @@ async def test_events_of_another_cluster_are_read_after_a_restore(dsn18, tmp_pat
         await call("POST", f"/webhooks/{hook['id']}/pause")
         await call.happen(5)
         database = call.world.context.store.database
-        far = "(pg_current_xact_id()::text::bigint + 1000000)"
-        await database.execute(f"UPDATE events SET xid = ({far} + id)::text::xid8")
-        await database.execute(f"UPDATE webhooks SET at_xid = ({far} + 2)::text::xid8, at_id = 2")
+        far = 1_000_000 + await database.fetchval("SELECT pg_current_xact_id()::text::bigint")
+        await database.execute("UPDATE events SET xid = ($1::bigint + id)::text::xid8", far)
+        await database.execute("UPDATE webhooks SET at_xid = ($1::bigint + 2)::text::xid8, at_id = 2", far)
         assert await everything(call) == []
         await call.world.context.store.events.adopt()
         await call("POST", f"/webhooks/{hook['id']}/resume", json={})
