@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -26,8 +27,9 @@ from pushd.model.event import (
 from pushd.transport.guard import parse
 
 TEST_TYPE = "webhook.test"
-TESTS_MAX = 16
+TESTS_MAX = 64
 """Tries by hand at a time on one node."""
+TESTS_OF_APP_MAX = 2
 _MISSING = "There is no such webhook"
 
 
@@ -123,16 +125,17 @@ async def test(context: Context, app_id: int, webhook_id: int) -> Tried:
     if sealed is None:
         raise NotFoundError(_MISSING)
     feed, now = feed_of(context), context.clock.now()
-    if feed.tests >= TESTS_MAX:
+    if feed.tests.total() >= TESTS_MAX or feed.tests[app_id] >= TESTS_OF_APP_MAX:
         raise TooManyRequestsError("Too many webhooks are being tried", retry_after_s=1)
     id_ = f"test-{webhook_id}-{int(now * 1000)}"
     event = {"id": id_, "type": TEST_TYPE, "at": now, "data": {"webhook_id": webhook_id}}
-    feed.tests += 1
+    feed.tests[app_id] += 1
     try:
         body = msgspec.json.encode({"events": [event]})
         attempt = await feed.deliverer.post(app_id, webhook_id, webhook.url, sealed, id_, body)
     finally:
-        feed.tests -= 1
+        feed.tests[app_id] -= 1
+        feed.tests += Counter()  # forgets apps that have none
     return Tried(delivered=attempt.arrived, failure=attempt.failure or None)
 
 

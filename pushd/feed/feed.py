@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pushd.clock import Clock
@@ -39,8 +40,8 @@ class Feed(Service):
         self.guard = guard_of(config)
         """What the URLs of webhooks are checked with."""
         self.renderer = Renderer(store.events, reasons, config.page_events, config.part_items)
-        self.tests = 0
-        """Webhooks that are being tried by hand."""
+        self.tests: Counter[int] = Counter()
+        """Webhooks that are being tried by hand, by app."""
         self._events = store.events
         self._wakes = Wakes(store.database, config.ping_interval_s)
         self._poster = Poster(config, self.guard, resolver)
