@@ -23,6 +23,7 @@ from liquid.output import LimitedStringIO
 from liquid.static_analysis import Variable
 from liquid.stringify import to_liquid_string
 from liquid.template import BoundTemplate
+from liquid.utils import ReadOnlyChainMap
 
 from pushd.content import liquid_filters
 from pushd.content.liquid_filters import ITEMS_MAX, LimitError, checked
@@ -51,6 +52,8 @@ OUTPUT_MAX = 65_536
 TAGS = frozenset({"assign", "break", "capture", "case", "comment", "continue", "echo", "for", "if", "unless", "#"})
 """That templates may use, and `raw`. None of them reads another template, and none writes markup of its own."""
 MARKS = ("{{", "{%")
+_OF_LISTS = frozenset({"size", "first", "last"})
+"""Names that stand for something of a list or a text."""
 _BLANKS = re.compile(rf"\s{{{BLANKS_MAX + 1}}}|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NESTING = re.compile(r"\band\b|\bor\b|\[")
 
@@ -88,6 +91,8 @@ class _Context(RenderContext):
 
     def __init__(self, template: BoundTemplate, values: Mapping[str, object], now: float, budget: Budget) -> None:
         super().__init__(template, globals=values)
+        # Without the library's `now` and `today`, which are not the moment of release.
+        self.scope = ReadOnlyChainMap(self.locals, self.globals)
         self.weight = 1
         self.now = now
         self.charge = budget.charge
@@ -162,7 +167,14 @@ class Liquid:
 
     def render(self, values: Mapping[str, Any], now: float, budget: Budget | None = None) -> str:
         """The text that comes out; TemplateError where it fails. `now` is what the template takes for now."""
-        context = _Context(self._template, values, now, budget or Budget())
+        budget = budget or Budget()
+        if self.parts is not None:  # the same, at a tenth of the time
+            if self._size > budget.left:
+                raise TemplateError(f"takes more than {STEPS_MAX} steps")
+            budget.left -= self._size
+            texts = [part if isinstance(part, str) else text_of(part, within(values, part.path)) for part in self.parts]
+            return _checked("".join(texts))
+        context = _Context(self._template, values, now, budget)
         buffer = LimitedStringIO(limit=OUTPUT_MAX, newline="")
         try:
             context.charge(self._size)
@@ -180,6 +192,27 @@ def parse(source: str) -> Liquid:
         return Liquid(_ENVIRONMENT.from_string(source), source)
     except (LiquidError, RecursionError) as error:
         raise TemplateError(_said(error)) from None
+
+
+def within(value: Any, names: Sequence[str]) -> Any:
+    """What stands under names within names; None where there is nothing."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def text_of(lookup: Lookup, value: Any) -> str:
+    """What a look-up that found this value writes; its default where that is nothing (as the filter of that name)."""
+    if lookup.default is not None and (value is None or value is False or value in ("", [], {})):
+        return lookup.default
+    return shown(value)
+
+
+def _checked(text: str) -> str:
+    """The text, where it is not too long; TemplateError."""
+    if len(text) > OUTPUT_MAX or (len(text) * 4 > OUTPUT_MAX and len(text.encode()) > OUTPUT_MAX):
+        raise TemplateError("output stream limit reached")
+    return text
 
 
 def has_marks(text: str) -> bool:
@@ -293,6 +326,8 @@ def _lookup(expression: Any) -> Lookup | None:
     if not all(isinstance(segment, str) for segment in path):
         return None
     names = tuple(map(str, path))
+    if _OF_LISTS & {*names[1:]}:
+        return None
     if not expression.filters:
         return Lookup(names)
     only = expression.filters[0]

@@ -7,13 +7,13 @@ it: `pt-BR` falls back to `pt`, and that to the message itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from pushd.content.liquid import Budget, Liquid, TemplateError, parse
+from pushd.content.liquid import Budget, Liquid, TemplateError, parse, within
 from pushd.content.merge import merge
 from pushd.content.texts import Place, replaced, texts
 from pushd.errors import Fault, InvalidRequestError
@@ -179,13 +179,6 @@ def with_badge(message: Message, value: Any) -> Message:
     """The message with the badge that a device's own value makes."""
     badge = badge_of(message, value)
     return message if badge is None else msgspec.structs.replace(message, badge=badge, badge_increment=None)
-
-
-def within(value: Any, names: Sequence[str]) -> Any:
-    """What stands under names within names; None where there is nothing."""
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def rendered(value: Any, values: Mapping[str, Any], now: float) -> Any:

@@ -19,7 +19,7 @@ import orjson
 
 from protocols import apns, fcm, hms, webpush
 from pushd.batch import Rendered
-from pushd.content.liquid import Lookup, TemplateError, parse, shown
+from pushd.content.liquid import Lookup, TemplateError, parse
 from pushd.content.personal import Script
 from pushd.content.texts import Place, link, replaced
 from pushd.model.device import GatewayName
@@ -219,10 +219,3 @@ def _holds(segments: Segments, marked: _Marked, render_one: Callable[[Message], 
         if segments.join(columns, 1) != [made.payload]:
             return False
     return True
-
-
-def text_of(lookup: Lookup, value: Any) -> str:
-    """What a look-up that found this value writes; its default where that is nothing (as the filter of that name)."""
-    if lookup.default is not None and (value is None or value is False or value in ("", [], {})):
-        return lookup.default
-    return shown(value)

@@ -59,35 +59,40 @@ def link(text: str) -> str:
 
 
 def _walk(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    if isinstance(value, str):
+    if type(value) is str:
         yield place, value
-    else:
-        for inner, each in _members(value, place):
-            yield from _walk(each, inner)
+        return
+    for _, inner, each in _members(value, place):
+        yield from _walk(each, inner)
 
 
-def _members(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+def _members(value: Any, place: Place) -> Iterator[tuple[Any, Place, Any]]:
+    """The members of a value that may hold texts, each with its name or number; those of enumerations hold none."""
     if isinstance(value, Struct):
         for name in value.__struct_fields__:
-            yield Place(f"{place.pointer}/{name}", name in LINKS), getattr(value, name)
+            each = getattr(value, name)
+            if each and (type(each) is str or isinstance(each, dict | list | Struct)):
+                yield name, Place(f"{place.pointer}/{name}", name in LINKS), each
     elif isinstance(value, dict):
         for key, each in value.items():
-            yield Place(f"{place.pointer}/{key.replace('~', '~0').replace('/', '~1')}", is_free=True), each
+            yield key, Place(f"{place.pointer}/{key.replace('~', '~0').replace('/', '~1')}", is_free=True), each
     elif isinstance(value, list):
         for at, each in enumerate(value):
-            yield Place(f"{place.pointer}/{at}", is_free=place.is_free), each
+            yield at, Place(f"{place.pointer}/{at}", is_free=place.is_free), each
 
 
 def _replace(value: Any, change: Callable[[Place, str], str], place: Place) -> Any:
-    if isinstance(value, str):
-        # Members of enumerations are texts too, and stay what they are.
-        return change(place, value) if type(value) is str else value
-    members = [*_members(value, place)]
-    if not members:
-        return value
-    new = [_replace(each, change, inner) for inner, each in members]
-    if all(made is each for made, (_, each) in zip(new, members, strict=True)):
+    if type(value) is str:
+        return change(place, value)
+    changed = {}
+    for name, inner, each in _members(value, place):
+        new = _replace(each, change, inner)
+        if new is not each:
+            changed[name] = new
+    if not changed:
         return value
     if isinstance(value, Struct):
-        return msgspec.structs.replace(value, **dict(zip(value.__struct_fields__, new, strict=True)))
-    return dict(zip(value, new, strict=True)) if isinstance(value, dict) else new
+        return msgspec.structs.replace(value, **changed)
+    if isinstance(value, dict):
+        return {**value, **changed}
+    return [changed.get(at, each) for at, each in enumerate(value)]

@@ -86,6 +86,21 @@ def test_look_ups_one_after_another_are_known_as_such():
     )
     for general in ("{{ a | upcase }}", "{% if a %}b{% endif %}", "{{ a[0] }}", "{{ a | default: b }}", "{{ 'a' }}"):
         assert parse(general).parts is None, general
+    for of_lists in ("{{ a.size }}", "{{ a.b.first }}"):
+        assert parse(of_lists).parts is None, of_lists
+
+
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from("ab"), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from("ab"), VALUE))
+def test_look_ups_write_what_the_library_writes(values):
+    for source in ("{{ a }}", "{{ a.b }}{{ b.a.b }}", '{{ a | default: "d" }}', '{{ now }}{{ a.b | default: "d" }}'):
+        assert render(source, **values) == render(source + "{% if false %}{% endif %}", **values)
 
 
 @given(st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False), st.text()))

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushd.batch import Rendered
-from pushd.content.liquid import parse
+from pushd.content.liquid import parse, text_of
 from pushd.content.personal import Script, fallbacks, needs, variants
 from pushd.content.platforms import render
-from pushd.content.segments import SURE_BYTES, Segments, compiled, text_of
+from pushd.content.segments import SURE_BYTES, Segments, compiled
 from pushd.content.texts import link
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings

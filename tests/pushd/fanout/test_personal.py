@@ -163,7 +163,7 @@ def test_a_batch_is_as_large_as_its_rows_are_quick(index, monkeypatch):
     first = made.rows_max
     assert first == personal.FIRST_ROWS
     moments = iter([0.0, 300 * personal.SLICE_S])
-    monkeypatch.setattr(personal.time, "perf_counter", lambda: next(moments))
+    monkeypatch.setattr(personal.time, "thread_time", lambda: next(moments))
     made.column(np.arange(1, COUNT + 1, dtype=np.uint32))
     assert 1 <= made.rows_max < first
 
