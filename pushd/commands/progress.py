@@ -17,6 +17,7 @@ from pushd.model.device import GatewayName
 from pushd.model.notification import Ledger, NotificationView, ReasonCount, ReleaseState, ReleaseView, Send, State
 from pushd.model.scheduled import ScheduleState
 from pushd.outcome import FAILED, Outcome, Reasons
+from pushd.reports.words import explain
 from pushd.store.notifications import Stored
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Sending(Struct, frozen=True, kw_only=True):
     outcome: str
     gateway: GatewayName
     reason: str
+    explanation: str
+    """The reason as a sentence."""
     at: float
     """UNIX seconds."""
 
@@ -123,6 +126,7 @@ async def history(context: Context, app_id: int, device_id: int, *, limit: int) 
             outcome=_name(tables[each.gateway].outcome(each.code)),
             gateway=_GATEWAYS[each.gateway],
             reason=tables[each.gateway].name(each.code),
+            explanation=explain(_GATEWAYS[each.gateway], tables[each.gateway], each.code),
             at=each.at,
         )
         for each in await context.store.notifications.device_history(app_id, device_id, limit)

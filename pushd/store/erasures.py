@@ -87,7 +87,8 @@ PLACES: Sequence[Place] = (
 NUMBERED: Mapping[str, str] = {"habits": "user_id"}
 """Tables whose rows belong to a user by his number."""
 
-# What in-app messages said to this person alone.
+# What he and his installs did with in-app messages, and what these said to him alone.
+_FORGET_STATES = "DELETE FROM in_app_states WHERE recipient = ANY ($1::int[])"
 _FORGET_MESSAGES = """
 UPDATE in_app_messages SET body = '{"content":{},"presented_when":"never"}', push = NULL, name = NULL
 WHERE app_id = $1 AND letters <> '{}' AND letters <@ $2::int[]
@@ -180,6 +181,7 @@ class ErasureStore:
                 erasure.user_id,
             )
         recipients = [erasure.user_id, *(-install for install in erasure.installs)]
+        await self._database.execute(_FORGET_STATES, recipients)
         await self._database.execute(_FORGET_MESSAGES, erasure.app_id, recipients)
         redaction = Redaction(erasure.texts)
         for place in PLACES:

@@ -23,7 +23,8 @@ ALIAS = "ada's own telephone"
 TOKEN = "ada7" * 16
 SECRET = "difference engine number two"
 PLAN = "countess-of-lovelace"
-MARKS = (HIS, EMAIL, INSTALL, ALIAS, TOKEN, SECRET, PLAN)
+LOGIN = "ada-on-the-telephone"
+MARKS = (LOGIN, HIS, EMAIL, INSTALL, ALIAS, TOKEN, SECRET, PLAN)
 OTHER = "charles-babbage-11"
 HELLO = {"title": "Hello"}
 
@@ -43,6 +44,8 @@ GONE = {
     ("devices", "token"),
     ("devices", "alias"),
     ("erasures", "texts"),
+    *(("accounts", column) for column in ("login", "email", "password", "fields")),
+    ("sessions", "digest"),
 }
 """Emptied, or gone with their row, when the erasure begins; what is looked for by, when it ends."""
 UPLOADED = {("import_parts", "body"), ("import_parts", "digest")}
@@ -80,6 +83,7 @@ OF_THE_APP = {
     *((table, "button") for table in ("receipts", "receipt_deltas", "receipt_parts")),
     ("tallies", "category"),
     ("releases", "selector"),
+    ("sessions", "dialect"),
     *(("vendor_keys", column) for column in ("dialect", "role", "identity", "digest", "sealed", "name", "hint")),
     *(("templates", column) for column in ("uid", "name")),
     *(("webhooks", column) for column in ("name", "url", "sealed", "state", "reason", "failure")),
@@ -120,12 +124,23 @@ async def ok(call, method, path, body=None, **options):
     return answer.body
 
 
+async def log_in(call, external_id):
+    """Gives a user an account, as SDKs of dialects do."""
+    await call.world.context.store.database.execute(
+        "INSERT INTO accounts SELECT id, app_id, $2, $3, 'secret', $4, now(), now() FROM users"
+        " WHERE external_id = $1 AND app_id = $5",
+        *(external_id, LOGIN, EMAIL, f'{{"full_name": "{LOGIN}"}}', call.world.app.id),
+    )
+
+
 async def live(call):
     """Fills the app with what it knows of two users; the id of a send to both."""
     for name, user, token, alias in ((INSTALL, HIS, TOKEN, ALIAS), ("c-1", OTHER, "c0" * 32, "c")):
         body = {"install_id": name, "bundle": "b", "token": token, "user_id": user, "alias": alias, "tags": ["x"]}
         device = await ok(call, "PUT", "/devices", body)
         await ok(call, "PUT", f"/devices/{device['id']}/location", {"latitude": 51.5, "longitude": -0.1})
+    await log_in(call, HIS)
+    await ok(call, "POST", "/segments", {"name": LOGIN, "uuid": "s", "audience": {"type": "users", "ids": [LOGIN]}})
     change = {"email": EMAIL, "attributes": {"title": PLAN}, "tags": ["countess"]}
     await ok(call, "PUT", f"/users/{HIS}", change)
     both = {"audience": {"type": "users", "ids": [HIS, OTHER]}, "message": HELLO, "name": f"for {EMAIL}"}

@@ -99,6 +99,7 @@ async def test_outcomes_and_the_devices_behind_them(call):
         cursor = page["next"]
     assert seen == ids[:4]
     history = (await call("GET", f"/devices/{ids[4]}/history")).body["items"]
+    assert all(row["explanation"].endswith(".") for row in history)
     assert [(row["notification_id"], row["outcome"], row["reason"], row["gateway"]) for row in history] == [
         (sent["id"], "unregistered", "Unregistered", "apns")
     ]
