@@ -57,18 +57,18 @@ def run(quick: bool) -> dict[str, Any]:
 
 def _once(source: str) -> float:
     """Milliseconds of CPU from a template to its end."""
-    from pushd.content.liquid import parse
+    from pushd.content.liquid import forget
 
-    parse.cache_clear()
+    forget()
     began = time.process_time()
     _try(source)
     return (time.process_time() - began) * 1e3
 
 
 def _memory(source: str) -> int:
-    from pushd.content.liquid import parse
+    from pushd.content.liquid import forget
 
-    parse.cache_clear()
+    forget()
     tracemalloc.start()
     _try(source)
     _, peak = tracemalloc.get_traced_memory()

@@ -44,6 +44,8 @@ STEPS_MAX = 10_000
 """Nodes rendered, and what filters go through: some 10 ms of the slowest steps that there are."""
 SEARCH_STEPS = 50
 """Of `contains`, which may go through a long text."""
+SHORT_MAX = 1_000
+"""Characters of a text that is remembered among many when it is parsed; what is parsed takes up to 60 times as much."""
 LOCALS_MAX = 50
 """Names assigned."""
 OUTPUT_MAX = 65_536
@@ -184,9 +186,28 @@ class Liquid:
         return buffer.getvalue()
 
 
-@lru_cache(maxsize=1_024)
 def parse(source: str) -> Liquid:
-    """The parsed text; TemplateError says what is wrong with it."""
+    """The parsed text; TemplateError says what is wrong with it. Texts that were parsed of late are remembered."""
+    return _short(source) if len(source) <= SHORT_MAX else _long(source)
+
+
+def forget() -> None:
+    """Forgets what was parsed."""
+    _short.cache_clear()
+    _long.cache_clear()
+
+
+@lru_cache(maxsize=1_024)
+def _short(source: str) -> Liquid:
+    return _parse(source)
+
+
+@lru_cache(maxsize=32)
+def _long(source: str) -> Liquid:
+    return _parse(source)
+
+
+def _parse(source: str) -> Liquid:
     _foresee(source)
     try:
         return Liquid(_ENVIRONMENT.from_string(source), source)

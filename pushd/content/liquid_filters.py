@@ -92,7 +92,8 @@ def _guarded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
         if extra:
             kwargs["environment"] = context.env
         try:
-            return checked(filter_(left, *args, **kwargs))
+            made = filter_(left, *args, **kwargs)
+            return made if name == "default" else checked(made)  # which makes nothing
         except LiquidError:
             raise
         except _FAILURES as error:
