@@ -65,7 +65,7 @@ async def prepare(context: Context, app_id: int, wanted: Send, known: Known | No
     else:
         variants(wanted.message, wanted.locales)
     if wanted.badge_from is not None:
-        _check_badge(wanted)
+        check_badge(wanted)
     return wanted
 
 
@@ -181,7 +181,7 @@ def _rendered(context: Context, wanted: Send) -> Send:
     return msgspec.structs.replace(wanted, message=message, liquid=False)
 
 
-def _check_badge(wanted: Send) -> None:
+def check_badge(wanted: Send) -> None:
     """Returns when the badge is read from where there can be one; InvalidRequestError."""
     root, _, rest = (wanted.badge_from or "").partition(".")
     if root == DEVICE or (root in (USER, USER_DATA) and not rest):

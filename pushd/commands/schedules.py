@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from pushd.commands.context import Context
 from pushd.commands.pages import newest_first
-from pushd.commands.personal import prepare
+from pushd.commands.personal import check_badge, prepare
 from pushd.commands.planning import examine
 from pushd.commands.text import check_text
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
@@ -187,7 +187,9 @@ async def _content(context: Context, app_id: int, send: Send, change: ScheduleCh
     """The send with its content as it is kept: a template's message with what is said beside it."""
     given = [name for name in _CONTENT if getattr(change, name) is not UNSET]
     if not given:
-        return send if change.badge_from is UNSET else await prepare(context, app_id, send)
+        if send.badge_from is not None:
+            check_badge(send)
+        return send
     if change.message is UNSET and change.template is UNSET and not (send.liquid and send.template is None):
         detail = "is said together with `message` or `template`: what they made before is kept as it came out"
         raise InvalidRequestError(faults=[Fault(f"/{name}", detail) for name in given])
