@@ -320,7 +320,7 @@ def _begin(case: Case) -> float:
 
 def _is_past(case: Case) -> bool:
     """Whether its time was past when it was accepted, and those whom that concerned were to be ignored."""
-    if case.recurs:
+    if case.recurs or (case.due.nominal or 0.0) > case.due.accepted_at:
         return False
     stage = Stage(as_of=case.due.accepted_at)
     return planned(case.send, stage, (), case.app.settings.time_zone).passed is not None

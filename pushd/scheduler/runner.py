@@ -70,7 +70,8 @@ class Runner(Service):
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.idle(), self._config.stop_s)
+            async with asyncio.timeout(self._config.stop_s):
+                await self.idle()
         await super().stop()
         await self._firings.stop()
         await self._openings.stop()
@@ -100,7 +101,9 @@ class Runner(Service):
                 log.warning("schedules_wait", error=str(error))
                 pause = self._config.retry_s
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                # Not wait_for: where its event comes in the turn in which it is cancelled, it goes on (CPython 3.11).
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     async def _leads(self) -> bool:
         led, self._led = self._led, await self._leader.leads(self._parts.clock.monotonic())
@@ -231,15 +234,15 @@ class Runner(Service):
         parts = self._parts
         committed = await parts.schedules.fire([shot.firing for shot in shots], parts.node_id)
         now = parts.clock.now()
-        for shot, done in zip(shots, committed, strict=True):
-            if not done:
-                continue  # it was fired by another, edited or cancelled
+        # Others were fired by another node, edited or cancelled.
+        fired = [shot for shot, done in zip(shots, committed, strict=True) if done]
+        for shot in fired:
             self._starter.start(shot)
-            firing = shot.firing
-            SCHEDULES_SKIPPED.inc(len(firing.skipped))
-            if firing.notification_id:
-                SCHEDULES_FIRED.inc()
-                SCHEDULE_LATENESS.observe(max(0.0, now - (firing.due.next_at or now)))
+        sent = [shot.firing for shot in fired if shot.firing.notification_id]
+        SCHEDULES_FIRED.inc(len(sent))
+        SCHEDULES_SKIPPED.inc(sum(len(shot.firing.skipped) for shot in fired))
+        for firing in sent:
+            SCHEDULE_LATENESS.observe(max(0.0, now - (firing.due.next_at or now)))
         return committed
 
     async def _open(self, some: Sequence[Opened]) -> Sequence[bool]:

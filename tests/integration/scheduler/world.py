@@ -18,6 +18,7 @@ from pushd.commands.definitions import Definitions
 from pushd.commands.scheduling import runner
 from pushd.config import Config
 from pushd.config.scheduler import SchedulerConfig
+from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import Settings
 from pushd.model.device import Registration
 from pushd.model.notification import Send
@@ -121,6 +122,7 @@ class World:
             config=CONFIG,
             node_id=node.id,
             gate=self.gate,
+            inbox=Catalogue(store.in_app, CONFIG.inbox, clock),
         )
         self.runner = runner(self.context, self.fanout, self.gate, self.habits)
         self._tokens = itertools.count(1)
