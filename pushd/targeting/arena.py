@@ -58,13 +58,15 @@ class Slab:
         return np.concatenate((holes, np.arange(fresh.start, fresh.stop, dtype=np.intp)))
 
     def free(self, row: int) -> None:
-        """Gives a row back."""
+        """Gives a row back, emptied: nobody's data stays in memory for longer than he does."""
+        self.rows.data[row] = b""
         self.holes.reach(self.open + 1)
         self.holes.cells[self.open] = row
         self.open += 1
 
     def free_many(self, rows: NDArray[np.uint32]) -> None:
-        """Gives rows back."""
+        """Gives rows back, emptied."""
+        self.rows.data[rows] = b""
         self.holes.reach(self.open + len(rows))
         self.holes.data[self.open : self.open + len(rows)] = rows
         self.open += len(rows)

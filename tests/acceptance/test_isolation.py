@@ -88,7 +88,7 @@ def named(operation):
 ASKED = [each for each in OPERATIONS if each.path_params and each.name not in MAKES_ITS_OWN | ADMINISTER]
 
 
-def test_every_operation_is_in_the_tables():
+async def test_every_operation_is_in_the_tables():
     for operation in OPERATIONS:
         if operation.path_params:
             assert all(what is not None for _, what in named(operation)), f"{operation.name}: add its path to NAMED"

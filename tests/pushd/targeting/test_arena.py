@@ -98,3 +98,14 @@ def test_any_uses_keep_every_string_that_was_not_given_up(steps):
     assert {place: arena.get(place) for place in held} == held
     places = np.array(sorted(held), np.uint32)
     assert arena.get_many(places).tolist() == [held[place] for place in places.tolist()]
+
+
+def test_what_was_given_up_is_in_memory_no_more():
+    arena = Arena()
+    places = [arena.put(f"name of somebody, number {number}".encode()) for number in range(8)]
+    arena.free(places[0])
+    arena.free_many(np.array(places[1:6], np.uint32))
+    arena.replace(places[6], b"another name, of another width, which is a good deal longer than the one before it")
+    held = b"".join(slab.rows.data.tobytes() for slab in arena._slabs)
+    assert [number for number in range(8) if f"number {number}".encode() in held] == [7]
+    assert arena.get(places[7]) == b"name of somebody, number 7"
