@@ -154,7 +154,7 @@ class Renderer:
         known = orjson.loads(row.data)
         meta = names.metas.get(row.notification_id or 0)
         data: dict[str, Any] = {} if row.notification_id is None else {"notification_id": row.notification_id}
-        codes = known.pop("codes", None)
+        codes = known.pop("codes", [])
         if row.type is EventType.FINISHED:
             data |= {"cancelled": known["cancelled"], "counts": self._ledger(codes)}
             data["reasons"] = [self._reason(*each) for each in codes]

@@ -64,13 +64,17 @@ class Wakes(Service):
 
     async def _hear(self) -> None:
         """Hears until the connection fails; a connection that is silently gone shows when it is tried."""
+        lost = asyncio.Event()
         connection = await self._database.connect()
         try:
+            connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._told)
             self.wake_all()
-            while True:
-                await asyncio.sleep(self._ping_s)
-                await connection.fetchval("SELECT 1", timeout=self._ping_s)
+            while not lost.is_set():
+                try:
+                    await asyncio.wait_for(lost.wait(), self._ping_s)
+                except TimeoutError:
+                    await connection.fetchval("SELECT 1", timeout=self._ping_s)
         finally:
             connection.terminate()
 
