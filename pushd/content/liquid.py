@@ -60,6 +60,10 @@ _BLANKS = re.compile(rf"\s{{{BLANKS_MAX + 1}}}|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NESTING = re.compile(r"\band\b|\bor\b|\[")
 
 
+FAILURES = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+"""What values can make of code that writes them: numbers of thousands of digits, lists within lists without end."""
+
+
 class TemplateError(ValueError):
     """A template that cannot be, or that went past a limit."""
 
@@ -170,18 +174,14 @@ class Liquid:
     def render(self, values: Mapping[str, Any], now: float, budget: Budget | None = None) -> str:
         """The text that comes out; TemplateError where it fails. `now` is what the template takes for now."""
         budget = budget or Budget()
-        if self.parts is not None:  # the same, at a tenth of the time
-            if self._size > budget.left:
-                raise TemplateError(f"takes more than {STEPS_MAX} steps")
-            budget.left -= self._size
-            texts = [part if isinstance(part, str) else text_of(part, within(values, part.path)) for part in self.parts]
-            return _checked("".join(texts))
-        context = _Context(self._template, values, now, budget)
-        buffer = LimitedStringIO(limit=OUTPUT_MAX, newline="")
         try:
-            context.charge(self._size)
+            budget.charge(self._size)
+            if self.parts is not None:  # the same, at a tenth of the time
+                return _checked("".join([_part_of(part, values) for part in self.parts]))
+            context = _Context(self._template, values, now, budget)
+            buffer = LimitedStringIO(limit=OUTPUT_MAX, newline="")
             self._template.render_with_context(context, buffer)
-        except (LiquidError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        except (LiquidError, *FAILURES) as error:
             raise TemplateError(_said(error)) from None
         return buffer.getvalue()
 
@@ -229,10 +229,14 @@ def text_of(lookup: Lookup, value: Any) -> str:
     return shown(value)
 
 
+def _part_of(part: str | Lookup, values: Mapping[str, Any]) -> str:
+    return part if isinstance(part, str) else text_of(part, within(values, part.path))
+
+
 def _checked(text: str) -> str:
-    """The text, where it is not too long; TemplateError."""
+    """The text, where it is not too long; LimitError."""
     if len(text) > OUTPUT_MAX or (len(text) * 4 > OUTPUT_MAX and len(text.encode()) > OUTPUT_MAX):
-        raise TemplateError("output stream limit reached")
+        raise LimitError("output stream limit reached")
     return text
 
 

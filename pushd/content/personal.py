@@ -170,7 +170,9 @@ class Script:
 
 def badge_of(message: Message, value: Any) -> int | None:
     """The badge that a device's own value makes of a message; None where it is no whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
         return None
     return min(max(int(value) + (message.badge_increment or 0), 0), BADGE_MAX)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pushd.batch import Bodies, Rendered
 from pushd.content.check import link_faults
-from pushd.content.liquid import Budget, Liquid, Lookup, TemplateError, parse, text_of, within
+from pushd.content.liquid import FAILURES, Budget, Liquid, Lookup, TemplateError, parse, text_of, within
 from pushd.content.personal import DEVICE, USER, USER_DATA, Script, badge_of
 from pushd.content.platforms import render
 from pushd.content.segments import Segments, compiled
@@ -82,11 +82,18 @@ class Personal:
                     rows[row] = self._one(variant, reading, row)
                 continue
             shared = cut.segments.rendered
-            for row, body in zip(chosen, cut.join(reading, chosen, self._notification.released_at), strict=True):
+            for row, body in zip(chosen, self._joined(cut, reading, chosen), strict=True):
                 rows[row] = self._one(variant, reading, row) if body is None else body
         made = self._gathered(ids, rows, shared)
         self._row_s = (self._row_s + (time.thread_time() - began) / max(len(ids), 1)) / 2
         return made
+
+    def _joined(self, cut: _Column, reading: _Reading, chosen: Sequence[int]) -> Sequence[bytes | None]:
+        """The payload of each row; None for rows that have to be rendered: all, where a value of one is a trap."""
+        try:
+            return cut.join(reading, chosen, self._notification.released_at)
+        except FAILURES:
+            return [None] * len(chosen)
 
     def _variants(self, people: People, count: int) -> Iterable[tuple[int, Sequence[int]]]:
         """The rows of each variant."""
@@ -120,7 +127,7 @@ class Personal:
         """The payload of one row as the renderer makes it."""
         try:
             message = self._script.message(variant, reading.values(row), self._notification.released_at)
-        except TemplateError:
+        except FAILURES:
             return TEMPLATE_FAILED
         if next(link_faults(message), None) is not None:
             return TEMPLATE_FAILED

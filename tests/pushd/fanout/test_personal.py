@@ -173,3 +173,16 @@ def test_devices_that_nobody_knows_have_empty_values(index):
     column = made.column(np.array([COUNT + 5, 4_000_000_000], np.uint32))
     assert len(column.payloads) == 2
     assert b'"title":"For "' in column.payloads[0].payload
+
+
+def test_values_that_cannot_be_written_hurt_nobody_else(index):
+    deep: list = []
+    for _ in range(5_000):
+        deep = [deep]
+    own = {"user-3": {"item": deep}, "user-4": {"item": 10**5_000}, "user-5": {"item": {"a": 1}}}
+    for message in (Message(title="{{ item }}"), Message(title="{{ item | upcase }}")):
+        made = Personal(notification(message, user_data=own), APP, GatewayName.APNS, index)
+        for count in (20, COUNT):
+            column = made.column(np.arange(1, count + 1, dtype=np.uint32))
+            assert {code: ids.tolist() for code, ids in column.failed.items()} == {TEMPLATE_FAILED.code: [3, 4]}
+            assert len(column.payloads) == count - 2
