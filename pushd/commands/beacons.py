@@ -12,7 +12,7 @@ from pushd.commands import receipts
 from pushd.commands.context import Context
 from pushd.commands.receipts import ReceiptCounts
 from pushd.commands.text import check_text
-from pushd.errors import Fault, InvalidRequestError, UnauthorizedError
+from pushd.errors import Fault, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.device import ID_MAX, Text255
 from pushd.model.receipt import BUTTON_CHARS_MAX, TIME_MAX, Event, Receipt
 from pushd.reports.beacons import event_id
@@ -56,7 +56,8 @@ def key_of(context: Context, app_id: int, install_id: str) -> BeaconKey:
 async def take(context: Context, app_id: int, beacons: Sequence[Beacon], network: str) -> ReceiptCounts:
     """What became of beacons from a client's network, once it is committed; each event counts once.
 
-    UnauthorizedError where one was not signed by its install; TooManyRequestsError; UnavailableError: send them again.
+    UnauthorizedError where one was not signed by its install; NotFoundError where the app is gone;
+    TooManyRequestsError; UnavailableError: send them again.
     """
     now = context.clock.monotonic()
     context.limits.admit_address(network, len(beacons), now)
@@ -69,6 +70,8 @@ async def take(context: Context, app_id: int, beacons: Sequence[Beacon], network
             context.limits.forged(network, now)
             raise UnauthorizedError("A beacon was not signed by its install")
         by_install[each.install_id].append(_receipt(each))
+    if await context.store.apps.get(app_id) is None:
+        raise NotFoundError("There is no such app")
     counts = [
         await receipts.keep_of_install(context, app_id, theirs, install_id) for install_id, theirs in by_install.items()
     ]

@@ -169,3 +169,14 @@ async def test_a_device_key_has_a_rate(call):
     body = {"install_id": "fast", "receipts": rows}
     statuses = [(await call("POST", "/receipts", key="device", json=body)).status for _ in range(3)]
     assert statuses == [200, 200, 429]
+
+
+async def test_an_app_that_is_gone_takes_nothing(call):
+    made = await call.world.context.store.apps.create("short-lived", call.world.app.settings)
+    key = call.world.context.beacons.key(made.id, "web")
+    signed = {"install_id": "web", "key": key}
+    path = f"/pushd/beacons/{made.id}"
+    assert (await post(call, path, beacon(signed, 1)))[2] == {"taken": 0, "repeated": 0, "unknown": 1}
+    assert await call.world.context.store.apps.delete(made.id)
+    status, _, problem = await post(call, path, beacon(signed, 1))
+    assert (status, problem["detail"]) == (404, "There is no such app")

@@ -314,3 +314,19 @@ async def test_why_a_device_got_it_or_did_not(call, count):
     assert (await call("GET", f"/notifications/{number}/devices/2000000000")).status == 404
     other = await call("GET", f"/notifications/{number}/devices/{outside.id}", key="other")
     assert (other.status, other.body["detail"]) == (404, "There is no such notification")
+
+
+async def test_what_is_yet_to_come_has_nothing_to_tell(call):
+    (device_id,) = (await phones(call, "yet", 1)).values()
+    later = {"strategy": "utc", "send_at": "2100-01-01T00:00:00Z", "past_times": "ignore"}
+    number = await sent_to(call, [device_id], schedule=later, push_tag="later")
+    told = (await call("GET", f"/notifications/{number}/report")).body
+    assert (told["status"], told["state"], told["push_tag"]) == ("scheduled", "scheduled", "later")
+    assert (told["counts"]["targeted"], told["opens"]["total"], told["platforms"]) == (0, 0, [])
+    why = (await call("GET", f"/notifications/{number}/devices/{device_id}")).body
+    assert (why["targeted"], why["explanation"]) == (
+        False,
+        "Its time has not come: whom it goes to is settled when it does.",
+    )
+    for path in ("series", "install-opens", "user-opens", "export"):
+        assert (await call("GET", f"/notifications/{number}/{path}")).status == 404
