@@ -13,6 +13,7 @@ from pushd.bitset import Devices
 from pushd.commands import notifications
 from pushd.commands.audience import TargetErrors, resolve, target_errors
 from pushd.commands.context import Context
+from pushd.commands.in_app_times import PASSED, release_time
 from pushd.commands.planning import examine
 from pushd.commands.templates import with_content
 from pushd.commands.text import check_text
@@ -90,15 +91,17 @@ async def create(
     if app is None:
         raise NotFoundError("There is no such app")
     wanted = await with_content(context, app_id, wanted)
-    body = _examine(context, app, wanted)
     now = context.clock.now()
-    waits = wanted.send_at is not None and wanted.send_at > now
+    due = release_time(wanted, app.settings.time_zone, now)
+    wanted = msgspec.structs.replace(wanted, send_at=due, schedule=None)
+    body = _examine(context, app, wanted)
+    waits = due is not None and due > now
     if waits:
         context.index.check(app_id, wanted.audience)
         release, recipients, errors = None, None, None
     else:
-        found = await _resolve(context, app_id, wanted.audience)
-        errors = _errors(found)
+        found = None if due == PASSED else await _resolve(context, app_id, wanted.audience)
+        errors = None if found is None else _errors(found)
         release = await _release(context, app_id, body, found)
         recipients = len(release.users) + release.installs
     await _check_room(context, app_id, release, len(body))
@@ -111,8 +114,8 @@ async def create(
         audience=_encode(wanted.audience),
         body=body,
         push=None if wanted.push is None else _encode(wanted.push),
-        send_at=wanted.send_at if waits else None,
-        answer=_encode(_Told(recipients=recipients, send_at=wanted.send_at if waits else None, errors=errors)),
+        send_at=due if waits else None,
+        answer=_encode(_Told(recipients=recipients, send_at=due if waits else None, errors=errors)),
     )
     return await context.whole(_keep(context, new, release, Idempotency(*idempotency) if idempotency else None))
 

@@ -13,6 +13,7 @@ from pushd.model.device import ID_MAX
 from pushd.model.message import TTL_MAX_S, Message, ShortText, Url
 from pushd.model.notification import Delivery, Send
 from pushd.model.receipt import TIME_MAX
+from pushd.model.schedule import Schedule
 from pushd.model.template import Tags, TemplateRef
 
 EVENTS_MAX = 5_000
@@ -134,6 +135,8 @@ class NewInApp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """For people."""
     send_at: Instant | None = None
     """UNIX seconds at which it is released, to whoever is in the audience then; absent: at once."""
+    schedule: Schedule | None = None
+    """The same by strategy `utc` or `timezone`, as sends have it; without a recurrence, and not beside `send_at`."""
 
 
 class InAppChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -411,6 +411,38 @@ async def test_a_time_to_come(call):
     assert await ids(call, install_id="timed") == [number]
 
 
+async def test_a_schedule_names_one_instant(call):
+    await call.world.register("zoned", tags=["zoned"])
+    audience = {"type": "tags", "any": ["zoned"]}
+
+    async def due(**schedule):
+        answer = await call("POST", "/in-app-messages", json=message(audience=audience, schedule=schedule))
+        assert answer.status == 202, answer.body
+        return answer.body
+
+    wall = {"send_at": "2101-07-01T09:00", "past_times": "ignore"}
+    berlin = await due(strategy="timezone", time_zone="Europe/Berlin", **wall)
+    assert (await due(strategy="utc", **wall))["send_at"] == berlin["send_at"] + 2 * 3_600
+    assert (await due(strategy="immediate"))["recipients"] == 1
+    past = wall | {"send_at": "2001-01-01T09:00"}
+    assert (await due(strategy="utc", **past))["recipients"] == 0
+    assert (
+        time.time()
+        < (await due(strategy="utc", **(past | {"past_times": "next_day"})))["send_at"]
+        < time.time() + 2 * 86_400
+    )
+    assert (await call("GET", f"/in-app-messages/{berlin['id']}")).body["state"] == "scheduled"
+    every = {"strategy": "utc", "past_times": "ignore", "recurrence": {"every_s": 86_400}}
+    for schedule, more, pointers in (
+        ({"strategy": "local", **wall}, {}, ["/schedule/strategy"]),
+        ({"strategy": "timezone", **wall}, {}, ["/schedule/time_zone"]),
+        (every, {}, ["/schedule/recurrence"]),
+        ({"strategy": "utc", **wall}, {"send_at": 4_000_000_000}, ["/send_at"]),
+    ):
+        answer = await call("POST", "/in-app-messages", json=message(audience=audience, schedule=schedule, **more))
+        assert (answer.status, answer.pointers) == (400, pointers)
+
+
 async def test_what_is_due_and_names_what_is_gone_reaches_nobody(call):
     segment = {"name": "s", "audience": {"type": "broadcast"}}
     uuid = (await call("POST", "/segments", json=segment)).body["uuid"]
