@@ -89,7 +89,9 @@ class Opener:
         left = resolved.devices - await parts.rollouts.targeted(notification.id)
         places = parts.places(app.id)
         found = planned(send, stage, places, app.settings.time_zone)
-        hours = await parts.habits.hours(app.id, left, now) if left and goes_by_hours(send) else None
+        # Of the whole audience: whose hour is not known goes by that of all, and not of those who are left.
+        whole = resolved.devices
+        hours = await parts.habits.hours(app.id, whole, now) if left and goes_by_hours(send) else None
         crowd = Crowd(left, places, hours)
         if stage.passed:
             devices = crowd.within(found.passed) if found.passed is not None and left else Devices()

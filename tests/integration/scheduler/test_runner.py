@@ -196,6 +196,7 @@ async def test_at_each_users_hour(dsn18):
         assert here.got(sent) == {early: at("2026-11-25T07:00", of), late: at("2026-11-25T21:00", of)}
         assert here.got(soon) == {early: at("2026-11-25T07:00", of), late: at("2026-11-24T21:00", of)}
         assert here.got(named) == {late: at("2026-11-25T21:00", of)}
+        assert {frozenset(asked) for asked in here.habits.asked} == {frozenset({early, late}), frozenset({late})}
         page = await here.store.notifications.releases(here.app.id, named, -1, 100)
         assert len(page) == 1  # no others than he could be in
 

@@ -46,8 +46,10 @@ class Habits:
 
     def __init__(self):
         self.by_device = {}
+        self.asked = []
 
     async def hours(self, app_id, devices, at):
+        self.asked.append(set(devices))
         ids = devices.column()
         return ids, np.array([self.by_device.get(each, 12) for each in ids.tolist()], np.int8)
 
