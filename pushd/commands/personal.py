@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import msgspec
 
 from pushd.commands.context import Context
+from pushd.content.check import validate
 from pushd.content.liquid import TemplateError, parse
 from pushd.content.merge import merge
 from pushd.content.personal import (
@@ -26,6 +29,7 @@ from pushd.content.personal import (
 from pushd.content.smart_text import to_liquid
 from pushd.content.texts import Place, replaced
 from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
+from pushd.model.app import App
 from pushd.model.audience import UserIds
 from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
@@ -34,6 +38,8 @@ from pushd.store.templates import StoredTemplate
 
 Known = dict[TemplateRef, StoredTemplate]
 """Templates that were read for the same request before."""
+TURN_S = 0.005
+"""How long sends of an array are prepared before others get their turn."""
 SAMPLE = "x"
 SAMPLE_LINK = "https://x.example/"
 
@@ -66,6 +72,8 @@ async def prepare(context: Context, app_id: int, wanted: Send, known: Known | No
         variants(wanted.message, wanted.locales)
     if wanted.badge_from is not None:
         check_badge(wanted)
+    if wanted.locales and (app := await context.store.apps.get(app_id)) is not None:
+        await check_samples(context, app, wanted)
     return wanted
 
 
@@ -76,7 +84,11 @@ async def prepared(
     if not any(isinstance(each, Send) and (each.template is not None or is_personal(each)) for each in wanted):
         return wanted
     made: list[Send | PushdError] = []
+    turn = monotonic()
     for each in wanted:
+        if monotonic() - turn > TURN_S:
+            await asyncio.sleep(0)
+            turn = monotonic()
         if isinstance(each, Send):
             try:
                 made.append(await prepare(context, app_id, each, known))
@@ -100,6 +112,19 @@ def refuse_missing(needed: Needs, wanted: Send) -> None:
     faults += [Fault(f"/content_tags/{_escaped(name)}", "is needed by the template") for name in sorted(missing)]
     if faults:
         raise InvalidRequestError("The content tags do not fit the template", faults=faults)
+
+
+async def check_samples(context: Context, app: App, send: Send) -> None:
+    """Returns when a message and its variants could be sent, as far as that shows before their gaps are filled.
+
+    InvalidRequestError. A variant takes half a millisecond: others get their turn between.
+    """
+    turn = monotonic()
+    for each in samples(send):
+        validate(each, app.settings, context.keyring.gateways(app.id))
+        if monotonic() - turn > TURN_S:
+            await asyncio.sleep(0)
+            turn = monotonic()
 
 
 def samples(send: Send) -> Iterator[Send]:

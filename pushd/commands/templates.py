@@ -12,9 +12,8 @@ from msgspec import UNSET, Struct
 from pushd.commands import notifications
 from pushd.commands.context import Context
 from pushd.commands.notifications import Answer
-from pushd.commands.personal import as_liquid, refuse_missing, samples, united
+from pushd.commands.personal import as_liquid, check_samples, refuse_missing, united
 from pushd.commands.text import check_text
-from pushd.content.check import validate
 from pushd.content.liquid import TemplateError
 from pushd.content.merge import merge
 from pushd.content.personal import Needs, needs, rendered, variants
@@ -209,16 +208,15 @@ async def _check(context: Context, app_id: int, new: NewTemplate) -> None:
     if new.audience is not None:
         context.index.check(app_id, new.audience)
     if new.message is not None:
-        _check_message(context, app, new, new.message)
+        await _check_message(context, app, new, new.message)
 
 
-def _check_message(context: Context, app: App, new: NewTemplate, message: Message) -> None:
+async def _check_message(context: Context, app: App, new: NewTemplate, message: Message) -> None:
     """Returns when every variant is a message that could be sent, as far as that shows before its gaps are filled."""
     message, locales = as_liquid(message, new.syntax), as_liquid(new.locales, new.syntax)
     variants(message, locales)
     whole = Send(audience=Broadcast(), message=message, locales=locales, liquid=True, ttl_s=new.ttl_s)
-    for each in samples(whole):
-        validate(each, app.settings, context.keyring.gateways(app.id))
+    await check_samples(context, app, whole)
 
 
 async def _get(context: Context, app_id: int, uid: str, version: int | None) -> StoredTemplate:

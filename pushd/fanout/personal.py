@@ -36,7 +36,9 @@ SLICE_S = 0.006
 FIRST_ROWS = 64
 """Rows of the first batch, when it is not known yet what one takes."""
 FEW = 24
-"""Up to this many rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
+"""So many first rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
+CUTS_MAX = 2
+"""Variants that are cut for one batch, about 1.5 ms each."""
 KEPT_MAX = 4_096
 """Texts kept of a general gap, by what it read."""
 
@@ -61,6 +63,10 @@ class Personal:
         self._index = index
         self._script = Script(notification.send)
         self._cut: dict[int, _Column | None] = {}
+        self._seen: dict[int, int] = {}
+        """Rows of variants that are not cut yet."""
+        self._cuts = 0
+        """Variants that were tried to be cut for this batch."""
         self._row_s = SLICE_S / FIRST_ROWS
 
     @property
@@ -70,7 +76,7 @@ class Personal:
 
     def column(self, ids: NDArray[np.uint32]) -> Made:
         """The payloads of these devices; those of a row that fails are left out."""
-        began = time.thread_time()
+        began, self._cuts = time.thread_time(), 0
         people = self._index.people(self._notification.app_id, ids)
         reading = _Reading(self._script, people)
         rows: list[bytes | Rendered | Reason] = [b""] * len(ids)
@@ -110,8 +116,10 @@ class Personal:
 
     def _column_of(self, variant: int, rows: int) -> _Column | None:
         if variant not in self._cut:
-            if rows <= FEW:
+            self._seen[variant] = self._seen.get(variant, 0) + rows
+            if self._seen[variant] <= FEW or self._cuts >= CUTS_MAX:
                 return None
+            self._cuts += 1
             segments = compiled(self._script, variant, self._render, self._gateway)
             self._cut[variant] = None if segments is None else _Column(segments, self._script.messages[variant])
         return self._cut[variant]

@@ -16,7 +16,7 @@ Tags = dict[Annotated[str, Meta(min_length=1, max_length=100)], Any]
 """Values by the name under which a template reads them."""
 Locale = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,4}$")]
 """A language tag (RFC 5646), such as `pt-BR`; `pt_BR` is the same."""
-Variants = Annotated[dict[Locale, dict[str, Any]], Meta(max_length=200)]
+Variants = Annotated[dict[Locale, dict[str, Any]], Meta(max_length=60)]
 """By locale, what is different there: merged over the message or the content key by key (RFC 7396)."""
 BadgeFrom = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*([.][A-Za-z0-9_-]+){0,3}$", max_length=255)]
 """What texts read under this name, such as `user.unread`."""

@@ -175,6 +175,11 @@ async def test_too_large_in_all_gaps_is_refused_before(world):
         await notifications.send(
             world.context, world.app.id, Send(audience=Broadcast(), message=Message(body="{{ a"), liquid=True)
         )
+    large = {"de": {"data": {"a": "x" * 5000}}}
+    with pytest.raises(InvalidRequestError):
+        await notifications.send(
+            world.context, world.app.id, Send(audience=Broadcast(), message=Message(body="a"), locales=large)
+        )
     assert not world.fanout.released
 
 
