@@ -72,8 +72,7 @@ class Campaign:
     rendered: dict[Kind, Rendered | Reason | Personal] = field(default_factory=dict)
     cancelled: bool = False
     paused: bool = False
-    parked: list[Wave] = field(default_factory=list)
-    """Waves that wait for the end of the pause, and stand in no lane."""
+    """What waits of it stands in no lane."""
     finishing: bool = False
     """Its end is on its way to the store."""
 

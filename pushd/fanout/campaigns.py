@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pushd.fanout.campaign import Campaign, tally
 from pushd.model.notification import Ledger
 from pushd.outcome import Reasons
+from pushd.store.settlements import RELEASE_BITS
 
 
 class Campaigns:
@@ -31,13 +32,13 @@ class Campaigns:
     def add(self, campaign: Campaign) -> None:
         """Knows a campaign from now on."""
         self._by_run[campaign.run] = campaign
-        if campaign.run != campaign.id:
+        if campaign.run >> RELEASE_BITS:
             self._rollouts.setdefault(campaign.id, {})[campaign.run] = campaign
 
     def remove(self, run: int) -> Campaign | None:
         """The campaign of a run, which is forgotten; None: it was not here."""
         campaign = self._by_run.pop(run, None)
-        if campaign is not None and run != campaign.id:
+        if run >> RELEASE_BITS and campaign is not None:
             releases = self._rollouts[campaign.id]
             del releases[run]
             if not releases:

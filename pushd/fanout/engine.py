@@ -142,7 +142,7 @@ class Fanout(Service):
         `version` is what the index had when the devices were resolved: -1 where that is not known.
         """
         count = len(devices)
-        targeted = count + sum(len(some) for some, _ in suppressed)
+        targeted = count + sum(len(some) for some, _ in suppressed) if suppressed else count
         campaign = self._begin(notification, settings, release, targeted, count)
         for some, code in suppressed:
             self._count_suppressed(campaign, len(some), code)
@@ -256,7 +256,7 @@ class Fanout(Service):
         """The campaign, known and counted with the rows that have no outcome yet."""
         campaign = Campaign(
             notification=notification,
-            run=run_number(notification.id, release),
+            run=run_number(notification.id, release) if release else notification.id,
             settings=settings,
             kinds=kinds(notification.send.message.push_type),
             lane=lane_for(targeted, notification.send.transactional, self._config),

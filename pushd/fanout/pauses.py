@@ -11,32 +11,30 @@ class Pauses:
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
-        self._campaigns: set[Campaign] = set()
+        self._parked: dict[Campaign, list[Wave]] = {}
+        """What waits of each, in lanes if it were not for the pause."""
 
     def begin(self, campaign: Campaign) -> None:
         """Takes what waits of a campaign out of its lanes."""
         campaign.paused = True
-        self._campaigns.add(campaign)
-        campaign.parked += self._lanes.take_out(campaign)
+        self._parked.setdefault(campaign, []).extend(self._lanes.take_out(campaign))
 
     def park(self, wave: Wave) -> None:
         """Keeps a wave of a paused campaign, such as what came home without an answer."""
         wave.campaign.waves.add(wave)
-        wave.campaign.parked.append(wave)
+        self._parked[wave.campaign].append(wave)
 
     def end(self, campaign: Campaign) -> list[Wave]:
         """What was kept of a campaign, which is not paused any more."""
         campaign.paused = False
-        self._campaigns.discard(campaign)
-        parked, campaign.parked = campaign.parked, []
-        return parked
+        return self._parked.pop(campaign, [])
 
     def outlived(self, now: float) -> list[Wave]:
-        """What is kept of campaigns whose life is over."""
-        self._campaigns = {campaign for campaign in self._campaigns if not campaign.finishing}
+        """What is kept of campaigns whose life is over; those that have ended are forgotten."""
+        self._parked = {campaign: waves for campaign, waves in self._parked.items() if not campaign.finishing}
         over: list[Wave] = []
-        for campaign in self._campaigns:
+        for campaign, waves in self._parked.items():
             if campaign.outlived(now):
-                over += campaign.parked
-                campaign.parked = []
+                over += waves
+                waves.clear()
         return over
