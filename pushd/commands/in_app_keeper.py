@@ -43,10 +43,16 @@ class InAppKeeper(Service):
     async def release_some(self) -> bool:
         """Whether there may be more messages that are due now."""
         due = await self._context.store.in_app.due(self._context.clock.now(), DUE_AT_ONCE)
+        late = 0
         for each in due:
-            if await in_app.release_due(self._context, each):
-                log.info("in_app_released", message=each.id)
-        return len(due) == DUE_AT_ONCE
+            try:
+                if await in_app.release_due(self._context, each):
+                    log.info("in_app_released", message=each.id)
+            except PushdError as error:
+                # Others do not wait for one whose audience cannot be asked for now.
+                late += 1
+                log.warning("in_app_release_waits", message=each.id, reason=error.code)
+        return len(due) == DUE_AT_ONCE and not late
 
     async def push_some(self) -> bool:
         """Whether there may be more pushes that can go now."""

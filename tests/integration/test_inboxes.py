@@ -445,7 +445,7 @@ async def test_what_is_new_is_new_once_however_many_report_it_at_once(dsn, monke
                 context, app.id, Registration(install_id=f"i{at}", bundle="a", token=f"{at:064x}", user_id=f"u{at % 6}")
             )
         wanted = NewInApp(
-            audience=model.Broadcast(), content={}, presented_when=PresentedWhen.IMMEDIATELY, ttl=Ttl(days=1)
+            audience=model.Broadcast(), content={"a": 1}, presented_when=PresentedWhen.IMMEDIATELY, ttl=Ttl(days=1)
         )
         told = [msgspec.json.decode((await in_app.create(context, app.id, wanted)).body) for _ in range(3)]
         assert [each["recipients"] for each in told] == [6, 6, 6]

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from pushd.commands import in_app
 from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.users import delete as delete_user
 from pushd.errors import UnavailableError
@@ -409,6 +410,29 @@ async def test_a_time_to_come(call):
     assert (view["state"], view["counts"]["recipients"], view["send_at"]) == ("live", 1, pytest.approx(at, abs=1e-5))
     assert view["released_at"] >= at - 1e-5
     assert await ids(call, install_id="timed") == [number]
+
+
+async def test_one_that_cannot_be_released_now_keeps_no_other(call, monkeypatch):
+    await call.world.register("waits", tags=["waits"])
+    audience, at = {"type": "tags", "any": ["waits"]}, time.time() + 0.05
+    first, second = [
+        (await call("POST", "/in-app-messages", json=message(audience=audience, send_at=at))).body["id"]
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0.06)
+    resolve = in_app.resolve
+
+    async def troubled(context, *arguments, **options):
+        monkeypatch.setattr(in_app, "resolve", resolve)
+        raise UnavailableError("too slow", retry_after_s=1)
+
+    monkeypatch.setattr(in_app, "resolve", troubled)
+    keeper = InAppKeeper(call.world.context)
+    await keeper.work()
+    states = {each: (await call("GET", f"/in-app-messages/{each}")).body["state"] for each in (first, second)}
+    assert sorted(states.values()) == ["live", "scheduled"]
+    await keeper.work()
+    assert set(await ids(call, install_id="waits")) == {first, second}
 
 
 async def test_a_schedule_names_one_instant(call):
