@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
+import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +145,65 @@ async def test_each_release_is_resumed_by_itself_with_its_own_life(store, app):
     await settled(store, heir, number, 2, Devices([3_000_000]))
     state = await ledger(store, app, number)
     assert state == (State.DONE, 2_000_001, {1: 1_999_901, 21: 100}, 0)
+    await heir.stop()
+
+
+CHILD = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pushd.bitset import Devices
+    from pushd.cluster.node import Node
+    from pushd.config import StoreConfig
+    from pushd.store.settlements import Delta, Settlement, run_number
+    from pushd.store.store import Store
+    from tests.integration.store.test_rollouts import EARLY, LATE, open_next
+    from tests.integration.store.timed import rolling
+
+    async def main():
+        store = Store(StoreConfig(pool_size=2), sys.argv[1])
+        await store.start()
+        node = Node(store.database.connect)
+        await node.start()
+        number = (await rolling(store, 1, node.id, EARLY, LATE)).notification.id
+        await open_next(store, node, Devices(range(1, 50_001)), suppressed=((Devices(range(1, 101)), 21),))
+        await open_next(store, node, Devices([60_000, 60_001]))
+        settled = [Delta(run_number(number, 1), 0, 0, 1, Devices(range(101, 20_001)))]
+        settled.append(Delta(run_number(number, 2), 0, 0, 1, Devices([60_000])))
+        await store.settlements.settle(Settlement(deltas=settled), node.id)
+        print(number, flush=True)
+        await asyncio.sleep(60)
+
+    asyncio.run(main())
+    """
+)
+
+
+async def test_releases_of_a_killed_process_are_resumed_each_by_itself(store, app, dsn):
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CHILD, dsn),
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
+    try:
+        while not (line := (await asyncio.wait_for(child.stdout.readline(), 60)).strip()).isdigit():
+            assert line, "it ended before it was done"
+        heir = await new_node(store)
+        assert list(await store.notifications.resumable(heir.id)) == []
+    finally:
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+    async with asyncio.timeout(60):
+        while not (claim := await store.notifications.resumable(heir.id)):
+            await asyncio.sleep(0.02)
+    assert [(left.release, left.remaining) for left in claim] == [
+        (1, Devices(range(20_001, 50_001))),
+        (2, Devices([60_001])),
+    ]
+    assert [left.counts for left in claim] == [{(0, 1): 19_900, (0, 21): 100}, {(0, 1): 1}]
+    number = int(line)
+    for left in claim:
+        await settled(store, heir, number, left.release, left.remaining)
+    assert await ledger(store, app, number) == (State.DONE, 50_002, {1: 49_902, 21: 100}, 0)
     await heir.stop()
 
 
