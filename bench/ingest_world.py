@@ -32,6 +32,7 @@ class World:
     echo_port: int
     echo: int
     users: int
+    dsn: str
     sent: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -85,6 +86,7 @@ async def running(root: Path, devices: int) -> AsyncIterator[World]:
                 echo_port=echo_port,
                 echo=echo,
                 users=min(devices, USERS),
+                dsn=dsn,
             )
     finally:
         await server.stop()
