@@ -37,6 +37,8 @@ FIRST_ROWS = 64
 """Rows of the first batch, when it is not known yet what one takes."""
 FEW = 24
 """So many first rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
+AS_BODIES = frozenset({GatewayName.APNS, GatewayName.FCM})
+"""Gateways that know columns of bodies."""
 CUTS_MAX = 2
 """Variants that are cut for one batch, about 1.5 ms each."""
 KEPT_MAX = 4_096
@@ -157,7 +159,7 @@ class Personal:
             kept = ids[good]
             rows = [each for each in rows if not isinstance(each, Reason)]
         without = {code: ids[some] for code, some in failed.items()}
-        bodies = _bodies(rows, shared) if self._gateway is GatewayName.APNS else None
+        bodies = _bodies(rows, shared) if self._gateway in AS_BODIES else None
         if bodies is not None and shared is not None:
             return Made(kept, Bodies(bodies, shared), without)
         whole = []

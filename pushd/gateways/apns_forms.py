@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from protocols import apns, apns_channels, http2
 from protocols.http2 import Columns, Field, HeaderPlan, Indexing, Variable
 from pushd.batch import Batch, Bodies, Rendered
+from pushd.gateways.matrices import matrices
 from pushd.model.device import Kind
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
@@ -21,8 +22,6 @@ PATH_PREFIX = b"/3/device/"
 COLLAPSE_ID = "apns-collapse-id"
 PUSH_TYPE = "apns-push-type"
 TOKEN = re.compile(rb"(?:[0-9a-fA-F]{2}){1,%d}" % (apns.TOKEN_CHARS_MAX // 2))
-FILLED_MAX = 64
-"""Bodies are filled up with fewer blanks than this."""
 FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
 
@@ -231,18 +230,9 @@ def _uniform(
 
 
 def _differing(sending: Sending, payloads: Bodies, address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
-    """Rows whose bodies differ, as matrices: bodies of nearly one length are filled up with blanks to the longest.
-
-    JSON means the same with blanks behind it (RFC 8259 section 2), and none gets longer than one that is there.
-    """
+    """Rows whose bodies differ, as matrices."""
     octets = _octets(sending.batch)
-    lengths = np.fromiter(map(len, payloads.octets), np.intp, len(payloads))[rows]
-    steps = (lengths - lengths.min()) // FILLED_MAX
-    for step in np.unique(steps).tolist():
-        chosen = rows[steps == step]
-        width = int(lengths[steps == step].max())
-        filled = b"".join([payloads.octets[row].ljust(width) for row in chosen.tolist()])
-        matrix = np.frombuffer(filled, np.uint8).reshape(len(chosen), width)
+    for chosen, matrix in matrices([payloads.octets[row] for row in rows.tolist()], rows):
         yield from _uniform(sending, payloads.shared, address, chosen, octets, matrix)
 
 

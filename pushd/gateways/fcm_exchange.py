@@ -162,7 +162,7 @@ class FcmExchange:
         if accepted.any():
             self._prove(answers.run)
             form = flight.load.form
-            if isinstance(form, Uniform):
+            if isinstance(form, Uniform) and form.alike:
                 form.sound = True
             if accepted.all():
                 flight.settle(answers.rows, outcome.ACCEPTED.code)

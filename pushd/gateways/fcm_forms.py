@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import fcm
+from protocols import fcm, http2
 from protocols.fcm_reasons import INVALID_TOKEN_CONFIRMED
-from protocols.http2 import Bodies
-from pushd.batch import Rendered
+from pushd.batch import Bodies, Rendered
 from pushd.content.fcm import TTL_FOLLOWS
+from pushd.gateways.matrices import matrices
 from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
 
@@ -27,9 +27,10 @@ BAD_TOKEN = VENDOR_CODES_FROM + INVALID_TOKEN_CONFIRMED
 
 @dataclass(slots=True, eq=False)
 class Uniform:
-    """Rows with one message and tokens of one length."""
+    """Rows with bodies of one length: one message around tokens, or, where they are not `alike`, a message each."""
 
-    bodies: Bodies
+    bodies: http2.Bodies
+    alike: bool = True
     sound: bool = False
     """Whether FCM has taken this message for some device: a refusal then is the token's."""
     reported: bool = False
@@ -62,6 +63,8 @@ def loads(sending: Sending, now: float) -> Iterator[Load]:
         return
     if isinstance(batch.payloads, Rendered):
         yield from _uniform(sending, batch.payloads, rows, now)
+    elif isinstance(batch.payloads, Bodies):
+        yield from _differing(sending, batch.payloads, rows, now)
     else:
         yield from _mixed(sending, batch.payloads, rows, now)
 
@@ -111,8 +114,20 @@ def _uniform(sending: Sending, rendered: Rendered, rows: NDArray[np.intp], now: 
     octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
     head, tail = fcm.around_token(message(rendered, now))
     for width, alike in _by_length(rows, octets):
-        bodies = Bodies(head, octets[alike, :width], tail)
+        bodies = http2.Bodies(head, octets[alike, :width], tail)
         yield Load(sending, alike, Uniform(bodies), len(bodies), uniform=True)
+
+
+def _differing(sending: Sending, payloads: Bodies, rows: NDArray[np.intp], now: float) -> Iterator[Load]:
+    """Rows with a message each, as matrices of whole bodies."""
+    tokens = sending.batch.tokens[rows].tolist()
+    whole = []
+    for row, token in zip(rows.tolist(), tokens, strict=True):
+        head, tail = fcm.around_token(message(payloads[row], now))
+        whole.append(head + token + tail)
+    for chosen, matrix in matrices(whole, rows):
+        bodies = http2.Bodies(b"", matrix, b"")
+        yield Load(sending, chosen, Uniform(bodies, alike=False), len(bodies), uniform=True)
 
 
 def _by_length(rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterable[tuple[int, NDArray[np.intp]]]:

@@ -10,7 +10,7 @@ import pytest
 
 from protocols.fcm import Target
 from protocols.http2 import ConnectionSettings
-from pushd.batch import Lane, Rendered
+from pushd.batch import Bodies, Lane, Rendered
 from pushd.gateways import fcm_exchange, fcm_forms
 from pushd.outcome import Outcome
 from pushd.simulator.behaviour import Behaviour
@@ -53,6 +53,22 @@ async def test_tokens_of_many_lengths_in_one_batch(fcm_world):
         batch = await w.send(300, tokens=np.array([each.encode() for each in tokens]))
         assert w.reasons(batch) == {"accepted": 300}
         assert set(w.simulator.accepted) == set(tokens)
+
+
+async def test_messages_that_differ_go_out_as_matrices_filled_up_with_blanks(fcm_world):
+    async with fcm_world() as w:
+        shared = Rendered(payload=b"", headers=(fcm_forms.TTL_FOLLOWS,), expires_at=int(w.clock.now()) + 100)
+        texts = ["x" * (number * 7 % 300) for number in range(499)] + ["y" * 3_000]
+        bodies = [b'{"android":{"ttl":"9000s"},"data":{"n":"%b"}}' % text.encode() for text in texts]
+        tokens = [f"t{number:030}" + "x" * (number % 3 * 20) for number in range(500)]
+        batch = await w.send(500, payloads=Bodies(bodies, shared), tokens=np.array([each.encode() for each in tokens]))
+        assert w.reasons(batch) == {"accepted": 500}
+        seen = {push.target: push.content for push in w.simulator.pushes}
+        assert {seen[token]["data"]["n"]: number for number, token in enumerate(tokens)} == {
+            text: number for number, text in enumerate(texts)
+        }
+        assert {int(content["android"]["ttl"].removesuffix("s")) for content in seen.values()} <= set(range(95, 101))
+        assert not w.record.violation_kinds
 
 
 async def test_each_row_its_own_message_and_its_own_life(fcm_world):

@@ -11,7 +11,7 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pushd.batch import Lane, Rendered
+from pushd.batch import Bodies, Lane, Rendered
 from pushd.outcome import Outcome
 from pushd.simulator.faults import Answer
 from pushd.simulator.fcm_oauth import Script
@@ -112,6 +112,16 @@ async def test_a_message_that_was_taken_before_needs_no_question(fcm_world):
         w.fault(Answer(reason="INVALID_ARGUMENT"), tokens=[token(90)])
         batch = await w.send(100)
         assert w.reason(batch, 89) == "INVALID_TOKEN_CONFIRMED"
+        assert w.reasons(batch)["accepted"] == 99
+
+
+async def test_a_message_that_was_taken_says_nothing_of_one_that_differs(fcm_world):
+    async with fcm_world(bulk_links=1) as w:
+        await w.send(1, 5_000)
+        w.fault(Answer(reason="INVALID_ARGUMENT"), tokens=[token(90)], count=1)
+        bodies = [b'{"data":{"n":"%03d"}}' % number for number in range(100)]
+        batch = await w.send(100, payloads=Bodies(bodies, Rendered(payload=b"")))
+        assert w.reason(batch, 89) == "INVALID_ARGUMENT"  # the token was asked about, and is one
         assert w.reasons(batch)["accepted"] == 99
 
 
