@@ -224,7 +224,9 @@ class Index:
             return self._resolution(scope, Devices() if watch.gone else matched)
 
     def _resolution(self, scope: Scope, matched: Devices) -> Resolution:
+        # As of now: an app that had nothing when the evaluation began may have its first devices since.
         tenant, found = self._tenant(scope.app_id), scope.found
+        scope.tenant = tenant
         found.devices = scope.reach(matched)
         if scope.in_app:
             skipped = len(matched) - len(found.devices)

@@ -158,3 +158,15 @@ async def test_a_hundred_thousand_users_are_asked_in_slices():
     beside.cancel()
     assert (len(found.devices), found.named, found.missing) == (5_000, 100_000, 95_000)
     assert turns >= min(5, took / 0.02)
+
+
+def test_the_first_device_of_an_app_may_come_while_it_stands_still():
+    index = Index(FixedClock())
+    first = DeviceImage(id=1, revision=1, route=1, flags=LIVE, token=b"t")
+
+    def change(_):
+        feed(index, [first], (1,), 0)
+
+    with mock.patch.object(evaluation, "SLICE_S", -1):
+        found, pauses = paused(index, 1, Or(of=[Broadcast()]), frozenset(Kind), change)
+    assert (set(found.devices), pauses > 0) == ({1}, True)
