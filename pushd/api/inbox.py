@@ -12,6 +12,7 @@ from pushd.api.request import Request
 from pushd.commands import inbox
 from pushd.commands.context import Context
 from pushd.commands.inbox import Badge, InboxReports, MarkedRead, Owner
+from pushd.errors import TooManyRequestsError
 from pushd.model.app import Role
 from pushd.model.device import ID_MAX, Text255
 from pushd.model.in_app import EVENTS_MAX, InboxMessage, InboxReport, Instant, MessageId
@@ -134,7 +135,8 @@ async def report(
     context: Context, caller: Caller, request: Request[InboxEvents, InstallInbox | UserInbox]
 ) -> InboxReports:
     """POST …/inbox/events."""
-    return await inbox.report(context, caller.app, request.params.owner, request.body.events)
+    device_key = caller.key.id if caller.role is Role.DEVICE else None
+    return await inbox.report(context, caller.app, request.params.owner, request.body.events, device_key=device_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class _Inboxes:
                 params=self.owner,
                 body=InboxEvents,
                 answer=InboxReports,
+                errors=(TooManyRequestsError,),
                 example={
                     "events": [
                         {"message_id": 17, "event": "opened", "at": 1795277000.25},

@@ -134,8 +134,15 @@ async def mark_read(context: Context, app_id: int, owner: Owner) -> MarkedRead:
     return MarkedRead(marked=sum(1 for new in bits if new > 0))
 
 
-async def report(context: Context, app_id: int, owner: Owner, reports: Sequence[InboxReport]) -> InboxReports:
-    """What became of the reports of one inbox, once it is committed. NotFoundError; UnavailableError: again."""
+async def report(
+    context: Context, app_id: int, owner: Owner, reports: Sequence[InboxReport], *, device_key: int | None = None
+) -> InboxReports:
+    """What became of the reports of one inbox, once it is committed. NotFoundError; UnavailableError: again.
+
+    Those by a device key (its id) count against that key's limit, as receipts do: TooManyRequestsError.
+    """
+    if device_key is not None:
+        context.limits.admit_key(device_key, len(reports), context.clock.monotonic())
     reader = await _reader(context, app_id, owner, late=True)
     messages = await context.inbox.find(app_id, dict.fromkeys(each.message_id for each in reports))
     recipients = await context.inbox.addressed(reader, list(messages.values()))

@@ -10,7 +10,9 @@ import pytest_asyncio
 from pushd.commands import in_app
 from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.users import delete as delete_user
+from pushd.config.receipts import ReceiptsConfig
 from pushd.errors import UnavailableError
+from pushd.reports.limits import ReceiptLimits
 from tests.pushd.api.native import native
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -547,6 +549,22 @@ async def test_device_keys_speak_for_the_install_that_they_name(call):
         assert (await call(method, of(user_id="max") + path, key="device", **options)).status == 403
         assert (await call(method, of("mine") + path, key="device", **options)).status == 200
         assert (await call(method, of("nobody") + path, key="device", **options)).status == 404
+
+
+async def test_a_device_key_reports_so_many_a_second(call):
+    await call.world.register("eager", user_id="ed")
+    number = await sent(call, audience=users("ed"))
+    context, before = call.world.context, call.world.context.limits
+    object.__setattr__(context, "limits", ReceiptLimits(ReceiptsConfig(key_per_s_max=1)))
+    try:
+        await report(call, *[(number, "read")] * 20, install_id="eager")
+        body = {"events": [{"message_id": number, "event": "opened"}]}
+        answer = await call("POST", f"{of('eager')}/events", key="device", json=body)
+        assert (answer.status, answer.body["code"]) == (429, "too_many_requests")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert (await report(call, (number, "opened"), key="server", install_id="eager"))["taken"] == 1
+    finally:
+        object.__setattr__(context, "limits", before)
 
 
 async def test_another_apps_key_finds_nothing(call):
