@@ -155,7 +155,8 @@ class Year:
         (self.daemon,) = here.daemons
         self.agenda = sorted({at for entry in known for at in instants_of(entry)})
         self.happens = dict.fromkeys(dice.sample(range(1, len(self.agenda)), crashes))
-        kinds = [self.killed_soon, self.killed_at_a_point, self.away, self.set_back, self.stopped]
+        point = self.killed_at_a_point
+        kinds = [self.killed_soon, point, self.away, point, self.set_back, self.stopped]
         for number, step in enumerate(sorted(self.happens)):
             self.happens[step] = kinds[number % len(kinds)]
         self.downtimes = []
@@ -318,7 +319,7 @@ def main():
     """Runs it from the command line."""
     parser = arguments("year", __doc__)
     parser.add_argument("--days", type=int, default=365)
-    parser.add_argument("--crashes", type=int, default=60)
+    parser.add_argument("--crashes", type=int, default=40)
     given = parser.parse_args()
     return tell(
         "year",
