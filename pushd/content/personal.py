@@ -148,6 +148,8 @@ class Script:
             self.messages.append(message)
             self.locales.append(locale)
         self.needs = needs(self.messages) if send.liquid else Needs()
+        self.is_general = send.liquid and any(parse(text).parts is None for _, text in texts(self.messages))
+        """Whether some text does more than put values in."""
         self.badge: tuple[str, ...] | None = None if send.badge_from is None else tuple(send.badge_from.split("."))
         """Where each device's own badge is read."""
 

@@ -94,7 +94,7 @@ def compiled(
     limit = SURE_BYTES.get(gateway)
     if limit is None:
         return None
-    marked = _Marked(script.messages[variant], script.badge)
+    marked = _Marked(script.messages[variant], script.badge, is_liquid=script.send.liquid)
     if marked.message is None:
         return None
     made = render_one(marked.message)
@@ -130,14 +130,15 @@ def _escape(text: str, depth: int) -> bytes:
 class _Marked:
     """A message with marks in place of what differs; `message` is None where it cannot have any."""
 
-    def __init__(self, message: Message, badge: tuple[str, ...] | None) -> None:
+    def __init__(self, message: Message, badge: tuple[str, ...] | None, *, is_liquid: bool) -> None:
         self.nonce = secrets.token_hex(8)
         self._badge = str(BADGE_LEAST + secrets.randbelow(BADGE_LEAST))
         self.sources: list[Source] = []
         self.hollow: list[tuple[int, ...]] = []
         self._source = message
         self._impossible = False
-        marked = replaced(message, self._mark)
+        self._is_liquid = is_liquid
+        marked = replaced(message, self._mark) if is_liquid else message
         if badge is not None:
             self.sources.append(Source(Lookup(badge), is_badge=True))
             marked = msgspec.structs.replace(marked, badge=int(self._badge), badge_increment=None)
@@ -204,7 +205,7 @@ class _Marked:
                     return texts[next(numbers)]
                 return "".join(part if isinstance(part, str) else texts[next(numbers)] for part in parts)
 
-            message = replaced(self._source, fill)
+            message = replaced(self._source, fill) if self._is_liquid else self._source
             if self.sources and self.sources[-1].is_badge:
                 message = msgspec.structs.replace(message, badge=int(texts[-1]), badge_increment=None)
             yield [[text] for text in texts], message

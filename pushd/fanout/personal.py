@@ -41,8 +41,10 @@ AS_BODIES = frozenset({GatewayName.APNS, GatewayName.FCM})
 """Gateways that know columns of bodies."""
 CUTS_MAX = 2
 """Variants that are cut for one batch, about 1.5 ms each."""
-KEPT_MAX = 4_096
-"""Texts kept of a general gap, by what it read."""
+KEPT_MAX = 16_384
+"""Texts kept of the general gaps of a variant, by what they read."""
+GENERAL_ROWS_MAX = 400
+"""Rows of a batch with general gaps: behind quick rows, which read what was read before, come some that do not."""
 
 
 class Made(NamedTuple):
@@ -74,7 +76,8 @@ class Personal:
     @property
     def rows_max(self) -> int:
         """How many rows a batch may have, by what rows took so far."""
-        return max(1, int(SLICE_S / self._row_s))
+        rows = max(1, int(SLICE_S / self._row_s))
+        return min(rows, GENERAL_ROWS_MAX) if self._script.is_general else rows
 
     def column(self, ids: NDArray[np.uint32]) -> Made:
         """The payloads of these devices; those of a row that fails are left out."""
@@ -262,6 +265,7 @@ class _Column:
         self._message = message
         self._general = {at: parse(source.text) for at, source in enumerate(segments.sources) if source.lookup is None}
         self._kept: dict[int, dict[Any, tuple[str | None, int]]] = {at: {} for at in self._general}
+        self._room = KEPT_MAX
 
     def join(self, reading: _Reading, rows: Sequence[int], now: float) -> list[bytes | None]:
         """The payload of each row; None for rows that have to be rendered."""
@@ -350,7 +354,8 @@ class _Column:
                     said = text.render(reading.values(row), now, budget)
                 except TemplateError:
                     said = None
-                if len(kept) < KEPT_MAX:
+                if self._room:
+                    self._room -= 1
                     kept[key] = said, left - budget.left
             if said is None:
                 apart.add(place)  # the renderer says why, or that it can after all

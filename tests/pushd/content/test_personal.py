@@ -224,7 +224,7 @@ def test_general_liquid_is_a_gap_of_its_own(gateway):
 def test_links_that_a_value_could_make_another_are_not_compiled(message):
     whole = send(message)
     script = Script.__new__(Script)
-    script.messages, script.badge = [message], None
+    script.messages, script.badge, script.send = [message], None, whole
     assert compiled(script, 0, render_one(whole, GatewayName.APNS), GatewayName.APNS) is None
 
 

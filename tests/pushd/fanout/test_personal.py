@@ -109,7 +109,11 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
         {"badge_from": "user.points", "message": msgspec.structs.replace(BODY, badge_increment=-7)},
         {"badge_from": "user.points", "message": Message(title="plain", badge=3), "liquid": False},
         {"badge_from": "n", "content_tags": {"n": 5}, "user_data": {"user-2": {"n": 9}}, "message": Message(title="a")},
-        {"message": Message(title="plain"), "liquid": False, "locales": {"pt": {"title": "Olá"}}},
+        {
+            "message": Message(title="{{ user.name }}", body="{{ a"),
+            "liquid": False,
+            "locales": {"pt": {"title": "Olá"}},
+        },
     ],
     ids=["compiled", "locales", "user_data", "general", "hollow", "badge", "only_badge", "badge_tag", "no_liquid"],
 )
