@@ -138,7 +138,7 @@ def samples(send: Send) -> Iterator[Send]:
     script = Script(send)
     for message in script.messages:
         values = script.values({}, {}, None)
-        made = replaced(message, partial(_sample, values))
+        made = replaced(message, partial(_sample, values)) if send.liquid else message
         yield msgspec.structs.replace(
             send, message=made, liquid=False, locales={}, content_tags={}, user_data={}, user_meta={}, badge_from=None
         )
