@@ -41,6 +41,7 @@ _OWN: Final[Mapping[str, str]] = {
     outcome.INTERNAL_ERROR.name: "Something in pushd failed; its log says what.",
     outcome.CERTIFICATE_REFUSED.name: "{service} refused the certificate.",
     outcome.CERTIFICATE_EXPIRED.name: "The certificate for {service} had expired.",
+    "template_failed": "Its template could not be rendered for this device within its limits.",
     "time_passed": "Its time had passed where this device is.",
     "quiet_hours": "It fell into the quiet hours of this device, and was not to be held.",
     "frequency_cap": "Its user had got as many messages of this kind as the app allows.",
