@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import asyncpg
 import pytest
@@ -73,6 +74,7 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
 HISTORY = {
     *("api_keys", "id_blocks", "changes", "idempotency", "runs", "notifications", "outcome_deltas", "outcome_parts"),
     *("receipt_deltas", "receipt_parts", "opened_day_deltas", "opened_days", "rollouts", "tallies"),
+    "events",
 }
 """Tables whose rows outlive an app: what ages out by itself, revoked keys, and ids that are never given again."""
 
@@ -89,6 +91,8 @@ async def test_nothing_of_a_deleted_app_is_left_in_any_table(store, app, other):
     await store.imports.sweep(86_400, 86_400)
     await store.maintenance.sweep_channels()
     await store.maintenance.purge()
+    while await store.in_app.sweep(time.time(), 86_400, 100):
+        pass
     tables = await store.database.fetch(
         "SELECT c.table_name AS name FROM information_schema.columns c JOIN information_schema.tables t"
         " USING (table_schema, table_name) WHERE c.column_name = 'app_id' AND t.table_schema = current_schema()"
@@ -139,6 +143,7 @@ async def test_who_starts_after_a_deletion_knows_nothing_of_the_app(store, app, 
 
 
 async def test_whoever_starts_while_an_app_is_purged_can_read_what_is_left(store, app, dsn):
+    await store.maintenance.stop()  # it would purge too, at once after the start
     fields = {"user_id": "u", "tags": ["t"], "locale": "de"}
     await store.devices.register_many(app.id, [registration(number, **fields) for number in range(3)], NOW)
     assert await store.apps.delete(app.id)
@@ -158,6 +163,21 @@ async def test_whoever_starts_while_an_app_is_purged_can_read_what_is_left(store
 
 
 SITE = SiteSettings(website_name="A", allowed_domains=["https://a.example"], web_service_url="https://b.example")
+
+
+STATEMENTS = """
+INSERT INTO open_deltas (app_id, opens, at) VALUES ($1, '', now());
+INSERT INTO crowds (app_id, touched, weights) VALUES ($1, 0, '');
+INSERT INTO listeners (app_id) VALUES ($1);
+INSERT INTO webhooks (app_id, name, url, types, batch_max, sealed, at_xid, created_at, updated_at)
+    VALUES ($1, '', '', 1, 1, '', '3', now(), now());
+INSERT INTO erasures (app_id, user_id, installs, devices, requested_at) VALUES ($1, 1, '{}', '{}', now());
+INSERT INTO in_app_messages (id, app_id, created_at, audience, body, updated_at)
+    VALUES ($1::int, $1::int, now(), '', '', now());
+INSERT INTO in_app_live VALUES ($1::int, $1::int, now() + interval '1 day', 0, now());
+INSERT INTO in_app_pushes VALUES ($1::int, $1::int, now(), now(), now());
+INSERT INTO schedules (id, app_id, created_at, accepted_at, send, recurring) VALUES (1, $1, now(), now(), '', true)
+"""
 
 
 async def filled(store, app):
@@ -194,16 +214,8 @@ async def filled(store, app):
         created_at=NOW,
     )
     await store.live_activity_channels.put(app.id, live)
-    for statement in (
-        "INSERT INTO open_deltas (app_id, opens, at) VALUES ($1, '', now())",
-        "INSERT INTO crowds (app_id, touched, weights) VALUES ($1, 0, '')",
-    ):
+    for statement in filter(None, map(str.strip, STATEMENTS.split(";"))):
         await store.database.execute(statement, app.id)
-    await store.database.execute(
-        "INSERT INTO schedules (id, app_id, created_at, accepted_at, send, recurring)"
-        " VALUES (1, $1, now(), now(), '', true)",
-        app.id,
-    )
 
 
 async def test_of_a_key_only_its_digest_is_stored(store, app, dsn):
