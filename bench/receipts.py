@@ -1,9 +1,9 @@
 """Opens of a campaign over HTTP: batches of receipts to a daemon process on its embedded PostgreSQL 18, all durable.
 
 The driver (this process) sends requests that it made before over connections that it keeps; each is answered after its
-commit. Every round a campaign to all devices, each of a user of its own, is opened by each of them, in any order, with a
-server key and 100 receipts to a request. `again` sends the first tenth of the same requests once more: nothing of it may
-count. After a round an audience of those who did not open must be empty.
+commit. Every round a campaign to all devices, each of a user of its own, is opened by each of them, in any order, with
+a server key and 100 receipts to a request. `again` sends the first tenth of the same requests once more: nothing of it
+may count. After a round an audience of those who did not open must be empty.
 
 The ratio is the median rate over the stated target of 20,000 opens/s. CPU is user and system time by process, per open:
 where daemon, PostgreSQL and driver share two cores, `per_core` says how many one core makes for daemon and PostgreSQL
