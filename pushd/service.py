@@ -11,6 +11,22 @@ import structlog
 log = structlog.get_logger(__name__)
 
 
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether an event is set, now or within so many seconds.
+
+    Not by `asyncio.wait_for`: before Python 3.12 it swallows a cancel that comes in the turn in which the event is set,
+    and a stop then waits for a task that goes on.
+    """
+    if event.is_set():
+        return True
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
 class Contained:
     """A `with` block for what the event loop calls directly: what it raises is logged once and handed to `failed`.
 

@@ -20,7 +20,7 @@ from pushd.commands.context import Context
 from pushd.errors import PushdError, UnavailableError
 from pushd.model.audience import DeviceIds
 from pushd.model.geofence import Trigger
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.crossings import CrossingBatch
 from pushd.store.locations import Crossed, Crossing, Place
 from pushd.telemetry import CROSSINGS_WAITING
@@ -82,10 +82,7 @@ class Crossings(Service):
                 self._waiting = Counter(await self._context.store.crossings.waiting())
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("crossings_wait", error=str(error))
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._config.crossing_retry_s)
-            except TimeoutError:
-                continue
+            await is_set_within(self._wake, self._config.crossing_retry_s)
 
     async def send_some(self) -> bool:
         """Whether there were crossings to send; those that cannot be sent now are left for later."""

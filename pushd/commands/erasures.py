@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import asyncpg
 import structlog
 
 from pushd.commands.context import Context
 from pushd.errors import NotFoundError, UnavailableError
 from pushd.model.erasure import Erasure
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +77,4 @@ class Eraser(Service):
                     pass
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("erasure_waits", error=type(error).__name__)
-            try:
-                await asyncio.wait_for(self._erasures.begun.wait(), LOOK_S)
-            except TimeoutError:
-                continue
+            await is_set_within(self._erasures.begun, LOOK_S)

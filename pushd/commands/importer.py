@@ -23,7 +23,7 @@ from pushd.errors import InvalidRequestError, NotFoundError, PushdError, Unavail
 from pushd.model.imports import ImportState, Unsubscribe, UserLine, Users
 from pushd.model.rows import UserRows
 from pushd.model.user import UserChange
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.channels import Subscribed
 from pushd.store.imports import ImportStore, Rejects, Work
 from pushd.telemetry import IMPORT_LINES
@@ -87,8 +87,7 @@ class Importer(Service):
                 await self.look()
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("imports_wait", error=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._imports.started.wait(), self._config.poll_interval_s)
+            await is_set_within(self._imports.started, self._config.poll_interval_s)
 
     async def look(self) -> None:
         """Begins what waits, as far as there is room, and what this node has and does not carry out."""

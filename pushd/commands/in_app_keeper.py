@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import asyncpg
 import structlog
@@ -11,7 +10,7 @@ import structlog
 from pushd.commands import in_app
 from pushd.commands.context import Context
 from pushd.errors import PushdError, UnavailableError
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 
 log = structlog.get_logger(__name__)
 
@@ -87,5 +86,4 @@ class InAppKeeper(Service):
                     pause = min(pause, max(0.0, following - self._context.clock.now()))
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("in_app_waits", error=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._context.inbox.woken.wait(), pause)
+            await is_set_within(self._context.inbox.woken, pause)

@@ -15,7 +15,7 @@ from prometheus_client import Gauge
 
 from pushd.credentials.keyring import Listener
 from pushd.model.device import GatewayName, Route
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.telemetry import REGISTRY
 
 log = structlog.get_logger(__name__)
@@ -98,10 +98,7 @@ class CoverageWatch(Service):
 
     async def _watch(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._changed.wait(), LOOK_EVERY_S)
+            if await is_set_within(self._changed, LOOK_EVERY_S):  # else devices may have come all the same
                 await asyncio.sleep(SOON_S)
-            except TimeoutError:
-                pass  # nothing changed, but devices came
             self._changed.clear()
             await self.look()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 
 from pushd.batch import Lane
@@ -23,7 +22,7 @@ from pushd.gateway import Gateway
 from pushd.model.credential import CredentialState
 from pushd.model.device import GatewayName, Route
 from pushd.outcome import CANCELLED, EXPIRED, NO_CREDENTIAL, NOT_WRITTEN
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.settlements import SettlementStore
 
 HARVEST_S = 0.05
@@ -88,8 +87,7 @@ class Dispatcher(Service):
         self._draining = True
         if self._flights:
             self._landed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._landed.wait(), timeout_s)
+            await is_set_within(self._landed, timeout_s)
 
     async def stop(self) -> None:
         """Ends timers and tasks; batches still in flight stay unsettled for a resume."""

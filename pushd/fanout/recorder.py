@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pushd.errors import PushdError
 from pushd.fanout.campaign import Campaign
 from pushd.fanout.lanes import Outlet
 from pushd.fanout.planner import Flight, Settled
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.settlements import Committed, Delta, Retirement, Settlement, SettlementStore
 
 log = structlog.get_logger(__name__)
@@ -118,9 +117,7 @@ class Recorder(Service):
 
     async def drain(self, timeout_s: float) -> None:
         """Returns when everything taken is committed, or when the time is over."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
+        if not await is_set_within(self._idle, timeout_s):
             log.warning("settled_rows_left_uncommitted", rows=self._page.rows)
 
     def _signal(self) -> None:
@@ -133,8 +130,7 @@ class Recorder(Service):
         interval = self._config.settle_interval_ms / 1000
         while True:
             await self._wake.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), interval)
+            await is_set_within(self._full, interval)
             page, self._page = self._page, Page()
             self._wake.clear()
             self._full.clear()

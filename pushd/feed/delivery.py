@@ -12,7 +12,6 @@ may be under way: those that answer never wait for them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import Counter, OrderedDict, deque
 from functools import partial
@@ -29,7 +28,7 @@ from pushd.feed.post import Attempt, Poster
 from pushd.feed.render import Renderer, Told
 from pushd.feed.wakes import Wakes
 from pushd.model.event import BATCH_MAX, Letter
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.events import EventStore, Position
 from pushd.store.webhooks import Delivery, Grave, WebhookStore
 from pushd.telemetry import WEBHOOK_EVENTS, WEBHOOK_REQUESTS, WEBHOOKS_FAILING
@@ -156,9 +155,7 @@ class Deliverer(Service):
             self._drop(endpoint)
         if under_way := sum(lane.running.total() for lane in self._lanes):
             self._idle.clear()
-            try:
-                await asyncio.wait_for(self._idle.wait(), STOP_S)
-            except TimeoutError:
+            if not await is_set_within(self._idle, STOP_S):
                 log.info("webhooks_cut_off", requests=under_way)
         await super().stop()
 
@@ -168,8 +165,7 @@ class Deliverer(Service):
                 await self.look()
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("webhooks_wait", error=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._looking.wait(), self._config.look_interval_s)
+            await is_set_within(self._looking, self._config.look_interval_s)
             self._looking.clear()
 
     def look_soon(self) -> None:

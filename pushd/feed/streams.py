@@ -11,7 +11,7 @@ from pushd.config.feed import FeedConfig
 from pushd.errors import TooManyRequestsError, UnavailableError
 from pushd.feed.render import Renderer, Told
 from pushd.feed.wakes import Wakes
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.events import EventStore
 
 TICK_S = 1.0
@@ -39,8 +39,7 @@ class Streams(Service):
         """Ends every stream; readers come back to another daemon, or to the next one, and miss nothing."""
         self._ended = True
         self._wakes.wake_all()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none.wait(), STOP_S)
+        await is_set_within(self._none, STOP_S)
         await super().stop()
 
     async def frames(self, app_id: int, types: int, after: tuple[int, int] | None) -> AsyncGenerator[bytes, None]:
@@ -96,8 +95,7 @@ class Streams(Service):
                 said = now
                 yield b"".join(map(_frame, told))
                 continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), TICK_S / 10 if again else TICK_S)
+            await is_set_within(wake, TICK_S / 10 if again else TICK_S)
             silent = now - said >= config.stream_keep_alive_s
             said, again = (now, True) if silent else (said, again)
             yield b": keep-alive\n\n" if silent else b""

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from pushd.errors import UnavailableError
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -71,9 +71,7 @@ class Wakes(Service):
             await connection.add_listener(CHANNEL, self._told)
             self.wake_all()
             while not lost.is_set():
-                try:
-                    await asyncio.wait_for(lost.wait(), self._ping_s)
-                except TimeoutError:
+                if not await is_set_within(lost, self._ping_s):
                     await connection.fetchval("SELECT 1", timeout=self._ping_s)
         finally:
             connection.terminate()

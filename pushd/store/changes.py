@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pushd.errors import InternalError, UnavailableError
 from pushd.model.rows import DeviceRows, UserRows
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -224,10 +224,7 @@ class Follower(Service):
                 pause = config.retry_after_s
             if pause == poll_s:
                 self._wake.clear()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), poll_s)
-                except TimeoutError:
-                    continue
+                await is_set_within(self._wake, poll_s)
             else:
                 await asyncio.sleep(pause)
 

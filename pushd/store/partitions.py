@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -11,7 +10,7 @@ import structlog
 
 from pushd.clock import Clock
 from pushd.errors import UnavailableError
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.database import Database
 from pushd.store.times import moment
 
@@ -102,5 +101,4 @@ class Maintenance(Service):
             except (UnavailableError, asyncpg.PostgresError) as error:
                 log.warning("maintenance_failed", error=str(error))
                 pause = RETRY_S
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+            await is_set_within(self._woken, pause)
