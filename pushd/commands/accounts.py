@@ -87,12 +87,22 @@ async def change(
 
 
 async def open_session(
-    context: Context, app_id: int, dialect: DialectName, user_id: int | None, *, token_bytes: int, lives_s: float
+    context: Context,
+    app_id: int,
+    dialect: DialectName,
+    user_id: int | None,
+    *,
+    token_bytes: int,
+    lives_s: float,
+    key_id: int | None = None,
 ) -> tuple[Session, str]:
-    """A new session of an app, or of a user who has just logged in, and its token."""
+    """A new session of an app, or of a user who has just logged in, and its token.
+
+    `key_id`: the vendor key that it is opened with, whose role it has, and with which it ends.
+    """
     now = context.clock.now()
     return await context.store.sessions.open(
-        app_id, dialect, user_id, token_bytes=token_bytes, lives_s=lives_s, now=now
+        app_id, dialect, user_id, token_bytes=token_bytes, lives_s=lives_s, now=now, key_id=key_id
     )
 
 

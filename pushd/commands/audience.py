@@ -92,6 +92,12 @@ async def count(context: Context, app_id: int, audience: Audience, push_type: Pu
     )
 
 
+async def kinds_reached(context: Context, app_id: int, audience: Audience, reach: AbstractSet[Kind]) -> frozenset[Kind]:
+    """What sorts of address, of those asked for, the audience has now. Errors as those of `resolve`."""
+    found = await resolve(context, app_id, audience, reach)
+    return frozenset(route.kind for route, _ in context.index.routes(app_id, found.devices))
+
+
 def target_errors(found: Resolution) -> TargetErrors | None:
     """What was named and cannot be reached; None when all can."""
     if not found.missing:

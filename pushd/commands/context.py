@@ -16,7 +16,7 @@ from pushd.config.safari import SafariConfig
 from pushd.config.webpush import WebPushConfig
 from pushd.errors import PushdError
 from pushd.reports.beacons import KEY_BYTES, Beacons
-from pushd.reports.limits import ReceiptLimits
+from pushd.reports.limits import ClientSends, ReceiptLimits
 from pushd.transport.guard import Guard
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class Context:
     """What beacons of installs are checked with."""
     limits: ReceiptLimits = field(default_factory=lambda: ReceiptLimits(ReceiptsConfig()))
     """What installs and device keys may still report."""
+    client_sends: ClientSends = field(default_factory=ClientSends)
+    """What users may still send by themselves."""
     feed: Feed | None = None
     """Webhooks and streams; None: they are not served here."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)

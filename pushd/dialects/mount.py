@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from pushd.dialect import Dialect, DialectKeys
 from pushd.dialects.appenate import Appenate
+from pushd.dialects.connectycube.api import ConnectyCube
 from pushd.dialects.gravitec.api import Gravitec
 from pushd.model.vendor_key import DialectName
 
 if TYPE_CHECKING:
     from pushd.commands.context import Context
 
-DIALECTS: dict[DialectName, type[Dialect]] = {each.name: each for each in (Gravitec, Appenate)}
+DIALECTS: dict[DialectName, type[Dialect]] = {each.name: each for each in (ConnectyCube, Gravitec, Appenate)}
 
 
 def surfaces(context: Context) -> list[Dialect]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
 
 PASSWORD_CHARS_MAX = 256
@@ -37,3 +38,5 @@ class Session(Struct, frozen=True, kw_only=True):
     """The numeric id of who has logged in; None: nobody yet."""
     created_at: float
     ends_at: float
+    role: Role = Role.DEVICE
+    """Of the key that it was opened with: a server's may send as it likes."""

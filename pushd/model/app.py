@@ -30,6 +30,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """By the clock of each device."""
     caps: Annotated[dict[Annotated[str, Meta(min_length=1, max_length=64)], Cap], Meta(max_length=CAPS_MAX)] = {}
     """By category."""
+    client_sends_per_minute: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """How often each user of the app may send by the sessions of dialects that apps hold; 0: only servers send."""
+    default_bundle: Annotated[str, Meta(max_length=255)] | None = None
+    """Bundle id of Apple devices whose SDK names none."""
 
 
 class App(Struct, frozen=True, kw_only=True):

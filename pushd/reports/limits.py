@@ -12,6 +12,10 @@ BURST_S = 10.0
 """A device key's receipts of so many seconds may come at once: after a broadcast everybody opens at the same time."""
 ADDRESSES_MAX = 65_536
 """Client addresses that are counted."""
+USERS_MAX = 65_536
+"""Users who send from their apps that are counted."""
+MINUTE_ROOM = 1_000_000
+"""What a user's sends of a minute come to, however many they may be."""
 
 
 class Buckets:
@@ -106,6 +110,20 @@ class ReceiptLimits:
     def forget(self, app_id: int, install_id: str) -> None:
         """Knows nothing of an install any more."""
         self._installs.forget((app_id, install_id))
+
+
+class ClientSends:
+    """What users may still send from their apps, which is counted by each daemon for itself."""
+
+    def __init__(self) -> None:
+        self._users = Buckets(per_s=MINUTE_ROOM / 60, room=MINUTE_ROOM, names_max=USERS_MAX)
+
+    def admit(self, app_id: int, user_id: int, per_minute: int, now: float) -> None:
+        """Counts a send of a user who may make so many a minute; TooManyRequestsError where he has made them."""
+        share = MINUTE_ROOM // per_minute
+        excess = self._users.level((app_id, user_id), now) + share - MINUTE_ROOM
+        _refuse(max(0.0, excess * 60 / MINUTE_ROOM), "This user has sent too much of late")
+        self._users.take((app_id, user_id), share, now)
 
 
 def _of_minute(most: int) -> Buckets:

@@ -13,6 +13,7 @@ import structlog
 from pushd.clock import Clock
 from pushd.errors import UnavailableError
 from pushd.model.account import Session
+from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
 from pushd.store.database import Database
@@ -26,12 +27,17 @@ PURGED_ROWS = 10_000
 STEPS = 10
 """Times in a session's life that its use is written down."""
 
-_COLUMNS = "id, app_id, dialect, user_id, created_at, ends_at"
+_COLUMNS = """
+id, app_id, dialect, user_id, created_at, ends_at, (SELECT role FROM vendor_keys k WHERE k.id = sessions.key_id) AS role
+"""
 _OPEN = f"""
-INSERT INTO sessions (digest, app_id, dialect, user_id, created_at, ends_at) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO sessions (digest, app_id, dialect, user_id, created_at, ends_at, key_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
 RETURNING {_COLUMNS}
 """  # noqa: S608  # constants
-_FIND = f"SELECT {_COLUMNS} FROM sessions WHERE digest = $1 AND ends_at > $2"  # noqa: S608  # constants
+_FIND = f"""
+SELECT {_COLUMNS} FROM sessions WHERE digest = $1 AND ends_at > $2
+    AND NOT EXISTS (SELECT FROM vendor_keys k WHERE k.id = sessions.key_id AND k.revoked_at IS NOT NULL)
+"""  # noqa: S608  # constants
 _PROLONG = "UPDATE sessions SET ends_at = $2 WHERE id = $1 AND ends_at < $2"
 _LOG_IN = f"UPDATE sessions SET user_id = $2 WHERE id = $1 RETURNING {_COLUMNS}"  # noqa: S608  # constants
 _CLOSE = "DELETE FROM sessions WHERE digest = $1"
@@ -51,12 +57,20 @@ class SessionStore(Service):
         self.spawn(self._sweep(), "sessions")
 
     async def open(
-        self, app_id: int, dialect: DialectName, user_id: int | None, *, token_bytes: int, lives_s: float, now: float
+        self,
+        app_id: int,
+        dialect: DialectName,
+        user_id: int | None,
+        *,
+        token_bytes: int,
+        lives_s: float,
+        now: float,
+        key_id: int | None = None,
     ) -> tuple[Session, str]:
-        """A new session and its token, in hexadecimal."""
+        """A new session and its token, in hexadecimal; it has the role of its key, and ends with it."""
         token = secrets.token_hex(token_bytes)
         row = await self._database.fetchrow(
-            _OPEN, _digest(token), app_id, dialect.value, user_id, moment(now), moment(now + lives_s)
+            _OPEN, _digest(token), app_id, dialect.value, user_id, moment(now), moment(now + lives_s), key_id
         )
         return _session(row), token
 
@@ -106,4 +120,5 @@ def _session(row: Any) -> Session:
         user_id=row["user_id"],
         created_at=seconds(row["created_at"]),
         ends_at=seconds(row["ends_at"]),
+        role=Role(row["role"] or Role.DEVICE),
     )

@@ -17,6 +17,7 @@ from pushd.store.credentials import CredentialStore
 from pushd.store.crossings import CrossingStore
 from pushd.store.database import Database
 from pushd.store.devices import DeviceStore
+from pushd.store.dialect_events import DialectEventStore
 from pushd.store.erasures import ErasureStore
 from pushd.store.events import EventStore
 from pushd.store.geofences import GeofenceStore
@@ -85,6 +86,7 @@ class Store(Service):
         self.vendor_keys = VendorKeyStore(self.database)
         self.accounts = AccountStore(self.database, self.users)
         self.sessions = SessionStore(self.database, self.clock)
+        self.dialect_events = DialectEventStore(self.database, self.clock)
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)
@@ -98,6 +100,7 @@ class Store(Service):
             self.settlements,
             self.receipts,
             self.sessions,
+            self.dialect_events,
         )
         self._position = 0
 

@@ -475,6 +475,7 @@ BEGIN
         DELETE FROM vendor_keys WHERE app_id = ANY (gone);
         DELETE FROM sessions WHERE app_id = ANY (gone);
         DELETE FROM erasures WHERE app_id = ANY (gone);
+        DELETE FROM dialect_events WHERE app_id = ANY (gone);
     END IF;
     DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE deleted_at < p_feed LIMIT p_rows);
     GET DIAGNOSTICS deleted = ROW_COUNT;

@@ -1,0 +1,153 @@
+"""Events of dialects: sent, looked at, edited and deleted together with the notifications that they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+from msgspec import UNSET
+
+from pushd.commands import client_sends, notifications, schedules
+from pushd.commands.context import Context
+from pushd.commands.personal import prepare
+from pushd.commands.planning import examine
+from pushd.commands.text import check_text
+from pushd.errors import ConflictError, NotFoundError
+from pushd.model.app import Role
+from pushd.model.dialect_event import DialectEvent, NewEvent
+from pushd.model.message import Message
+from pushd.model.notification import Send
+from pushd.model.schedule import Schedule
+from pushd.model.scheduled import ScheduleChange
+from pushd.model.vendor_key import DialectName
+
+_OURS = frozenset({"send", "collapses", "target"})
+"""What of a new event is not told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What is to be different of an event; what is None stays."""
+
+    message: tuple[str, Message] | None = None
+    """As it is told, and as it is sent."""
+    schedule: Schedule | None = None
+    date: int | None = None
+    period: int | None = None
+    name: str | None = None
+    active: bool | None = None
+
+
+async def send(
+    context: Context,
+    app_id: int,
+    dialect: DialectName,
+    *,
+    role: Role,
+    user_id: int | None,
+    wanted: Sequence[NewEvent],
+) -> list[DialectEvent]:
+    """The events, once each is accepted; if one of them cannot be, none is.
+
+    Errors as those of `notifications.send` and `client_sends.admit`.
+    """
+    app = await context.store.apps.get(app_id)
+    if app is None:
+        raise NotFoundError("There is no such app")
+    check_text([(each.message, each.name, each.tag_query) for each in wanted])
+    ids = await context.store.dialect_events.ids(len(wanted))
+    sends = [_told(each, event_id) for each, event_id in zip(wanted, ids, strict=True)]
+    for each in sends:
+        examine(context, app, await prepare(context, app_id, each))
+    await client_sends.admit(context, app_id, role, user_id)
+    return [
+        await context.whole(_send(context, app_id, dialect, user_id or 0, event_id, each, made))
+        for each, event_id, made in zip(wanted, ids, sends, strict=True)
+    ]
+
+
+async def get(context: Context, app_id: int, dialect: DialectName, event_id: int) -> DialectEvent:
+    """The event; NotFoundError."""
+    event = await context.store.dialect_events.get(app_id, dialect, event_id)
+    if event is None:
+        raise NotFoundError("There is no such event")
+    return event
+
+
+async def page(
+    context: Context, app_id: int, dialect: DialectName, user_id: int | None, *, number: int, size: int
+) -> tuple[Sequence[DialectEvent], int]:
+    """A page of what a user asked for, the newest first, and how many events there are of him."""
+    offset = (number - 1) * size
+    return await context.store.dialect_events.page(app_id, dialect, user_id or 0, offset=offset, limit=size)
+
+
+async def edit(context: Context, event: DialectEvent, change: Edit) -> DialectEvent:
+    """The event after the change.
+
+    NotFoundError; InvalidRequestError; ConflictError where nothing of it is to come and more than its name changes.
+    """
+    app_id, schedule_id = event.app_id, event.notification_id
+    wanted = ScheduleChange(
+        message=UNSET if change.message is None else change.message[1],
+        schedule=UNSET if change.schedule is None else change.schedule,
+        active=UNSET if change.active in {None, event.active} else change.active,
+    )
+    if change.name is not None:
+        check_text(change.name)
+    if wanted != ScheduleChange():
+        try:
+            await schedules.update(context, app_id, schedule_id, wanted)
+        except NotFoundError:
+            raise ConflictError("The event has occurred") from None
+    if change.name is not None and change.name != event.name:
+        await notifications.rename(context, app_id, schedule_id, change.name)
+    edited = msgspec.structs.replace(
+        event,
+        message=event.message if change.message is None else change.message[0],
+        date=event.date if change.date is None else change.date,
+        period=event.period if change.period is None else change.period,
+        name=event.name if change.name is None else change.name,
+        updated_at=context.clock.now(),
+    )
+    await context.store.dialect_events.update(edited)
+    return await get(context, app_id, event.dialect, event.id)
+
+
+async def delete(context: Context, event: DialectEvent) -> None:
+    """Nothing, once the event is gone, and no more of it goes out."""
+    with suppress(NotFoundError, ConflictError):  # it is over already, which is as good
+        await notifications.cancel(context, event.app_id, event.notification_id)
+    await context.store.dialect_events.delete(event.app_id, event.id)
+
+
+def _told(wanted: NewEvent, event_id: int) -> Send:
+    return msgspec.structs.replace(wanted.send, collapse_id=f"event{event_id}") if wanted.collapses else wanted.send
+
+
+async def _send(
+    context: Context, app_id: int, dialect: DialectName, user_id: int, event_id: int, wanted: NewEvent, made: Send
+) -> DialectEvent:
+    answer = await notifications.send(context, app_id, made)
+    now = math.floor(context.clock.now())
+    given = {
+        name: getattr(wanted, name)
+        for name in NewEvent.__struct_fields__
+        if name not in {"send", "collapses", "target"}
+    }
+    event = DialectEvent(
+        **given,
+        id=event_id,
+        app_id=app_id,
+        dialect=dialect,
+        user_id=user_id,
+        notification_id=orjson.loads(answer.body)["id"],
+        created_at=now,
+        updated_at=now,
+    )
+    await context.store.dialect_events.add(event, wanted.target)
+    return event

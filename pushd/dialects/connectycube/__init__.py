@@ -1,0 +1,1 @@
+"""ConnectyCube: sessions, users, subscriptions and events, as its platform API and SDKs have them."""

@@ -1,0 +1,56 @@
+"""Events of dialects: sends in their callers' own words, with what has come of them."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from pushd.model.notification import Send
+from pushd.model.vendor_key import DialectName
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """What is asked for, and how it is told again."""
+
+    channel: str
+    """The vendor's word for the sort of address that it goes to."""
+    environment: str
+    message: str
+    universal: bool
+    """Whether the message was given for all channels, and made into this one's."""
+    name: str | None
+    date: int | None
+    """UNIX seconds; None: at once."""
+    end_date: int | None
+    period: int | None
+    """Seconds from one occurrence to the next; None: there is one."""
+    tag_query: str | None
+    target: str | None
+    """The one user that it names, `id:` or `external:` and how: with him it is forgotten."""
+    send: Send
+    collapses: bool
+    """Whether devices are told the event's id, so that it replaces itself: `event` and the number."""
+
+
+class DialectEvent(Struct, frozen=True, kw_only=True):
+    """An event that was accepted."""
+
+    id: int
+    app_id: int
+    dialect: DialectName
+    user_id: int
+    """The numeric id of who asked; 0: a server, on nobody's behalf."""
+    notification_id: int
+    channel: str
+    environment: str
+    message: str
+    universal: bool
+    name: str | None
+    date: int | None
+    end_date: int | None
+    period: int | None
+    tag_query: str | None
+    created_at: float
+    updated_at: float
+    occurred: int = 0
+    active: bool = True
+    """Whether anything of it is still to come."""

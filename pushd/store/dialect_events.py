@@ -1,0 +1,125 @@
+"""Events of dialects in the store; whether anything of one is to come, its schedule says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.model.dialect_event import DialectEvent
+from pushd.model.vendor_key import DialectName
+from pushd.service import Service
+from pushd.store.database import Database
+from pushd.store.times import moment, seconds
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 3_600.0
+KEPT_S = 400 * 86_400
+"""After its last change an event of which nothing is to come is kept so long."""
+PURGED_ROWS = 10_000
+"""Deleted at once."""
+
+_IDS = "SELECT nextval('dialect_event_ids')::int AS id FROM generate_series(1, $1)"
+_INSERT = """
+INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message, universal,
+    name, date, end_date, period, tag_query, created_at, updated_at, target)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+"""
+# What does not recur has no schedule any more once it was sent.
+_SELECT = """
+SELECT e.*, coalesce(s.occurred, 1) AS occurred,
+    coalesce(s.active AND s.ended_at IS NULL, false) AS active
+FROM dialect_events e LEFT JOIN schedules s ON s.app_id = e.app_id AND s.id = e.notification_id
+WHERE e.app_id = $1 AND e.dialect = $2
+"""
+_GET = f"{_SELECT} AND e.id = $3"
+_PAGE = f"{_SELECT} AND e.user_id = $3 ORDER BY e.id DESC OFFSET $4 LIMIT $5"
+_COUNT = "SELECT count(*) FROM dialect_events WHERE app_id = $1 AND dialect = $2 AND user_id = $3"
+_UPDATE = """
+UPDATE dialect_events SET message = $3, name = $4, date = $5, period = $6, updated_at = $7 WHERE app_id = $1 AND id = $2
+"""
+_DELETE = "DELETE FROM dialect_events WHERE app_id = $1 AND id = $2"
+_PURGE = """
+DELETE FROM dialect_events WHERE id IN (
+    SELECT e.id FROM dialect_events e WHERE e.created_at < $1 AND e.updated_at < $1 AND NOT EXISTS (
+        SELECT FROM schedules s WHERE s.app_id = e.app_id AND s.id = e.notification_id AND s.ended_at IS NULL) LIMIT $2)
+"""
+
+
+class DialectEventStore(Service):
+    """Events of every app and dialect."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Begins to delete events that have long been over."""
+        self.spawn(self._sweep(), "dialect_events")
+
+    async def ids(self, count: int) -> list[int]:
+        """So many ids that no event has had."""
+        return [row["id"] for row in await self._database.fetch(_IDS, count)]
+
+    async def add(self, event: DialectEvent, target: str | None) -> None:
+        """Nothing, once the event is kept, and that it names one user alone."""
+        await self._database.execute(
+            _INSERT,
+            *(event.id, event.app_id, event.dialect.value, event.user_id, event.notification_id),
+            *(event.channel, event.environment, event.message, event.universal, event.name),
+            *(event.date, event.end_date, event.period, event.tag_query),
+            *(moment(event.created_at), moment(event.updated_at), target),
+        )
+
+    async def get(self, app_id: int, dialect: DialectName, event_id: int) -> DialectEvent | None:
+        """The event; None where the app has no such one."""
+        row = await self._database.fetchrow(_GET, app_id, dialect.value, event_id)
+        return None if row is None else _event(row)
+
+    async def page(
+        self, app_id: int, dialect: DialectName, user_id: int, *, offset: int, limit: int
+    ) -> tuple[Sequence[DialectEvent], int]:
+        """A user's events, the newest first, and how many he has."""
+        rows = await self._database.fetch(_PAGE, app_id, dialect.value, user_id, offset, limit)
+        return [_event(row) for row in rows], await self._database.fetchval(_COUNT, app_id, dialect.value, user_id)
+
+    async def update(self, event: DialectEvent) -> None:
+        """Nothing, once message, name and time are told as they are here."""
+        told = event.message, event.name, event.date, event.period, moment(event.updated_at)
+        await self._database.execute(_UPDATE, event.app_id, event.id, *told)
+
+    async def delete(self, app_id: int, event_id: int) -> None:
+        """Nothing, once the event is gone."""
+        await self._database.execute(_DELETE, app_id, event_id)
+
+    async def purge(self, now: float) -> bool:
+        """Whether more may be left of the events that are to be deleted."""
+        status = await self._database.execute(_PURGE, moment(now - KEPT_S), PURGED_ROWS)
+        return status.endswith(f" {PURGED_ROWS}")
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                while await self.purge(self._clock.now()):
+                    pass
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                log.warning("dialect_events_left", error=str(error))
+
+
+def _event(row: Any) -> DialectEvent:
+    same = ("id", "app_id", "user_id", "notification_id", "channel", "environment", "message", "universal", "name")
+    rest = ("date", "end_date", "period", "tag_query", "occurred", "active")
+    return DialectEvent(
+        **{name: row[name] for name in (*same, *rest)},
+        dialect=DialectName(row["dialect"]),
+        created_at=seconds(row["created_at"]),
+        updated_at=seconds(row["updated_at"]),
+    )

@@ -1,0 +1,61 @@
+"""The vendor's own package from npm, unmodified, against the daemon: what it is answered, and what reaches Apple."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.contract.cube import until, vendors
+from tests.npm import modules
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+PACKAGE = "connectycube@6.1.2"
+SCRIPT = Path(__file__).parent / "connectycube.cjs"
+TEXT = {"aps": {"alert": {"body": "Walking in a flowers garden"}, "badge": 2}, "user_id": "51"}
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def app():
+    async with vendors() as made:
+        yield await made.app()
+
+
+async def test_the_package_logs_in_subscribes_sends_lists_and_cancels(app):
+    home = await asyncio.to_thread(modules, PACKAGE)
+    token = app.tenant.token()
+    node = await asyncio.create_subprocess_exec(
+        *("node", "-e", SCRIPT.read_text(), app.root, app.auth_key, token),
+        cwd=home,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(node.communicate(), 60)
+    finally:
+        if node.returncode is None:
+            node.kill()
+    assert node.returncode == 0, err.decode()
+    said = orjson.loads(out)
+    me = said["signedUp"]["user"]["id"]
+    assert said["nobody"]["user_id"] == 0
+    assert said["loggedIn"]["id"] == said["session"]["user_id"] == me
+    assert (said["wrong"]["code"], said["wrong"]["info"]) == (401, {"errors": ["Unauthorized"]})
+    assert said["subscribed"] == said["subscriptions"] == said["afterExpiry"]
+    assert said["expired"] == 1
+    assert said["left"] == []
+    assert [each["event"]["user_id"] for each in said["sent"]] == [me]
+    assert orjson.loads(said["tagged"][0]["event"]["tag_query"]) == {"any": "vip,other", "exclude": "banned"}
+    assert said["nobodyToSendTo"]["code"] == 422
+    later = [each["event"]["id"] for each in said["later"]]
+    assert said["later"][0]["event"]["event_type"] == "fixed_date"
+    assert [each["event"]["id"] for each in said["listed"]["items"]][: len(later)] == later[::-1]
+    assert said["renamed"]["event"]["name"] == "Updated name"
+    assert (said["gone"]["code"], said["gone"]["info"]) == (404, {"errors": {"base": ["Event not found"]}})
+    simulator = app.vendors.world.simulator
+    pushes = await until(lambda: simulator.record.pushes(token), 2)
+    assert [orjson.loads(push.payload) for push in pushes] == [TEXT, TEXT]
