@@ -140,7 +140,7 @@ async def resume(context: Context, app_id: int, notification_id: int) -> None:
 
 async def _cancel(context: Context, app_id: int, notification_id: int) -> None:
     async def running() -> bool:
-        if await context.store.notifications.cancel(app_id, notification_id) is None:
+        if not await context.store.notifications.cancel(app_id, notification_id):
             return False
         if not context.fanout.cancel(notification_id):
             # Committed, and not released yet: it is as soon as its commit is known here.

@@ -124,12 +124,11 @@ class NotificationStore(Service):
         """Notifications with ids below `before` (0: all), the newest first."""
         return await self._stored(_LIST, app_id, before or 2**62, limit)
 
-    async def cancel(self, app_id: int, notification_id: int) -> Notification | None:
-        """The notification, which goes out to nobody more, whatever crashes; None when nothing of it runs or waits."""
+    async def cancel(self, app_id: int, notification_id: int) -> bool:
+        """Whether something of it ran or waited: it goes out to nobody more, whatever crashes."""
         row = await self._database.fetchrow(_CANCEL, app_id, notification_id, moment(self._clock.now()))
         self._compact(row["compactable"] or ())
-        stored = await self.get(app_id, notification_id) if row["ended"] else None
-        return stored.notification if stored else None
+        return bool(row["ended"])
 
     async def pause(self, app_id: int, notification_id: int) -> bool:
         """Whether something of it runs or waits: that goes out to nobody until it is let go on."""

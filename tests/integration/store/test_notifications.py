@@ -159,13 +159,13 @@ async def test_the_history_of_a_device_reads_one_part_per_campaign(store, app, n
 
 async def test_cancel_is_kept_and_shown(store, app, node):
     done = await store.notifications.accept(accept(app.id, node.id, Devices([1, 2])))
-    cancelled = await store.notifications.cancel(app.id, done.id)
-    assert cancelled.state is State.CANCELLED
+    assert await store.notifications.cancel(app.id, done.id)
+    assert (await store.notifications.get(app.id, done.id)).notification.state is State.CANCELLED
     await store.settlements.settle(rows_of([(done.id, 1), (done.id, 2)], code=12, finished=(done.id,)), node.id)
     stored = await store.notifications.get(app.id, done.id)
     assert stored.notification.state is State.CANCELLED
     assert stored.finished_at is not None
-    assert await store.notifications.cancel(app.id, done.id) is None
+    assert not await store.notifications.cancel(app.id, done.id)
 
 
 async def lose_commit(store, monkeypatch, *, commits: bool):

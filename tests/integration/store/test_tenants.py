@@ -298,7 +298,7 @@ async def test_a_tenant_cannot_see_or_touch_another_s_anything(store, app, other
     assert await store.users.delete(other.id, "u") is None
     assert await store.notifications.get(other.id, sent.id) is None
     assert list(await store.notifications.list(other.id, 0, 10)) == []
-    assert await store.notifications.cancel(other.id, sent.id) is None
+    assert not await store.notifications.cancel(other.id, sent.id)
     assert not await store.notifications.rename(other.id, sent.id, "x")
     assert await store.notifications.counts(other.id, sent.id) == {}
     assert list(await store.notifications.pending_devices(other.id, sent.id, 0, 10)) == []
