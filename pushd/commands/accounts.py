@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from pushd.commands.context import Context
 from pushd.commands.passwords import is_password, seal
-from pushd.commands.text import check_text
+from pushd.commands.text import check_text, text_faults
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.account import PASSWORD_CHARS_MAX, Account, Session
 from pushd.model.user import UserChange
@@ -48,7 +48,7 @@ async def log_in(context: Context, app_id: int, *, login: str | None, email: str
     """The account of this name and password; UnauthorizedError says no more."""
     names = _folded(login, email)
     known = None
-    if any(names) and len(password) <= PASSWORD_CHARS_MAX:
+    if any(names) and len(password) <= PASSWORD_CHARS_MAX and not text_faults(names):
         known = await context.store.accounts.find(app_id, login=names[0], email=names[1])
     if not await is_password(None if known is None else known[1], password[:PASSWORD_CHARS_MAX]) or known is None:
         raise UnauthorizedError("Name and password do not belong together")

@@ -67,6 +67,8 @@ class VendorKeyStore:
 
     async def find(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
         """The keys of an identity that are good, the newest first; those seen before without the database."""
+        if "\x00" in identity:
+            return ()  # PostgreSQL has no such text
         key = dialect, identity
         return self._known.get(key) or await self._known.read(key, lambda: self._fetch(dialect, identity)) or ()
 

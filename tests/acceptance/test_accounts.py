@@ -35,7 +35,14 @@ async def test_who_signed_up_logs_in_by_login_and_address_in_any_case(context, t
 
 async def test_wrong_words_and_unknown_names_are_told_the_same(context, tenant):
     await signed_up(context, tenant)
-    for login, password in (("anna", "wrong"), ("ben", "secret word"), ("anna", ""), ("", "x"), ("anna", "x" * 10_000)):
+    for login, password in (
+        ("anna", "wrong"),
+        ("ben", "secret word"),
+        ("an\x00na", "x"),
+        ("anna", ""),
+        ("", "x"),
+        ("anna", "x" * 10_000),
+    ):
         with pytest.raises(UnauthorizedError) as told:
             await accounts.log_in(context, tenant.app_id, login=login, email=None, password=password)
         assert told.value.detail == "Name and password do not belong together"

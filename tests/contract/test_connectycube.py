@@ -699,6 +699,75 @@ async def test_errors_of_the_server_are_json(app, method, path, status):
     assert answered["Access-Control-Allow-Origin"] == "*"
 
 
+async def test_strange_texts_are_refused_and_never_500(app, anna):
+    nul, deep = "a\x00b", b"[" * 300 + b"]" * 300
+    for method, path, body in (
+        ("POST", "/session", {"auth_key": nul}),
+        ("POST", "/session", {"auth_key": app.auth_key, "user": {"login": nul, "password": nul}}),
+        ("POST", "/session", {"auth_key": app.auth_key, "user": {"email": f"{nul}@example.com", "password": "x"}}),
+        ("POST", "/users", {"user": {"login": nul, "password": PASSWORD, "external_user_id": nul}}),
+        ("POST", "/login", {"login": nul, "password": nul}),
+        ("POST", "/events", {"event": {"notification_type": nul}}),
+    ):
+        status, told = await anna(method, path, json=body)
+        assert (status in {401, 422}, "errors" in told) == (True, True), (path, body, status, told)
+    for name in ("name", "message"):
+        status, told = await anna.event(**{"user": {"ids": [anna.id]}, "message": b64("x"), name: nul})
+        assert (status, "errors" in told) == (422, True)
+    for raw in (
+        deep,
+        b'{"a":' + deep + b"}",
+        b'{"signature":"x","auth_key":"' + app.auth_key.encode() + b'","a":' + deep + b"}",
+    ):
+        status, _, told = await app.raw("POST", "/session", data=raw, headers={"Content-Type": "application/json"})
+        assert (status, "errors" in told) == (422, True)
+    message = base64.b64encode(b'{"message":"x","y":' + deep + b"}").decode()
+    status, told = await anna.event(user={"ids": [anna.id]}, message=message)
+    assert (status, list(told["errors"])) == (422, ["message"])
+
+
+async def test_flutters_calls_with_the_strictness_of_its_parser(app, anna):
+    """All scalars are texts, an empty token comes before login, and every field of an answer has its one type."""
+    login = anna.told["user"]["login"]
+    own = {"CB-SDK": "Flutter 1.1.3", "ConnectyCube-REST-API-Version": "0.1.1", "CB-Token": ""}
+    said = {"application_id": "1", "auth_key": app.auth_key, "nonce": "4294967295", "timestamp": "1795249876"}
+    lines = sorted(
+        [*(f"{name}={value}" for name, value in said.items()), f"user[login]={login}", f"user[password]={PASSWORD}"]
+    )
+    signature = hmac.new(app.secret.encode(), "&".join(lines).encode(), hashlib.sha1).hexdigest()
+    body = {**said, "user": {"login": login, "password": PASSWORD}, "signature": signature}
+    status, headers, told = await app.raw("POST", "/session", json=body, headers=own)
+    assert (status, "CB-Token-ExpirationDate" in headers) == (201, True)
+    session = told["session"]
+    assert all(type(session[name]) is int for name in ("id", "user_id", "application_id", "ts", "nonce"))
+    user = session["user"]
+    texts = ("facebook_id", "twitter_id", "user_tags", "login", "email", "full_name", "phone", "website", "custom_data")
+    assert all(user[name] is None or type(user[name]) is str for name in texts)
+    assert all(ISO.fullmatch(user[name]) for name in ("created_at", "updated_at", "last_request_at"))
+    assert (type(user["id"]), user["external_user_id"]) == (int, None)
+    own["CB-Token"] = session["token"]
+    for channel, platform in (("gcm", "ios"), ("apns_voip", "ios")):
+        device = {"platform": platform, "udid": f"flutter-{anna.id}"}
+        sequence = "d3Fg_x:APA91b-flutter" if channel == "gcm" else anna.app.tenant.token()
+        push_token = {"environment": "development", "client_identification_sequence": sequence}
+        body = {"notification_channel": channel, "push_token": push_token, "device": device}
+        status, _, told = await app.raw("POST", "/subscriptions", json=body, headers=own)
+        assert (status, told[0]["subscription"]["device"]["platform"]["name"]) == (201, platform)
+    event = {"notification_type": "push", "environment": "development", "user": {"ids": f"{anna.id}"}}
+    message = b64({"message": "a + b = c/d ~ é", "dialog_id": "5"})
+    for more in ({}, {"push_type": "gcm", "message": "data.message=" + b64("x")}):
+        body = {"event": event | {"message": message} | more}
+        status, _, told = await app.raw("POST", "/events", json=body, headers=own)
+        assert (status, type(told)) == (201, list)
+        for each in (one["event"] for one in told):
+            assert all(type(each[name]) is int for name in ("id", "occured_count", "application_id", "user_id"))
+            assert all(each[name] is None for name in ("date", "period", "end_date", "name", "tag_query"))
+            assert (type(each["active"]), type(each["notification_channel"]["name"])) == (bool, str)
+            if each["notification_channel"]["name"] == "gcm" and not more:
+                expected = {"data.message": "a + b = c/d ~ é", "data.dialog_id": "5"}
+                assert told_of(each["message"]) == expected
+
+
 async def test_preflights_of_browsers_are_answered(app):
     headers = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
     for path in ("/session.json", "/events", "/events/7.json", "/subscriptions/7"):

@@ -125,6 +125,8 @@ def _object(raw: bytes) -> dict[str, Any] | None:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
+    if wire.is_deep(raw):
+        raise wire.wrong("message", "is too deep")
     return found if isinstance(found, dict) else None
 
 

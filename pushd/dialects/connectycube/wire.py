@@ -25,12 +25,17 @@ FORM = "application/x-www-form-urlencoded"
 LIVES_S = 7_200.0
 """A session lives so long after its last use."""
 DEPTH_MAX = 8
+"""Of the keys of a form."""
+NESTED_MAX = 64
+"""Of JSON."""
 FIELDS_MAX = 10_000
 NUMBER_DIGITS_MAX = 15
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "CB-Token-ExpirationDate"}
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", FORM))
 _TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0", ""))
 _PART = re.compile(r"\[([^\[\]]*)\]")
+_OPENING = frozenset(b"[{")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def wrong(field: str, detail: str) -> InvalidRequestError:
@@ -63,7 +68,18 @@ def parse(raw: bytes, is_form: bool) -> dict[str, Any]:
         raise wrong("base", "The body is not JSON") from None
     if not isinstance(given, dict):
         raise wrong("base", "The body is not a JSON object")
+    if is_deep(raw):
+        raise wrong("base", "The body is too deep")
     return given
+
+
+def is_deep(raw: bytes) -> bool:
+    """Whether JSON may be nested deeper than what walks it: a bound, for brackets within texts count."""
+    deepest = level = 0
+    for octet in raw.translate(None, _NO_BRACKETS):
+        level += 1 if octet in _OPENING else -1
+        deepest = max(deepest, level)
+    return deepest > NESTED_MAX
 
 
 def _nested(raw: bytes) -> dict[str, Any]:
