@@ -1,13 +1,15 @@
-// Drives the unmodified `connectycube` package: `node connectycube.cjs BASE AUTH_KEY TOKEN`. Writes what it was answered.
+// Drives the unmodified `connectycube` package, of 6 or of 3: BASE AUTH_KEY AUTH_SECRET TOKEN. Writes what it was answered.
+// Those before 6 take a host, sign their sessions, and sign users up within one.
 const module_ = require('connectycube')
-const ConnectyCube = module_.default || module_.ConnectyCube || module_
-const [base, authKey, token] = process.argv.slice(-3)
+const ConnectyCube = module_.default || module_
+const [base, authKey, authSecret, token] = process.argv.slice(-4)
+const isOld = !ConnectyCube.version || Number(ConnectyCube.version.split('.')[0]) < 6
 
 async function main() {
   const said = {}
   let expired = 0
-  ConnectyCube.init({ appId: 1, authKey }, {
-    endpoints: { api_url: base },
+  ConnectyCube.init(isOld ? { appId: 1, authKey, authSecret } : { appId: 1, authKey }, {
+    endpoints: isOld ? { api: base.replace('https://', '') } : { api_url: base },
     debug: { mode: 0 },
     on: {
       sessionExpired: async (response, retry) => {
@@ -18,6 +20,7 @@ async function main() {
     },
   })
   const user = { login: 'node', password: 'node-pr0be', full_name: 'Node', tag_list: ['probe', 'vip'] }
+  if (isOld) await ConnectyCube.createSession()
   said.signedUp = await ConnectyCube.users.signup(user)
   said.nobody = await ConnectyCube.createSession()
   said.loggedIn = await ConnectyCube.login({ login: user.login, password: user.password })

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import orjson
 
+from pushd.cli.children import free_port
 from pushd.config import EmailConfig
 from pushd.config.fcm import FcmConfig
+from pushd.config.http import TlsHost
 from pushd.simulator.fcm import LocalFcm
+from pushd.simulator.identity import SERVER_FILE
 from pushd.simulator.smtp import SmtpSimulator
 from pushd.simulator.webpush import PushService
 from tests.acceptance.world import BUNDLE, running
@@ -172,8 +175,10 @@ async def vendors():
         "webpush": config_for(push, encrypt_workers=1),
         "email": EmailConfig(relay_host="127.0.0.1", relay_port=relay.port, security="none"),
     }
+    pem = str(fcm.identity.directory / SERVER_FILE)
+    http = {"tls_port": free_port(), "tls": [TlsHost(certificate_file=pem, key_file=pem)]}
     try:
-        async with running(http={"auth_failures_per_minute_max": 10_000}, **sections) as world:
+        async with running(http=http | {"auth_failures_per_minute_max": 10_000}, **sections) as world:
             yield Vendors(world, fcm, relay, push)
     finally:
         for part in (push, relay, fcm):

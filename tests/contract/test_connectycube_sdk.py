@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import orjson
@@ -14,7 +15,8 @@ from tests.npm import modules
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-PACKAGE = "connectycube@6.1.2"
+PACKAGES = ("connectycube@6.1.2", "connectycube@3.35.3")
+"""One of today, over HTTP; and one that speaks HTTPS only, and signs."""
 SCRIPT = Path(__file__).parent / "connectycube.cjs"
 TEXT = {"aps": {"alert": {"body": "Walking in a flowers garden"}, "badge": 2}, "user_id": "51"}
 
@@ -25,12 +27,17 @@ async def app():
         yield await made.app()
 
 
-async def test_the_package_logs_in_subscribes_sends_lists_and_cancels(app):
-    home = await asyncio.to_thread(modules, PACKAGE)
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_the_package_logs_in_subscribes_sends_lists_and_cancels(app, package):
+    home = await asyncio.to_thread(modules, package)
+    world = app.vendors.world
+    secure = package == PACKAGES[1]
+    root = f"https://localhost:{world.daemon.http.tls_port}" if secure else app.root
     token = app.tenant.token()
     node = await asyncio.create_subprocess_exec(
-        *("node", "-e", SCRIPT.read_text(), app.root, app.auth_key, token),
+        *("node", "-e", SCRIPT.read_text(), root, app.auth_key, app.secret, token),
         cwd=home,
+        env=os.environ | {"NODE_EXTRA_CA_CERTS": str(app.vendors.fcm.ca_file)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
