@@ -82,7 +82,10 @@ class Drive:
         while self._requests and not (until is not None and until.is_set()):
             at += 1 / per_s
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
+            # Of those that are least busy the one that rested longest: none is idle for so long that it is closed.
             link = min(links, key=lambda each: each.busy)
+            links.remove(link)
+            links.append(link)
             link.send()
             sent += 1
         self.left -= len(self._requests)

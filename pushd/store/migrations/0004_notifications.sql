@@ -322,8 +322,8 @@ BEGIN
 
     IF cardinality(p_finished) > 0 THEN
         WITH gone AS (
-            DELETE FROM runs r USING unnest(p_finished) AS f (id)
-            WHERE r.notification_id = f.id AND r.release = 0 AND r.node_id = p_node
+            -- No join: where the table is thought to be small, all its runs would be held against each that ended.
+            DELETE FROM runs r WHERE r.notification_id = ANY (p_finished) AND r.release = 0 AND r.node_id = p_node
             RETURNING r.notification_id, r.app_id, r.created_at, r.cancelled_at, r.at_most_once
         ), forgotten AS (
             DELETE FROM attempts a USING gone WHERE a.notification_id = gone.notification_id AND gone.at_most_once
