@@ -28,7 +28,6 @@ import contextlib
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -60,18 +59,13 @@ def run(quick: bool, devices: int | None = None, *, personalised: int = 0) -> di
     Personalised: messages that differ by device beside one that does not, in the same run.
     """
     measure.need("h2load", "h2o", "nginx", "taskset")
-    import uvloop
+    count, rounds = devices or (100_000 if quick else 1_000_000), 2 if quick else 3
+    measured = _measure
+    if personalised:
+        from bench import fanout_personal
 
-    os.sched_setaffinity(0, {measure.SERVER_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="pushd-bench-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
-        count = devices or (100_000 if quick else 1_000_000)
-        if personalised:
-            from bench import fanout_personal
-
-            return uvloop.run(fanout_personal.measured(root, count, 2 if quick else 3))
-        return uvloop.run(_measure(root, count, 2 if quick else 3))
+        measured = fanout_personal.measured
+    return measure.run_pinned(lambda root: measured(root, count, rounds), measure.SERVER_CORE)
 
 
 async def _measure(root: Path, devices: int, rounds: int) -> dict[str, Any]:

@@ -17,9 +17,7 @@ JSON out, nothing else) takes the daemon's place on its core and is driven by th
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -41,16 +39,7 @@ TARGETS = {"ratio": 0.4, "array": 40_000, "p99_ms": 100.0}
 def run(quick: bool) -> dict[str, Any]:
     """The figures; the ratio is single sends over echoes, each side's median, runs of the two alternating."""
     measure.need("nginx", "taskset")
-    import structlog
-    import uvloop
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-
-    os.sched_setaffinity(0, {measure.CLIENT_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="pushd-bench-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
-        return uvloop.run(_measure(root, quick))
+    return measure.run_pinned(lambda root: _measure(root, quick), measure.CLIENT_CORE)
 
 
 async def _measure(root: Path, quick: bool) -> dict[str, Any]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from bench import measure
 from bench.ingest_world import Far
 from protocols.apns import apns_id_parts
-
-CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb'"id":(\d+)')
@@ -200,16 +196,4 @@ class Cpu:
 
     @staticmethod
     def _used(pids: Sequence[int]) -> float:
-        return sum(_with_children(pid) for pid in pids)
-
-
-def _with_children(pid: int) -> float:
-    """CPU seconds of a process and of its children, the ended ones included; PostgreSQL is many processes."""
-    total = 0.0
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15])) / CLOCK_TICK if pid != os.getpid() else measure.cpu_of(pid)
-        if pid != os.getpid():
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                total += _with_children(int(child))
-    return total
+        return sum(map(measure.cpu_of_family, pids))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import resource
@@ -12,10 +13,13 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(__file__).resolve().parent / ".cache"
@@ -134,6 +138,19 @@ def server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def run_pinned(work: Callable[[Path], Coroutine[Any, Any, T]], core: int) -> T:
+    """What the work comes to, in a directory of its own, on uvloop, with this process on one core if that is there."""
+    import structlog
+    import uvloop
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    os.sched_setaffinity(0, {core} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="pushd-bench-") as name:
+        root = Path(name)
+        root.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
+        return uvloop.run(work(root))
 
 
 def free_port() -> int:

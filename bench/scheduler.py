@@ -15,10 +15,8 @@ driver share the other. Every schedule is a send to one user, accepted over HTTP
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,15 +44,7 @@ _FIND = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM due_schedules($1,
 def run(quick: bool) -> dict[str, Any]:
     """The figures; the ratio is two seconds over the time of the last of 10,000, the median of the rounds."""
     measure.need("nginx", "taskset")
-    import structlog
-    import uvloop
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    os.sched_setaffinity(0, {measure.CLIENT_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="pushd-bench-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # as root, PostgreSQL runs as another user, who has to pass through
-        return uvloop.run(_measure(root, quick))
+    return measure.run_pinned(lambda root: _measure(root, quick), measure.CLIENT_CORE)
 
 
 async def _measure(root: Path, quick: bool) -> dict[str, Any]:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
-import structlog
-
 from pushd.clock import Clock
-from pushd.errors import UnavailableError
 from pushd.model.dialect_event import DialectEvent
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
 from pushd.store.database import Database
+from pushd.store.sweeping import SWEPT_ROWS, sweep
 from pushd.store.times import moment, seconds
 
-log = structlog.get_logger(__name__)
-
-SWEEP_S = 3_600.0
 KEPT_S = 400 * 86_400
 """After its last change an event of which nothing is to come is kept so long."""
-PURGED_ROWS = 10_000
-"""Deleted at once."""
 
 _IDS = "SELECT nextval('dialect_event_ids')::int AS id FROM generate_series(1, $1)"
 _INSERT = """
@@ -62,7 +53,7 @@ class DialectEventStore(Service):
 
     async def start(self) -> None:
         """Begins to delete events that have long been over."""
-        self.spawn(self._sweep(), "dialect_events")
+        self.spawn(sweep("dialect_events", self.purge, self._clock), "dialect_events")
 
     async def ids(self, count: int) -> list[int]:
         """So many ids that no event has had."""
@@ -101,17 +92,8 @@ class DialectEventStore(Service):
 
     async def purge(self, now: float) -> bool:
         """Whether more may be left of the events that are to be deleted."""
-        status = await self._database.execute(_PURGE, moment(now - KEPT_S), PURGED_ROWS)
-        return status.endswith(f" {PURGED_ROWS}")
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                while await self.purge(self._clock.now()):
-                    pass
-            except (UnavailableError, asyncpg.PostgresError) as error:
-                log.warning("dialect_events_left", error=str(error))
+        status = await self._database.execute(_PURGE, moment(now - KEPT_S), SWEPT_ROWS)
+        return status.endswith(f" {SWEPT_ROWS}")
 
 
 def _event(row: Any) -> DialectEvent:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from hashlib import sha256
 from typing import Any
 
-import asyncpg
-import structlog
-
 from pushd.clock import Clock
-from pushd.errors import UnavailableError
 from pushd.model.account import Session
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
 from pushd.store.database import Database
+from pushd.store.sweeping import SWEPT_ROWS, sweep
 from pushd.store.times import moment, seconds
 
-log = structlog.get_logger(__name__)
-
-SWEEP_S = 3_600.0
-PURGED_ROWS = 10_000
-"""Sessions that are over, deleted at once."""
 STEPS = 10
 """Times in a session's life that its use is written down."""
 
@@ -54,7 +45,7 @@ class SessionStore(Service):
 
     async def start(self) -> None:
         """Begins to delete sessions that are over."""
-        self.spawn(self._sweep(), "sessions")
+        self.spawn(sweep("sessions", self.purge, self._clock), "sessions")
 
     async def open(
         self,
@@ -95,17 +86,8 @@ class SessionStore(Service):
 
     async def purge(self, now: float) -> bool:
         """Whether more may be left of the sessions that are over, some of which are deleted."""
-        status = await self._database.execute(_PURGE, moment(now), PURGED_ROWS)
-        return status.endswith(f" {PURGED_ROWS}")
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                while await self.purge(self._clock.now()):
-                    pass
-            except (UnavailableError, asyncpg.PostgresError) as error:
-                log.warning("sessions_left", error=str(error))
+        status = await self._database.execute(_PURGE, moment(now), SWEPT_ROWS)
+        return status.endswith(f" {SWEPT_ROWS}")
 
 
 def _digest(token: str) -> bytes:

@@ -378,6 +378,18 @@ BEGIN
     END IF;
 END $$;
 
+-- Fences a node that is thought to be dead; false where its session lives, or somebody else is at it.
+CREATE FUNCTION fence_dead(p_other bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(7002, p_other::int) THEN
+        RETURN false;
+    END IF;
+    -- What the dead node has under way holds its row until it ends; an update alone would not wait for that.
+    PERFORM 1 FROM nodes WHERE id = p_other FOR UPDATE;
+    UPDATE nodes SET fenced_at = now() WHERE id = p_other AND fenced_at IS NULL;
+    RETURN true;
+END $$;
+
 -- Fences dead nodes and takes over what they left, at most p_limit notifications: those that p_node owns from now on.
 CREATE FUNCTION claim_runs(p_node bigint, p_limit int, p_others bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -391,10 +403,7 @@ BEGIN
     END IF;
     FOR other IN SELECT DISTINCT o FROM unnest(p_others) o WHERE o <> p_node ORDER BY 1 LOOP
         EXIT WHEN room <= 0;
-        CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
-        -- What the dead node has under way holds its row until it ends; an update alone would not wait for that.
-        PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
-        UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
+        CONTINUE WHEN NOT fence_dead(other);
         -- A statement of its own: it sees what the dead node committed while we waited for its row.
         UPDATE runs r SET node_id = p_node, claimed = true WHERE (r.notification_id, r.release) IN (
             SELECT k.notification_id, k.release FROM runs k WHERE k.node_id = other

@@ -441,9 +441,7 @@ BEGIN
         RETURN;
     END IF;
     FOR other IN SELECT DISTINCT o FROM unnest(p_others) o WHERE o <> p_node ORDER BY 1 LOOP
-        CONTINUE WHEN NOT pg_try_advisory_xact_lock(7002, other::int);
-        PERFORM 1 FROM nodes WHERE id = other FOR UPDATE;
-        UPDATE nodes SET fenced_at = now() WHERE id = other AND fenced_at IS NULL;
+        CONTINUE WHEN NOT fence_dead(other);
         UPDATE imports SET state = 'waiting', node_id = NULL WHERE node_id = other AND state = 'running';
     END LOOP;
 END $$;
