@@ -45,7 +45,7 @@ from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.notification import Notification
 from pushd.reports.beacons import Beacons
-from pushd.reports.limits import ReceiptLimits
+from pushd.reports.limits import FollowerLimits, ReceiptLimits
 from pushd.scheduler.gate import Gate
 from pushd.scheduler.habits import Habits
 from pushd.scheduler.runner import Runner
@@ -330,6 +330,7 @@ class Daemon:
             safari_log=SafariLog(self.config.safari),
             beacons=Beacons(subkey(self._master_key, b"beacons")),
             limits=ReceiptLimits(self.config.receipts),
+            followers=FollowerLimits(self.config.dialects),
             feed=self.feed,
         )
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed

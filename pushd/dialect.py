@@ -82,6 +82,7 @@ class DialectKeys:
     def __init__(self, store: VendorKeyStore, failures_max: int) -> None:
         self._store = store
         self._auth = Authenticator(_Keys(store), failures_max)
+        self._public = Authenticator(_Identities(store), failures_max)
 
     async def caller(
         self, dialect: DialectName, identity: str, secret: str, incoming: Incoming, *, server: bool = True
@@ -91,6 +92,12 @@ class DialectKeys:
         if server and known.role is not Role.SERVER:
             raise ForbiddenError("This key is for apps, and may not do that")
         return Caller(known, known.app_id)
+
+    async def app(self, dialect: DialectName, identity: str, incoming: Incoming) -> int:
+        """The app of an identity, which pages show to everybody. UnauthorizedError, TooManyRequestsError."""
+        key = await self._public.known(_PARTS.join((dialect.value, identity)), incoming)
+        assert key.app_id is not None
+        return key.app_id
 
     async def signers(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
         """The keys of an identity, of which one may have signed a request; `secret` has what they sign with."""
@@ -115,14 +122,31 @@ class _Keys:
             return None
         for held in await self._store.find(DialectName(dialect), identity):
             if held.is_secret(own):
-                key = held.key
-                return Key(
-                    id=key.id,
-                    app_id=key.app_id,
-                    role=key.role,
-                    name=key.name,
-                    hint=f"{dialect}:{key.id}",
-                    created_at=key.created_at,
-                    revoked_at=key.revoked_at,
-                )
+                return _known(held)
         return None
+
+
+class _Identities:
+    """The public halves of vendor keys, for what needs no more than these."""
+
+    def __init__(self, store: VendorKeyStore) -> None:
+        self._store = store
+
+    async def authenticate(self, secret: str) -> Key | None:
+        """The newest key of dialect and identity."""
+        dialect, identity = secret.split(_PARTS, 1)
+        found = await self._store.find(DialectName(dialect), identity) if identity else ()
+        return _known(found[0]) if found else None
+
+
+def _known(held: Held) -> Key:
+    key = held.key
+    return Key(
+        id=key.id,
+        app_id=key.app_id,
+        role=key.role,
+        name=key.name,
+        hint=f"{key.dialect}:{key.id}",
+        created_at=key.created_at,
+        revoked_at=key.revoked_at,
+    )

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import structlog
 
 from pushd.commands.safari_log import SafariLog
+from pushd.config.dialects import DialectsConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.webpush import WebPushConfig
 from pushd.errors import PushdError
 from pushd.reports.beacons import KEY_BYTES, Beacons
-from pushd.reports.limits import ClientSends, ReceiptLimits
+from pushd.reports.limits import ClientSends, FollowerLimits, ReceiptLimits
 from pushd.transport.guard import Guard
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class Context:
     """What installs and device keys may still report."""
     client_sends: ClientSends = field(default_factory=ClientSends)
     """What users may still send by themselves."""
+    followers: FollowerLimits = field(default_factory=lambda: FollowerLimits(DialectsConfig()))
+    """What browsers may still ask for that register themselves."""
     feed: Feed | None = None
     """Webhooks and streams; None: they are not served here."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)

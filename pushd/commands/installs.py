@@ -51,10 +51,26 @@ async def set_alias(context: Context, app_id: int, install_id: str, alias: str |
     await devices.change(context, app_id, first.id, DeviceChange(alias=alias))
 
 
+async def set_push_enabled(context: Context, app_id: int, install_id: str, enabled: bool) -> None:
+    """Nothing, once the install is pushed to, or is not. NotFoundError."""
+    first = (await _addresses(context, app_id, install_id))[0]
+    await devices.change(context, app_id, first.id, DeviceChange(push_enabled=enabled))
+
+
 async def add_tag(context: Context, app_id: int, install_id: str, tag: str) -> None:
     """Nothing, once the install has the tag, as first spelt in the app. NotFoundError, InvalidRequestError."""
-    check_text({"tag": tag})
-    await _retag(context, app_id, install_id, lambda tags: tags if _has(tags, tag) else [*tags, tag])
+    await add_tags(context, app_id, install_id, [tag])
+
+
+async def add_tags(context: Context, app_id: int, install_id: str, added: list[str]) -> None:
+    """Nothing, once the install has the tags, as first spelt in the app. NotFoundError, InvalidRequestError."""
+    check_text({"tags": added})
+
+    def together(tags: list[str]) -> list[str]:
+        known = {each.casefold(): each for each in added} | {each.casefold(): each for each in tags}
+        return [*known.values()]
+
+    await _retag(context, app_id, install_id, together)
 
 
 async def remove_tag(context: Context, app_id: int, install_id: str, tag: str) -> bool:
@@ -63,7 +79,7 @@ async def remove_tag(context: Context, app_id: int, install_id: str, tag: str) -
 
     def without(tags: list[str]) -> list[str]:
         nonlocal had
-        had = _has(tags, tag)
+        had = tag.casefold() in {each.casefold() for each in tags}
         return [each for each in tags if each.casefold() != tag.casefold()]
 
     await _retag(context, app_id, install_id, without)
@@ -74,10 +90,6 @@ async def set_tags(context: Context, app_id: int, install_id: str, tags: list[st
     """Nothing, once the install has these tags and no others. NotFoundError, InvalidRequestError."""
     check_text({"tags": tags})
     await _retag(context, app_id, install_id, lambda _: tags)
-
-
-def _has(tags: list[str], tag: str) -> bool:
-    return tag.casefold() in {each.casefold() for each in tags}
 
 
 async def _retag(context: Context, app_id: int, install_id: str, change: Callable[[list[str]], list[str]]) -> None:

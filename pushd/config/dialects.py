@@ -1,8 +1,10 @@
-"""Dialects: which of the hosted services' APIs are spoken here."""
+"""Dialects: which of the hosted services' APIs are spoken here, and what anybody may ask of them."""
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
 
 from pushd.model.vendor_key import DialectName
 
@@ -14,3 +16,9 @@ class DialectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The others' paths answer as any unknown path does."""
     gravitec_plain_http: bool = False
     """Whether Gravitec's calls may be made without TLS; what a trusted proxy says of its clients counts."""
+    followers_per_minute_max: Annotated[int, Meta(ge=1)] = 60
+    """Browsers that register themselves without a key, from one client address (of IPv6: a /64); past it 429."""
+    followers_of_app_per_minute_max: Annotated[int, Meta(ge=1)] = 6_000
+    """The same of one app, from everywhere."""
+    follower_calls_per_minute_max: Annotated[int, Meta(ge=1)] = 120
+    """What one such browser may ask for: its tags, its alias, a new subscription; past it 429."""

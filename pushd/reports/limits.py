@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
+from pushd.config.dialects import DialectsConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.errors import TooManyRequestsError
 
@@ -124,6 +125,26 @@ class ClientSends:
         excess = self._users.level((app_id, user_id), now) + share - MINUTE_ROOM
         _refuse(max(0.0, excess * 60 / MINUTE_ROOM), "This user has sent too much of late")
         self._users.take((app_id, user_id), share, now)
+
+
+class FollowerLimits:
+    """How many browsers may register themselves without a key, and how often each may ask for something."""
+
+    def __init__(self, config: DialectsConfig) -> None:
+        self._addresses = _of_minute(config.followers_per_minute_max)
+        self._apps = _of_minute(config.followers_of_app_per_minute_max)
+        self._calls = _of_minute(config.follower_calls_per_minute_max)
+
+    def admit(self, app_id: int, network: str, now: float) -> None:
+        """Counts a new one; TooManyRequestsError where there were too many from this address, or of this app."""
+        if self._apps.full(app_id, now):
+            raise TooManyRequestsError("Too many browsers register with this app", retry_after_s=1.0)
+        _refuse(self._addresses.take(network, 1, now), "Too many browsers register from this address")
+        self._apps.take(app_id, 1, now)
+
+    def admit_call(self, app_id: int, install_id: str, now: float) -> None:
+        """Counts a call of one that has registered; TooManyRequestsError."""
+        _refuse(self._calls.take((app_id, install_id), 1, now), "This browser asks for too much")
 
 
 def _of_minute(most: int) -> Buckets:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import orjson
 
 from pushd.commands import installs, notifications, reports
 from pushd.dialect import Call, Dialect
-from pushd.dialects.gravitec import push
+from pushd.dialects.gravitec import push, query, sites
+from pushd.dialects.gravitec.scripts import Scripts
+from pushd.dialects.gravitec.sites import Sites
 from pushd.errors import (
     ConflictError,
-    Fault,
     ForbiddenError,
     InvalidRequestError,
     MethodNotAllowedError,
@@ -33,27 +35,21 @@ from pushd.web.caller import Caller
 from pushd.web.incoming import Incoming
 
 BODY_BYTES_MAX = 256 * 1024
+_API = ("/api/v3/", "/api/sites/")
+_ROOTS = (*_API, "/storage/", "/sw/")
 TEXT = "text/plain;charset=utf-8"
-NAME_CHARS_MAX = 255
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 _WRONG = (InvalidRequestError, NotFoundError, UnknownTargetsError, ConflictError)
-_PARAMETERS = {"regId": "String ", "name": "String ", "campaignID": ""}
-
-
-class MissingParameterError(PushdError):
-    """A parameter of the query is not there; the answer is a line of text (G7)."""
-
-    code, status, title = "missing_parameter", 400, "A parameter is missing"
 
 
 class Gravitec(Dialect):
-    """The server API, version 3."""
+    """The server API, version 3, and what a site's pages load and call."""
 
     name = DialectName.GRAVITEC
     hosts = frozenset(("uapi.gravitec.net", "api.gravitec.net"))
 
     def calls(self) -> tuple[Call, ...]:
-        """In the order of the vendor's page."""
+        """In the order of the vendor's page; then what pages ask for."""
         return (
             Call("POST", "/api/v3/alias", "Give a follower an alias", self._set_alias),
             Call("POST", "/api/v3/tag", "Tag a follower", self._add_tag),
@@ -62,17 +58,18 @@ class Gravitec(Dialect):
             Call("POST", "/api/v3/push", "Send a push, now or later", self._push),
             Call("GET", "/api/v3/messages", "What came of a push, by the parameter campaignID", self._message),
             Call("GET", "/api/v3/messages/{id}", "What came of a push", self._message),
+            *map(self._safe, (*Scripts(self).calls(), *Sites(self).calls())),
         )
 
     def owns_path(self, path: str) -> bool:
-        """Everything below the version's root."""
-        return path == "/api/v3" or path.startswith("/api/v3/")
+        """Everything below the roots of servers and pages."""
+        return path == "/api/v3" or path.startswith(_ROOTS)
 
     def problem(self, error: PushdError, incoming: Incoming) -> Answer:
         """403 for every key that is not good, 422 for wrong parameters, a line of text for missing ones."""
-        headers = problem.headers(error)
+        headers = problem.headers(error) | sites.cors(incoming)
         headers.pop("WWW-Authenticate", None)
-        if isinstance(error, MissingParameterError):
+        if isinstance(error, query.MissingParameterError):
             return Answer(error.detail.encode(), status=400, content_type=TEXT)
         if isinstance(error, UnauthorizedError | ForbiddenError):
             said = error.extra.get("app_key", _credentials(incoming)[0])
@@ -81,7 +78,7 @@ class Gravitec(Dialect):
             )
             return _json({"status": "incomplete by bad auth", "error_message": message}, 403, headers)
         known = isinstance(error, (*_WRONG, MethodNotAllowedError, PayloadTooLargeError, UnsupportedMediaTypeError))
-        status = 422 if isinstance(error, _WRONG) and incoming.route else error.status
+        status = 422 if isinstance(error, _WRONG) and incoming.route.startswith(_API) else error.status
         name = {422: "UNPROCESSABLE_ENTITY"}.get(status, error.code.upper())
         body = {
             "httpStatus": name,
@@ -90,9 +87,21 @@ class Gravitec(Dialect):
         }
         return _json(body, status, headers)
 
-    async def _caller(self, incoming: Incoming) -> Caller:
+    def _safe(self, call: Call) -> Call:
+        """The call of a page, made over HTTPS."""
+
+        async def handler(incoming: Incoming) -> Answer:
+            self._check_safe(incoming)
+            return await call.handler(incoming)
+
+        return replace(call, handler=handler)
+
+    def _check_safe(self, incoming: Incoming) -> None:
         if not (incoming.client.secure or self.context.config.dialects.gravitec_plain_http):
             raise ForbiddenError("Calls have to be made over HTTPS")
+
+    async def _caller(self, incoming: Incoming) -> Caller:
+        self._check_safe(incoming)
         app_key, secret = _credentials(incoming)
         return await self.keys.caller(self.name, app_key, secret, incoming)
 
@@ -107,10 +116,10 @@ class Gravitec(Dialect):
 
     async def _message(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
-        given = incoming.path_values[0] if incoming.path_values else _query(incoming).get("campaignID", "")
+        given = incoming.path_values[0] if incoming.path_values else query.parameters(incoming).get("campaignID", "")
         text = unquote(given)
         if not text:
-            raise _missing("campaignID")
+            raise query.missing("campaignID")
         number = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
         try:
             report = await reports.report(self.context, caller.app, min(number, ID_MAX))
@@ -121,19 +130,19 @@ class Gravitec(Dialect):
 
     async def _set_alias(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
-        follower, name = _follower(incoming), _name(incoming)
+        follower, name = query.follower(incoming), query.name_of(incoming)
         await _of_follower(installs.set_alias(self.context, caller.app, follower, name))
         return _json({})
 
     async def _add_tag(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
-        follower, name = _follower(incoming), _name(incoming)
+        follower, name = query.follower(incoming), query.name_of(incoming)
         await _of_follower(installs.add_tag(self.context, caller.app, follower, name))
         return _json({})
 
     async def _remove_tag(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
-        follower, name = _follower(incoming), _name(incoming)
+        follower, name = query.follower(incoming), query.name_of(incoming)
         if not await _of_follower(installs.remove_tag(self.context, caller.app, follower, name)):
             raise InvalidRequestError("The follower doesn't have this tag!")
         return _json({})
@@ -141,7 +150,7 @@ class Gravitec(Dialect):
     async def _alias(self, incoming: Incoming) -> Answer:
         """Its booleans are texts (G4)."""
         caller = await self._caller(incoming)
-        follower = _follower(incoming, quotes="")
+        follower = query.follower(incoming, quotes="")
         try:
             install = await installs.get(self.context, caller.app, follower)
         except NotFoundError:
@@ -172,36 +181,6 @@ def _credentials(incoming: Incoming) -> tuple[str, str]:
     except (binascii.Error, UnicodeDecodeError):
         return "", ""
     return key, secret
-
-
-def _query(incoming: Incoming) -> dict[str, str]:
-    """Parameters of the query; names have case, and the first of several counts."""
-    found: dict[str, str] = {}
-    for name, value in parse_qsl(incoming.raw_query, keep_blank_values=True):
-        found.setdefault(name, value)
-    return found
-
-
-def _follower(incoming: Incoming, quotes: str = '"') -> str:
-    return _required(incoming, "regId", quotes)
-
-
-def _name(incoming: Incoming) -> str:
-    name = _required(incoming, "name", '"')
-    if len(name) > NAME_CHARS_MAX:
-        raise InvalidRequestError("Max alias length is 255!", faults=[Fault("name", "is longer than 255 characters")])
-    return name
-
-
-def _required(incoming: Incoming, name: str, quotes: str) -> str:
-    value = _query(incoming).get(name, "")
-    if not value:
-        raise _missing(name, quotes)
-    return value
-
-
-def _missing(name: str, quotes: str = '"') -> MissingParameterError:
-    return MissingParameterError(f"Required {_PARAMETERS[name]}parameter {quotes}{name}{quotes} is not present")
 
 
 def _said(value: bool) -> str:
