@@ -49,7 +49,7 @@ class DeviceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 async def register(context: Context, app_id: int, registration: Registration) -> Device:
     """The device of this address; created when new. InvalidRequestError."""
-    good, bad = check([registration], _rules(context, app_id))
+    good, bad = check([registration], rules(context, app_id))
     if bad:
         raise InvalidRequestError("The registration is not valid", faults=bad[0])
     (device_id,) = await context.whole(_register(context, app_id, good))
@@ -63,7 +63,7 @@ async def register_many(
 
     Calls of one app are written one after the other, in the order in which they were begun.
     """
-    checked, bad = check(registrations, _rules(context, app_id))
+    checked, bad = check(registrations, rules(context, app_id))
     good = [each for row, each in enumerate(checked) if row not in bad] if bad else checked
     return (await context.whole(_register(context, app_id, good, in_turn=True)) if good else []), bad
 
@@ -104,7 +104,7 @@ async def delete(context: Context, app_id: int, device_id: int, *, install_id: s
     await context.whole(_delete(context, app_id, device_id))
 
 
-def _rules(context: Context, app_id: int) -> PushRules:
+def rules(context: Context, app_id: int) -> PushRules:
     """What subscriptions of an app are checked with; its key is looked up once, when one needs it."""
     known: dict[tuple[str, str], str] = {}
 

@@ -83,14 +83,14 @@ def names_of(first: int, lines: Sequence[bytes]) -> Names:
     """The names that stand one a line, the first of which has this number; blank lines are passed over."""
     found = Names([], [], [])
     for number, line in enumerate(lines, first):
-        raw = _bare(number, line)
+        raw = bare(number, line)
         if not raw:
             continue
         try:
             found.names.append(_name(raw))
             found.numbers.append(number)
         except InvalidLineError as error:
-            found.faults.append(_fault(number, raw, error))
+            found.faults.append(fault_of(number, raw, error))
     return found
 
 
@@ -98,16 +98,16 @@ def users_of(first: int, lines: Sequence[bytes], head: Head | None) -> UserLines
     """The users that stand one a line: as CSV under a header, which is line 1, or as JSON where there is none."""
     found = UserLines([], [], [])
     for number, line in enumerate(lines, first):
-        raw = _bare(number, line)
+        raw = bare(number, line)
         if not raw or raw.isspace() or (head is not None and number == 1):
             continue
         try:
-            found.users.append(_checked(_json(raw) if head is None else head.user(raw)))
+            found.users.append(checked(_json(raw) if head is None else head.user(raw)))
             found.numbers.append(number)
         except InvalidLineError as error:
-            found.faults.append(_fault(number, raw, error))
+            found.faults.append(fault_of(number, raw, error))
         except RecursionError:  # whichever of the readers met it
-            found.faults.append(_fault(number, raw, InvalidLineError("is nested too deep")))
+            found.faults.append(fault_of(number, raw, InvalidLineError("is nested too deep")))
     return found
 
 
@@ -117,7 +117,7 @@ class Head:
     def __init__(self, line: bytes) -> None:
         """Reads a header; InvalidRequestError where it names what users do not have."""
         try:
-            self._columns = [column.strip() for column in _cells(_bare(1, line))]
+            self._columns = [column.strip() for column in _cells(bare(1, line))]
         except InvalidLineError as error:
             raise InvalidRequestError(faults=[Fault(f"/1/{error.column}", error.detail)]) from None
         if len(self._columns) > COLUMNS_MAX:
@@ -158,7 +158,7 @@ class Head:
             raise InvalidLineError(str(error)) from None
 
 
-def _bare(number: int, line: bytes) -> bytes:
+def bare(number: int, line: bytes) -> bytes:
     """A line without its end; the first one without a byte order mark."""
     line = line.removesuffix(b"\r")
     return line.removeprefix(BOM) if number == 1 else line
@@ -205,7 +205,7 @@ def _json(raw: bytes) -> UserLine:
         raise InvalidLineError(str(error)) from None
 
 
-def _checked(user: UserLine) -> UserLine:
+def checked(user: UserLine) -> UserLine:
     """The user, if it can be stored."""
     faults = list(text_faults(user))
     if user.attributes and not faults:
@@ -239,6 +239,7 @@ def _value(cell: str) -> Any:
     return value
 
 
-def _fault(number: int, raw: bytes, error: InvalidLineError) -> LineFault:
+def fault_of(number: int, raw: bytes, error: InvalidLineError) -> LineFault:
+    """What is wrong with a line, beside its beginning."""
     value = raw[: 4 * VALUE_CHARS_MAX].decode(errors="replace").replace("\0", "\ufffd")[:VALUE_CHARS_MAX]
     return LineFault(number, error.column, error.detail, value)

@@ -8,58 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 import asyncpg
 import structlog
 
-from pushd.commands import channels
+from pushd.commands import devices, import_records
 from pushd.commands.context import Context
-from pushd.commands.import_lines import Head, LineFault, Names, UserLines, cut, names_of, users_of
+from pushd.commands.import_effects import Effects
+from pushd.commands.import_lines import Head, Names, UserLines, cut, names_of, users_of
+from pushd.commands.import_records import FULL, UNKNOWN_INSTALL
 from pushd.errors import InvalidRequestError, NotFoundError, PushdError, UnavailableError
-from pushd.model.imports import ImportState, Unsubscribe, UserLine, Users
-from pushd.model.rows import UserRows
+from pushd.model.imports import ImportState, Records, Subscribe, Unsubscribe, UserLine, Users
 from pushd.model.user import UserChange
 from pushd.service import Service, is_set_within
-from pushd.store.channels import Subscribed
-from pushd.store.imports import ImportStore, Rejects, Work
+from pushd.store.imports import ImportStore, Work
 from pushd.telemetry import IMPORT_LINES
 
 log = structlog.get_logger(__name__)
 
 SLICE_LINES = 250
 """Users that are decoded at a stretch, a few ms: then others have the event loop."""
-UNKNOWN = {"users": "is no user of the app", "installs": "is no install of the app"}
-FULL = "has as many channels as one may have"
-
-
-@dataclass(slots=True)
-class Effects:
-    """What a chunk changed in memory, once it is committed, and which of its lines came to nothing."""
-
-    users: list[UserRows] = field(default_factory=list)
-    subscribed: list[Subscribed] = field(default_factory=list)
-    faults: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """By line: its value, and why."""
-
-    def refuse(self, faults: Iterable[LineFault]) -> None:
-        """Notes lines that are not valid."""
-        for each in faults:
-            self.faults.setdefault(each.line, (each.value, each.detail))
-
-    def refuse_names(self, reason: str, names: Sequence[str], lines: dict[str, list[int]]) -> None:
-        """Notes the lines of some names."""
-        for name in names:
-            for line in lines[name]:
-                self.faults.setdefault(line, (name, reason))
-
-    def rejects(self) -> Rejects:
-        """The lines that came to nothing."""
-        lines = sorted(self.faults)
-        return Rejects(lines, [self.faults[line][0] for line in lines], [self.faults[line][1] for line in lines])
+UNKNOWN = {"users": "is no user of the app", "installs": UNKNOWN_INSTALL}
 
 
 class Importer(Service):
@@ -113,7 +85,7 @@ class Importer(Service):
                 code = error.code if isinstance(error, PushdError) else error.sqlstate
                 log.warning("import_failed", number=work.id, error=type(error).__name__, code=code)
                 # A channel that went this moment is unknown to the lines that name it, the next time.
-                if not (isinstance(error, NotFoundError) and isinstance(work.job, Users)):
+                if not (isinstance(error, NotFoundError) and isinstance(work.job, Users | Records)):
                     await self._fail(work, error)
             else:
                 return
@@ -130,7 +102,8 @@ class Importer(Service):
     async def _go_on(self, work: Work) -> None:
         """Carries out what is left, part by part."""
         head = Head(cut(work.head, 1)[0][0]) if isinstance(work.job, Users) and work.job.format == "csv" else None
-        most = self._config.chunk_users_max if isinstance(work.job, Users) else self._config.chunk_lines_max
+        sizes = {Users: self._config.chunk_users_max, Records: self._config.chunk_records_max}
+        most = sizes.get(type(work.job), self._config.chunk_lines_max)
         done = work.done
         while part := await self._imports.next_part(work):
             rest = part.body
@@ -145,10 +118,21 @@ class Importer(Service):
 
     async def _chunk(self, work: Work, head: Head | None, done: int, lines: list[bytes], ended: int | None) -> bool:
         """Whether the lines behind `done` are carried out now; not, where the import is not this node's any more."""
+        found: Names | UserLines | import_records.Found
+        ids: Mapping[str, int] = {}
+        effects = Effects()
         if isinstance(work.job, Users):
             found = await self._users(done + 1, lines, head)
-            return await self._context.whole(self._commit(work, done, len(lines), ended, found))
-        return await self._context.whole(self._commit(work, done, len(lines), ended, names_of(done + 1, lines)))
+        elif isinstance(work.job, Records):
+            found = await self._records(work, done + 1, lines)
+            ids, why = await import_records.known_channels(
+                self._context, work.app_id, found.records, create=work.job.create_channels
+            )
+            found = import_records.with_channels(found, ids, why, effects)
+        else:
+            found = names_of(done + 1, lines)
+        effects.refuse(found.faults)
+        return await self._context.whole(self._commit(work, done, len(lines), ended, found, ids, effects))
 
     async def _users(self, first: int, lines: list[bytes], head: Head | None) -> UserLines:
         """The users of some lines, decoded in slices."""
@@ -161,32 +145,48 @@ class Importer(Service):
             await asyncio.sleep(0)
         return found
 
-    async def _commit(self, work: Work, done: int, lines: int, ended: int | None, found: Names | UserLines) -> bool:
-        """Carries out a chunk, and takes in what it changed."""
-        effects = Effects()
-        effects.refuse(found.faults)
+    async def _records(self, work: Work, first: int, lines: list[bytes]) -> import_records.Found:
+        """The records of some lines, decoded in slices."""
+        found = import_records.Found([], [], [])
+        rules = devices.rules(self._context, work.app_id)
+        for at in range(0, len(lines), SLICE_LINES):
+            some = import_records.records_of(first + at, lines[at : at + SLICE_LINES], rules)
+            found.records.extend(some.records)
+            found.numbers.extend(some.numbers)
+            found.faults.extend(some.faults)
+            await asyncio.sleep(0)
+        return found
+
+    async def _commit(
+        self,
+        work: Work,
+        done: int,
+        lines: int,
+        ended: int | None,
+        found: Names | UserLines | import_records.Found,
+        ids: Mapping[str, int],
+        effects: Effects,
+    ) -> bool:
+        """Carries out a chunk, and takes in what it changed; `ids`: of the channels of records."""
         async with self._imports.chunk(self._context.node_id, work, done) as connection:
             if connection is None:
                 return False
             if isinstance(found, Names):
                 await self._subscribe(connection, work, found, effects)
+            elif isinstance(found, import_records.Found):
+                await import_records.write(self._context, connection, work.app_id, found, ids, effects)
             else:
                 await self._put(connection, work, found, effects)
             rejects = effects.rejects()
             await self._imports.advance(connection, work, lines, ended, rejects, self._config.rejects_max)
         IMPORT_LINES.labels("done").inc(lines - len(rejects.numbers))
         IMPORT_LINES.labels("rejected").inc(len(rejects.numbers))
-        for rows in effects.users:
-            self._context.index.apply_users(rows)
-            await asyncio.sleep(0)
-        for each in effects.subscribed:
-            await channels.apply(self._context, each)
-            await asyncio.sleep(0)
+        await effects.take_in(self._context, work.app_id)
         return True
 
     async def _subscribe(self, connection: object, work: Work, found: Names, effects: Effects) -> None:
         """Subscribes names to the job's channel, or takes them off."""
-        assert not isinstance(work.job, Users)
+        assert isinstance(work.job, Subscribe | Unsubscribe)
         of, on = work.job.of, not isinstance(work.job, Unsubscribe)
         lines: dict[str, list[int]] = defaultdict(list)
         for name, line in zip(found.names, found.numbers, strict=True):

@@ -19,7 +19,7 @@ from pushd.errors import (
     PayloadTooLargeError,
     UnavailableError,
 )
-from pushd.model.imports import Import, ImportPart, ImportReject, ImportState, Job, Subscribe, Users
+from pushd.model.imports import Import, ImportPart, ImportReject, ImportState, Job, Subscribe, Unsubscribe, Users
 from pushd.store.imports import HEAD_BYTES_MAX
 
 SLICE_LINES = 1_000
@@ -38,8 +38,8 @@ class InvalidFileError(InvalidRequestError):
 async def create(context: Context, app_id: int, job: Job) -> Import:
     """A new import that takes parts. InvalidRequestError, TooManyRequestsError."""
     channel_id = None
-    if not isinstance(job, Users):
-        check_text(job)
+    check_text(job)
+    if isinstance(job, Subscribe | Unsubscribe):
         found = await context.store.channels.get(app_id, job.channel)
         if found is None:
             raise InvalidRequestError(faults=[Fault("/channel", "is not a channel of the app")])

@@ -20,6 +20,8 @@ class ImportsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Lines of subscribers carried out in one transaction: less than 10 ms of work in memory."""
     chunk_users_max: int = 1_000
     """Lines of users carried out in one transaction: less than 10 ms of work in memory for what is new."""
+    chunk_records_max: int = 2_000
+    """Lines of records carried out in one transaction."""
     rejects_max: int = 10_000
     """Rejected lines of one import that are kept for people to read; all are counted."""
     faults_max: int = 100

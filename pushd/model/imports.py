@@ -7,12 +7,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from pushd.model.channel import SUBSCRIPTIONS_MAX
-from pushd.model.device import ID_MAX, Text255
+from pushd.model.channel import SUBSCRIPTIONS_MAX, NewChannel
+from pushd.model.device import ID_MAX, Registration, Text255
 from pushd.model.user import UserChange
 
 ImportId = Annotated[int, Meta(ge=1, le=ID_MAX)]
 ChannelUuids = Annotated[list[Text255], Meta(max_length=SUBSCRIPTIONS_MAX)]
+
+RECORD_DEVICES_MAX = 100
+"""Addresses that one line may bring."""
 
 
 class Subscribe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="subscribe"):
@@ -36,7 +39,16 @@ class Users(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     """`csv`: with a header of `external_id`, `email`, `tags`, `attributes.NAME`, `subscribe`, `unsubscribe`."""
 
 
-Job: TypeAlias = Subscribe | Unsubscribe | Users
+class Records(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="records"):
+    """Each line (NDJSON) is what moves here together: a channel, a user, his devices, what an install subscribed to."""
+
+    create_channels: bool = False
+    """Channels that a line subscribes to and that are not there are made; else the line comes to nothing."""
+    source: Annotated[str, Meta(max_length=255)] = ""
+    """What the lines were made from, for people, and for whoever goes on with it."""
+
+
+Job: TypeAlias = Subscribe | Unsubscribe | Users | Records
 
 
 class UserLine(UserChange, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -44,6 +56,25 @@ class UserLine(UserChange, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     subscribe: ChannelUuids = field(default_factory=list)
     unsubscribe: ChannelUuids = field(default_factory=list)
+
+
+class InstallLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An install that is there, or comes with the devices of its line: channels that it is subscribed to itself."""
+
+    install_id: Text255
+    subscribe: ChannelUuids = field(default_factory=list)
+    unsubscribe: ChannelUuids = field(default_factory=list)
+
+
+class RecordLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A line of an import of records: carried out as a whole, or refused as a whole."""
+
+    channel: NewChannel | None = None
+    """To be made; one that is there stays as it is."""
+    user: UserLine | None = None
+    devices: Annotated[list[Registration], Meta(max_length=RECORD_DEVICES_MAX)] = field(default_factory=list)
+    """Addresses, as `PUT /devices` takes them."""
+    install: InstallLine | None = None
 
 
 class ImportState(Enum):
@@ -97,3 +128,25 @@ class ImportReject(Struct, frozen=True, kw_only=True):
     value: str
     """What the line named, or its beginning."""
     reason: str
+
+
+class CheckCounts(Struct, frozen=True, kw_only=True):
+    """What carrying lines out would come to; whoever is named again further down counts once."""
+
+    lines: int = 0
+    rejected: int = 0
+    """Lines that would come to nothing."""
+    users_made: int = 0
+    users_changed: int = 0
+    installs_made: int = 0
+    installs_changed: int = 0
+    installs_moved: int = 0
+    """Those of them that would be another user's."""
+    addresses_made: int = 0
+    addresses_changed: int = 0
+    """On a device that is there: with the token that it has, or a new one."""
+    addresses_moved: int = 0
+    """Tokens that another install has, or had further up, and would lose."""
+    channels_made: int = 0
+    subscriptions: int = 0
+    """Of users and installs to channels, those that are there already included."""

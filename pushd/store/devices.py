@@ -104,6 +104,12 @@ class DeviceStore(Service):
         users = [part.users for part in parts if part.users is not None]
         return Registered(ids, join_devices([part.rows for part in parts]), join_users(users) if users else None)
 
+    async def register_within(
+        self, connection: Any, app_id: int, registrations: Sequence[Registration], now: float
+    ) -> Registered:
+        """As `register_many`, for at most `bulk_rows_max`, within a transaction of the caller's."""
+        return await self._registrar.register_within(connection, app_id, registrations, now)
+
     async def get(self, app_id: int, device_id: int) -> Device | None:
         """The device; None when the app has no such one."""
         found = await self._devices(_GET, app_id, device_id)

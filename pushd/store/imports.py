@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
+from asyncpg.pgproto.pgproto import UUID
 
 from pushd.clock import Clock
 from pushd.errors import ConflictError, Fault, NotFoundError, TooManyRequestsError
+from pushd.model.device import Kind
 from pushd.model.imports import Import, ImportPart, ImportReject, ImportState, Job
 from pushd.store.committer import refusal
 from pushd.store.database import Database
+from pushd.store.names import KINDS
 from pushd.store.resume import Absences
 from pushd.store.times import moment, seconds, seconds_or_none
 
@@ -32,6 +36,16 @@ FROM import_parts p JOIN imports i ON i.id = p.import_id WHERE p.import_id = $1 
 """
 """What was carried out is gone: the lines that are left end where the file does."""
 _REJECTS = "SELECT line, value, reason FROM import_rejects WHERE import_id = $1 AND line > $2 ORDER BY line LIMIT $3"
+_KNOWN_USERS = "SELECT external_id FROM users WHERE app_id = $1 AND external_id = ANY($2) AND deleted_at IS NULL"
+_KNOWN_INSTALLS = """
+SELECT i.name, u.external_id,
+    array(SELECT d.kind FROM devices d WHERE d.install = i.id AND d.deleted_at IS NULL) AS kinds
+FROM installs i LEFT JOIN users u ON u.id = i.user_id WHERE i.app_id = $1 AND i.name = ANY($2)
+"""
+_KNOWN_ADDRESSES = """
+SELECT d.address, d.kind, i.name FROM devices d JOIN installs i ON i.id = d.install
+WHERE d.app_id = $1 AND d.address = ANY($2)
+"""
 _ABSENT = """
 SELECT r.node_id AS id, coalesce(n.name, '') AS name, n.fenced_at IS NOT NULL OR n.id IS NULL AS gone
 FROM (SELECT DISTINCT node_id FROM imports WHERE state = 'running' AND node_id <> $1) r
@@ -76,6 +90,18 @@ class Rejects(NamedTuple):
     numbers: Sequence[int]
     values: Sequence[str]
     reasons: Sequence[str]
+
+
+class Known(NamedTuple):
+    """Which of some names are there."""
+
+    users: AbstractSet[str]
+    installs: Mapping[str, str | None]
+    """Those that are there, and whose they are."""
+    devices: AbstractSet[tuple[str, Kind]]
+    """Installs and the kinds of their devices."""
+    addresses: Mapping[bytes, tuple[str, Kind]]
+    """The install and kind of the device that has an address."""
 
 
 class ImportStore:
@@ -188,6 +214,21 @@ class ImportStore:
             "SELECT advance_import($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             *(moment(self._clock.now()), work.id, lines, ended, len(rejects.numbers)),
             *(list(rejects.numbers), list(rejects.values), list(rejects.reasons), most),
+        )
+
+    async def known(
+        self, app_id: int, users: Collection[str], installs: Collection[str], addresses: Collection[bytes]
+    ) -> Known:
+        """Which of these users, installs and addresses (`address_of`) the app has."""
+        there = await self._database.fetch(_KNOWN_USERS, app_id, list(users)) if users else ()
+        rows = await self._database.fetch(_KNOWN_INSTALLS, app_id, list(installs)) if installs else ()
+        named = [UUID(each) for each in addresses]
+        taken = await self._database.fetch(_KNOWN_ADDRESSES, app_id, named) if named else ()
+        return Known(
+            {row["external_id"] for row in there},
+            {row["name"]: row["external_id"] for row in rows},
+            {(row["name"], KINDS[kind]) for row in rows for kind in row["kinds"]},
+            {row["address"].bytes: (row["name"], KINDS[row["kind"]]) for row in taken},
         )
 
     async def sweep(self, upload_keep_s: float, keep_s: float) -> int:

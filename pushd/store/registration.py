@@ -79,6 +79,16 @@ class Registrar:
             return result
         return await self.committer.submit(item)
 
+    async def register_within(
+        self, connection: Any, app_id: int, registrations: Sequence[Registration], now: float
+    ) -> Registered:
+        """As `register`, in a transaction of the caller's: true once that is committed."""
+        item, folded = _Item(app_id, registrations, now), Folded()
+        columns = await self._columns([item], folded)
+        row = await connection.fetchrow(_REGISTER, moment(now), *columns, timeout=self._config.statement_timeout_s)
+        (result,) = await self._results([item], folded, row)
+        return result
+
     async def _write_group(self, items: Sequence[_Item]) -> Sequence[Registered | PushdError]:
         folded = Folded()
         columns = await self._columns(items, folded)

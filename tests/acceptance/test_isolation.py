@@ -68,6 +68,7 @@ STREAMS = {"streamEvents"}
 MAKE = {
     *("send", "sendArray", "beaconKey", "createWebhook", "registerDevice", "registerDevices", "putUsers"),
     *("createLiveActivityChannel", "createChannel", "createImport", "createSegment", "createTemplate"),
+    "checkImport",
     *("createGeofence", "reviveDevices", "createCredential", "configureGateways", "createKey", "createVendorKey"),
     *("countAudience", "sampleAudience", "exportAudience", "takeReceipts", "createInAppMessage"),
 }

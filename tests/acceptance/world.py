@@ -67,8 +67,8 @@ class Client:
         return answer.body
 
     async def lines(self, path: str, rows: Iterable[Any]) -> list[Any]:
-        """The decoded lines of the answer to an NDJSON stream."""
-        data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        """The decoded lines of the answer to an NDJSON stream of rows, which are octets already or to be encoded."""
+        data = b"".join((row if isinstance(row, bytes) else orjson.dumps(row)) + b"\n" for row in rows)
         headers = self._headers | {"Content-Type": "application/x-ndjson"}
         async with self._session.post(self.base + path, headers=headers, data=data) as answer:
             assert answer.status == 200
