@@ -109,9 +109,17 @@ async def test_a_dry_run_tells_what_would_come_of_it_and_writes_nothing(tenant: 
     assert [(each["line"], each["value"]) for each in told][1] == (6, "nobody")
     assert [each["line"] for each in told] == [5, 6, 8]
     assert counts == {
-        **{"lines": 11, "rejected": 3, "users_made": 2, "installs_made": 2, "installs_changed": 1},
-        **{"installs_moved": 1, "addresses_made": 3, "addresses_changed": 1, "addresses_moved": 1},
-        **{"channels_made": 2, "subscriptions": 3},
+        "lines": 11,
+        "rejected": 3,
+        "users_made": 2,
+        "installs_made": 2,
+        "installs_changed": 1,
+        "installs_moved": 1,
+        "addresses_made": 3,
+        "addresses_changed": 1,
+        "addresses_moved": 1,
+        "channels_made": 2,
+        "subscriptions": 3,
     }
     told, counts = await check(tenant, {"install": {"install_id": "b", "subscribe": ["none"]}})
     assert told[0]["reason"] == "there is no channel none"
