@@ -18,6 +18,7 @@ from pushd.commands.context import Context
 from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
 from pushd.commands.erasures import Eraser
+from pushd.commands.expirations import Expirer
 from pushd.commands.importer import Importer
 from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.places import PlaceKeeper
@@ -26,6 +27,7 @@ from pushd.commands.scheduling import runner
 from pushd.config import Config
 from pushd.credentials.coverage import CoverageWatch
 from pushd.credentials.expiry import ExpiryWatch
+from pushd.credentials.handles import Handles
 from pushd.credentials.keyring import Change, Keyring
 from pushd.credentials.vault import Vault, load_master_key, subkey
 from pushd.dialects.mount import surfaces
@@ -329,6 +331,7 @@ class Daemon:
             guard=Guard.of(self.config.webpush),
             safari_log=SafariLog(self.config.safari),
             beacons=Beacons(subkey(self._master_key, b"beacons")),
+            handles=Handles(subkey(self._master_key, b"handles")),
             limits=ReceiptLimits(self.config.receipts),
             followers=FollowerLimits(self.config.dialects),
             feed=self.feed,
@@ -339,6 +342,7 @@ class Daemon:
         await self._begin(_Commands(self.context))
         await self._begin(Importer(self.context))
         await self._begin(Eraser(self.context))
+        await self._begin(Expirer(self.context))
         await self._begin(InAppKeeper(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)

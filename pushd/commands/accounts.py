@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
+from pushd.commands import users
 from pushd.commands.context import Context
 from pushd.commands.passwords import is_password, seal
 from pushd.commands.text import check_text, text_faults
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.account import PASSWORD_CHARS_MAX, Account, Session
+from pushd.model.attributes import check as check_attributes
 from pushd.model.user import UserChange
 from pushd.model.vendor_key import DialectName
 
@@ -29,12 +30,14 @@ async def sign_up(
     password: str,
     tags: list[str] | None = None,
     fields: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None,
 ) -> Account:
     """The new account; its user is created where he is not known. InvalidRequestError, ConflictError."""
     names = _folded(login, email)
-    check_text({"external_id": external_id, "names": names, "tags": tags or [], "fields": fields or {}})
-    change = _change(external_id, email, tags)
-    if faults := _faults(names, password, fields or {}):
+    given = {"tags": tags or [], "fields": fields or {}, "attributes": attributes or {}}
+    check_text({"external_id": external_id, "names": names, **given})
+    change = _change(external_id, email, tags, attributes)
+    if faults := _faults(names, password, fields or {}) + check_attributes(attributes or {}):
         raise InvalidRequestError("The account is not valid", faults=faults)
     sealed = await seal(password)
     await context.whole(_create(context, app_id, change, names, sealed, fields or {}))
@@ -72,17 +75,24 @@ async def change(
     password: str | None = None,
     tags: list[str] | None = None,
     fields: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None,
 ) -> Account:
-    """The account after the change; what is None stays. InvalidRequestError, ConflictError, NotFoundError."""
+    """The account after the change; what is None stays, and attributes that are not named.
+
+    InvalidRequestError, ConflictError, NotFoundError.
+    """
     given = _folded(login, email)
     names = given[0] or account.login, given[1] or account.email
     merged = account.fields | (fields or {})
-    check_text({"names": names, "tags": tags or [], "fields": merged})
-    if faults := _faults(names, password if password is not None else "x", merged):
+    check_text({"names": names, "tags": tags or [], "fields": merged, "attributes": attributes or {}})
+    if attributes:
+        attributes = (await users.get(context, account.app_id, account.external_id)).attributes | attributes
+    faults = _faults(names, password if password is not None else "x", merged) + check_attributes(attributes or {})
+    if faults:
         raise InvalidRequestError("The account is not valid", faults=faults)
     sealed = None if password is None else await seal(password)
     wanted = msgspec.structs.replace(account, login=names[0], email=names[1], fields=merged)
-    await context.whole(_write(context, wanted, sealed, email, tags))
+    await context.whole(_write(context, wanted, sealed, _change(account.external_id, email, tags, attributes)))
     return await get(context, account.app_id, account.user_id)
 
 
@@ -129,12 +139,16 @@ def _folded(login: str | None, email: str | None) -> tuple[str | None, str | Non
     return (login.strip().casefold() or None) if login else None, (email.strip().casefold() or None) if email else None
 
 
-def _change(external_id: str, email: str | None, tags: list[str] | None) -> UserChange:
+def _change(
+    external_id: str, email: str | None, tags: list[str] | None, attributes: dict[str, Any] | None
+) -> UserChange:
     said: dict[str, Any] = {"external_id": external_id}
     if email:
         said["email"] = email
     if tags is not None:
         said["tags"] = tags
+    if attributes:
+        said["attributes"] = attributes
     try:
         return msgspec.convert(said, UserChange)
     except msgspec.ValidationError as error:
@@ -177,15 +191,12 @@ async def _create(
     await context.index.take_in(users=rows)
 
 
-async def _write(
-    context: Context, account: Account, password: bytes | None, email: str | None, tags: list[str] | None
-) -> None:
+async def _write(context: Context, account: Account, password: bytes | None, user: UserChange) -> None:
     done = await context.store.accounts.update(account, password, context.clock.now())
     if done is None:
         raise ConflictError("There is an account with this login or address already")
     if not done:
         raise NotFoundError("There is no such account")
-    if email or tags is not None:
-        user = UserChange(external_id=account.external_id, email=email or UNSET, tags=UNSET if tags is None else tags)
+    if user != UserChange(external_id=account.external_id):
         _, rows = await context.store.users.put_many(account.app_id, [user])
         await context.index.take_in(users=rows)

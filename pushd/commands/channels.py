@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from msgspec import Meta, Struct
 
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
-from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
+from pushd.model.audience import Channels
 from pushd.model.channel import META_BYTES_MAX, SUBSCRIPTIONS_MAX, Channel, ChannelChange, NewChannel
 from pushd.model.device import Text255
 from pushd.store.channels import Subscribed, Subscribers
@@ -59,6 +61,24 @@ async def get(context: Context, app_id: int, channel: str | int) -> Channel:
     if found is None:
         raise NotFoundError("There is no such channel")
     return found
+
+
+def is_known(context: Context, app_id: int, uuid: str) -> bool:
+    """Whether an audience of the app may name this channel, as far as this node has heard."""
+    try:
+        context.index.check(app_id, Channels(any=[uuid]))
+    except InvalidRequestError:
+        return False
+    return True
+
+
+async def ensure(context: Context, app_id: int, uuids: Sequence[str]) -> None:
+    """Nothing, once the app has all of these channels; those that it had not are called as their uuid is."""
+    known = await context.store.channels.ids(app_id, uuids)
+    for uuid in dict.fromkeys(uuids):
+        if uuid not in known:
+            with suppress(ConflictError):  # somebody else was faster
+                await create(context, app_id, NewChannel(uuid=uuid, name=uuid))
 
 
 def devices(context: Context, app_id: int, channel: Channel) -> int:

@@ -15,6 +15,8 @@ from pushd.config.dialects import DialectsConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
 from pushd.config.webpush import WebPushConfig
+from pushd.credentials.handles import KEY_BYTES as HANDLE_BYTES
+from pushd.credentials.handles import Handles
 from pushd.errors import PushdError
 from pushd.reports.beacons import KEY_BYTES, Beacons
 from pushd.reports.limits import ClientSends, FollowerLimits, ReceiptLimits
@@ -117,6 +119,8 @@ class Context:
     """What Safari complained of to its web service."""
     beacons: Beacons = field(default_factory=lambda: Beacons(secrets.token_bytes(KEY_BYTES)))
     """What beacons of installs are checked with."""
+    handles: Handles = field(default_factory=lambda: Handles(secrets.token_bytes(HANDLE_BYTES)))
+    """What dialects name things by whose numbers could be guessed."""
     limits: ReceiptLimits = field(default_factory=lambda: ReceiptLimits(ReceiptsConfig()))
     """What installs and device keys may still report."""
     client_sends: ClientSends = field(default_factory=ClientSends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from hashlib import sha256
@@ -14,6 +15,7 @@ from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName, NewVendorKey, VendorKey
 from pushd.store.vendor_keys import Held
 
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 COMPANY_ID_MAX = 2**31 - 1
 CLIENT_KEYS = frozenset({DialectName.CONNECTYCUBE, DialectName.KUMULOS, DialectName.BACKENDLESS})
 """Dialects whose vendors give keys to apps; the others' keys are for servers alone."""
@@ -67,6 +69,8 @@ def _faults(new: NewVendorKey) -> list[Fault]:
         faults.append(Fault("/role", "is `server` or `device`"))
     if new.role is Role.DEVICE and new.dialect not in CLIENT_KEYS:
         faults.append(Fault("/role", f"is `server`: {new.dialect} has no keys for apps"))
+    if new.dialect is DialectName.BACKENDLESS and new.identity is not None and not _UUID.fullmatch(new.identity):
+        faults.append(Fault("/identity", "is an application id: a UUID"))
     if new.dialect is DialectName.APPENATE and new.identity is not None:
         number = int(new.identity) if new.identity.isdigit() and len(new.identity) <= 10 else 0
         if not 0 < number <= COMPANY_ID_MAX:

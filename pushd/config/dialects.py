@@ -22,3 +22,6 @@ class DialectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The same of one app, from everywhere."""
     follower_calls_per_minute_max: Annotated[int, Meta(ge=1)] = 120
     """What one such browser may ask for: its tags, its alias, a new subscription; past it 429."""
+    backendless_domains: dict[str, str] = {}
+    """By host name, the Backendless application id whose own domain it is: what comes there below `/api` is its app's,
+    and needs no API key."""

@@ -36,6 +36,9 @@ _GET = _SELECT.format(
 _GET_MANY = _SELECT.format(
     devices="(SELECT * FROM devices WHERE id = ANY($2) AND app_id = $1 AND deleted_at IS NULL)",
 )
+_TOKENS = """
+SELECT id, token FROM devices WHERE id = ANY($2) AND app_id = $1 AND deleted_at IS NULL AND token IS NOT NULL
+"""
 # An app's ids lie in its blocks: they order the listing without an index of their own.
 _LIST = _SELECT.format(
     devices="""(
@@ -118,6 +121,11 @@ class DeviceStore(Service):
     async def get_many(self, app_id: int, ids: Sequence[int]) -> Sequence[Device]:
         """Those of these devices that the app has, ascending by id."""
         return await self._devices(_GET_MANY, app_id, ids)
+
+    async def tokens(self, app_id: int, ids: Sequence[int]) -> dict[int, str]:
+        """By device, the tokens of those of these devices that have one: for who registered them, and nobody else."""
+        rows = await self._database.fetch(_TOKENS, app_id, ids)
+        return {row["id"]: row["token"].decode(errors="replace") for row in rows}
 
     async def list(
         self, app_id: int, after: int, limit: int, *, install_id: str | None = None, user_id: str | None = None

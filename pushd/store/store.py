@@ -20,6 +20,7 @@ from pushd.store.devices import DeviceStore
 from pushd.store.dialect_events import DialectEventStore
 from pushd.store.erasures import ErasureStore
 from pushd.store.events import EventStore
+from pushd.store.expirations import ExpirationStore
 from pushd.store.geofences import GeofenceStore
 from pushd.store.habits import HabitStore
 from pushd.store.idempotency import IdempotencyStore
@@ -70,6 +71,7 @@ class Store(Service):
         self.imports = ImportStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
         self.devices = DeviceStore(self.database, names, self.clock)
+        self.expirations = ExpirationStore(self.database, names)
         self.geofences = GeofenceStore(self.database, self.clock)
         self.locations = LocationStore(self.database, self.clock)
         self.crossings = CrossingStore(self.database, self.clock)
@@ -83,10 +85,7 @@ class Store(Service):
         self.reports = ReportReader(self.database)
         self.erasures = ErasureStore(self.database, names, self.clock)
         self.tallies = TallyStore(self.database)
-        self.vendor_keys = VendorKeyStore(self.database)
-        self.accounts = AccountStore(self.database, self.users)
-        self.sessions = SessionStore(self.database, self.clock)
-        self.dialect_events = DialectEventStore(self.database, self.clock)
+        self._make_dialects()
         self.idempotency = IdempotencyStore(self.database, self.clock)
         self.changes = ChangeStore(self.database)
         self.maintenance = Maintenance(self.database, self.clock)
@@ -111,6 +110,13 @@ class Store(Service):
         self.notifications = NotificationStore(self.database, self.clock, compact)
         self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact)
         self.rollouts = RolloutStore(self.database, self.clock, compact)
+
+    def _make_dialects(self) -> None:
+        """What the vendors' customers have beside: keys, people who log in, and what these asked for."""
+        self.vendor_keys = VendorKeyStore(self.database)
+        self.accounts = AccountStore(self.database, self.users)
+        self.sessions = SessionStore(self.database, self.clock)
+        self.dialect_events = DialectEventStore(self.database, self.clock)
 
     async def start(self) -> None:
         """Opens the pool, migrates, and starts the parts. UnavailableError, ConfigError."""

@@ -44,7 +44,7 @@ class Vendors:
     def __init__(self, world, fcm, relay, push):
         self.world, self.fcm, self.relay, self.push = world, fcm, relay, push
 
-    async def app(self, *, role="device", **settings):
+    async def app(self, *, role="device", dialect="connectycube", **settings):
         """An app with a credential for each gateway and environment, and a key for its clients or servers."""
         tenant = await self.world.tenant(credential=False)
         server = tenant.server
@@ -62,7 +62,7 @@ class Vendors:
                 vapid = made if secret["type"] == "vapid" else vapid
         mail = {"type": "email_sender", "from_address": "orchard@example.com"}
         await server.ok("POST", "/credentials", {"secret": mail, "environment": "production"})
-        key = await server.ok("POST", "/vendor-keys", {"dialect": "connectycube", "role": role})
+        key = await server.ok("POST", "/vendor-keys", {"dialect": dialect, "role": role})
         return App(self, tenant, key["key"]["identity"], key["secret"], vapid)
 
 

@@ -256,8 +256,11 @@ CREATE TABLE installs (
     in_app_consent boolean NOT NULL DEFAULT true,
     created_at     timestamptz NOT NULL DEFAULT now(),
     last_seen_at   timestamptz NOT NULL,
+    -- When it goes, with its devices; null: it stays.
+    expires_at     timestamptz,
     UNIQUE (app_id, name)
 ) WITH (fillfactor = 90);
+CREATE INDEX installs_expires ON installs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX installs_channels ON installs USING gin (channels) WHERE channels IS NOT NULL;
 CREATE INDEX installs_user ON installs (user_id) WHERE user_id IS NOT NULL;
 

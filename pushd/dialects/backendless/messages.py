@@ -1,0 +1,168 @@
+"""Backendless' messages: published, by template too; asked about, and cancelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from pushd.commands import channels, client_sends, notifications, progress, templates
+from pushd.commands.templates import TemplateSend
+from pushd.dialect import Dialect
+from pushd.dialects.backendless import publish, wire
+from pushd.dialects.backendless.wire import Code, Who
+from pushd.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    UnknownTargetsError,
+)
+from pushd.model.app import Role
+from pushd.model.device import ID_MAX
+from pushd.model.notification import NotificationView, State
+from pushd.model.template import Template, TemplateKind
+from pushd.web.answer import Answer
+from pushd.web.incoming import Incoming
+
+PURPOSE = int.from_bytes(b"bmsg")
+"""Of handles that name messages."""
+NOTHING, NOBODY = 0, 2**32 - 1
+"""In the place of a notification's id: there was no push in it; there was nobody whom it named."""
+PREFIX = "message:"
+TEMPLATES_MAX = 1_000
+_GONE = "None of the devices is registered"
+
+
+async def send(dialect: Dialect, incoming: Incoming) -> Answer:
+    """POST messaging/{channel}."""
+    who = await wire.who(dialect, incoming)
+    body = await wire.body(dialect, incoming)
+    asked = publish.parse(body, wire.values(incoming)[0], dialect.context.clock.now())
+    await _admit(dialect, who)
+    if asked.channel and not channels.is_known(dialect.context, who.app_id, asked.channel):
+        if not asked.is_scheduled:
+            return _status(dialect, who, NOTHING, "scheduled")
+        await channels.ensure(dialect.context, who.app_id, [asked.channel])  # somebody may come by then
+    if asked.send is None:
+        return _status(dialect, who, NOTHING, "scheduled")
+    try:
+        answer = await notifications.send(dialect.context, who.app_id, asked.send)
+    except UnknownTargetsError:
+        return _status(dialect, who, NOBODY, "failed", _GONE)
+    return _accepted(dialect, who, answer)
+
+
+async def send_template(dialect: Dialect, incoming: Incoming) -> Answer:
+    """POST messaging/push/{name}: to whom the template is for."""
+    who = await wire.who(dialect, incoming)
+    given = (await wire.body(dialect, incoming)).get("templateValues")
+    if given is not None and not isinstance(given, dict):
+        raise wire.wrong("templateValues", "are not an object")
+    name = wire.values(incoming)[0]
+    found = await templates.list_page(dialect.context, who.app_id, after=0, limit=1, name=name)
+    if not found or found[0].kind is not TemplateKind.NOTIFICATION:
+        raise NotFoundError(f"Push Template with name '{name}' doesn't exist")
+    try:
+        wanted = msgspec.convert({"content_tags": given or {}}, TemplateSend)
+    except msgspec.ValidationError:
+        raise wire.wrong("templateValues", "have a name that is not of 1 to 100 characters") from None
+    await _admit(dialect, who)
+    try:
+        answer = await templates.send(dialect.context, who.app_id, found[0].uid, wanted)
+    except UnknownTargetsError:
+        return _status(dialect, who, NOBODY, "failed", _GONE)
+    return _accepted(dialect, who, answer)
+
+
+async def show_templates(dialect: Dialect, incoming: Incoming) -> Answer:
+    """GET messaging/pushtemplates/{system}: what devices keep, by name; Apple's where no system is named."""
+    who = await wire.who(dialect, incoming)
+    named = wire.values(incoming)
+    system = named[0].strip().lower() if named else "ios"
+    found = await templates.list_page(dialect.context, who.app_id, after=0, limit=TEMPLATES_MAX)
+    return wire.told({each.name: _of_device(each, system) for each in found if system in each.device_templates})
+
+
+def _of_device(template: Template, system: str) -> dict[str, Any]:
+    return {**template.device_templates[system], "name": template.name}
+
+
+async def show_status(dialect: Dialect, incoming: Incoming) -> Answer:
+    """GET messaging/{id}."""
+    who = await wire.who(dialect, incoming)
+    said = wire.values(incoming)[0]
+    number, _ = _read(dialect, who, said) or (None, 0)
+    if number == NOTHING:
+        return wire.told(_shown(said, "published"))
+    if number == NOBODY:
+        return wire.told(_shown(said, "failed", _GONE))
+    try:
+        view = await progress.get(dialect.context, who.app_id, number or ID_MAX)
+    except NotFoundError:
+        return wire.told(_shown(said, "unknown", "There is no such message"))
+    return wire.told(_shown(said, *_state(view)))
+
+
+async def cancel(dialect: Dialect, incoming: Incoming) -> Answer:
+    """DELETE messaging/{id}: apps cancel what their user published."""
+    who = await wire.who(dialect, incoming)
+    said = wire.values(incoming)[0]
+    gone = wire.coded(InvalidRequestError("Message has already been canceled or does not exist"), Code.CANCEL)
+    number, of = _read(dialect, who, said) or (NOTHING, 0)
+    if number in (NOTHING, NOBODY):
+        raise gone
+    if who.role is Role.DEVICE and of != (who.user_id or -1):
+        raise _forbidden("This message is another's")
+    try:
+        if (await progress.get(dialect.context, who.app_id, number)).state is State.CANCELLED:
+            raise gone
+        await notifications.cancel(dialect.context, who.app_id, number)
+    except (NotFoundError, ConflictError):
+        raise gone from None
+    return wire.told(_shown(said, "cancelled"))
+
+
+async def _admit(dialect: Dialect, who: Who) -> None:
+    """Nothing where this caller may send, which is counted; ForbiddenError 5007, TooManyRequestsError."""
+    try:
+        await client_sends.admit(dialect.context, who.app_id, who.role, who.user_id)
+    except ForbiddenError as error:
+        raise _forbidden(error.detail) from None
+
+
+def _forbidden(detail: str) -> ForbiddenError:
+    said = f"User does not have the permission to publish messages: {detail}"
+    return wire.coded(ForbiddenError(said), Code.PERMISSION)
+
+
+# Messages by their ids --------------------------------------------------------------------------------------------
+
+
+def _accepted(dialect: Dialect, who: Who, answer: notifications.Answer) -> Answer:
+    return _status(dialect, who, orjson.loads(answer.body)["id"], "scheduled")
+
+
+def _status(dialect: Dialect, who: Who, number: int, status: str, error: str | None = None) -> Answer:
+    handle = dialect.context.handles.make(PURPOSE, who.app_id, number, who.user_id or 0)
+    return wire.told(_shown(PREFIX + handle, status, error))
+
+
+def _shown(message_id: str, status: str, error: str | None = None) -> dict[str, Any]:
+    return {"errorMessage": error, "messageId": message_id, "status": status}
+
+
+def _read(dialect: Dialect, who: Who, said: str) -> tuple[int, int] | None:
+    """Number and publisher of a message id; None where it is none of this app's."""
+    return dialect.context.handles.read(PURPOSE, who.app_id, said.removeprefix(PREFIX))
+
+
+def _state(view: NotificationView) -> tuple[str, str | None]:
+    """The vendor's word for where a notification stands, and what went wrong."""
+    if view.state is State.CANCELLED:
+        return "cancelled", None
+    if view.state is State.SCHEDULED:
+        return "scheduled", None
+    failed = view.counts.targeted and view.counts.failed == view.counts.targeted
+    return ("failed", "No device could be reached") if failed else ("published", None)

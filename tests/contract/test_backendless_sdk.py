@@ -1,0 +1,112 @@
+"""The vendor's own packages from npm, unmodified, against the daemon: what they are told, and what reaches Apple."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.contract.cube import until, vendors
+from tests.npm import modules
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+PACKAGES = ("backendless@8.0.0", "backendless@7.4.9")
+"""One over HTTP, and one over TLS."""
+SCRIPT = Path(__file__).parent / "backendless.cjs"
+TEMPLATE = {
+    "name": "MyTemplate",
+    "syntax": "smart_text",
+    "message": {"title": "For {Users.name}", "body": "Come to {place}"},
+    "audience": {"type": "channels", "any": ["news"]},
+    "device_templates": {"ios": {"alertTitle": "For {Users.name}", "sound": "sound.wav"}},
+}
+MESSAGE_ID = re.compile(r"message:[0-9A-F]{8}-([0-9A-F]{4}-){3}[0-9A-F]{12}")
+USER = {"email": "node@example.com", "name": "Node", "___class": "Users"}
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def app():
+    async with vendors() as made:
+        yield await made.app(dialect="backendless")
+
+
+async def driven(app, package):
+    """What the package was answered, and the token of its device."""
+    home = await asyncio.to_thread(modules, package)
+    world = app.vendors.world
+    secure = package == PACKAGES[1]
+    root = f"https://localhost:{world.daemon.http.tls_port}" if secure else app.root
+    token = app.tenant.token()
+    node = await asyncio.create_subprocess_exec(
+        *("node", "-e", SCRIPT.read_text(), root, app.auth_key, app.secret, token),
+        cwd=home,
+        env=os.environ | {"NODE_EXTRA_CA_CERTS": str(app.vendors.fcm.ca_file)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(node.communicate(), 60)
+    finally:
+        if node.returncode is None:
+            node.kill()
+    assert node.returncode == 0, err.decode()
+    return orjson.loads(out), token
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_the_package_logs_in_registers_publishes_asks_and_cancels(app, package):
+    await app.tenant.server.ok("POST", "/channels", {"uuid": "news"})
+    await app.tenant.server.ok("POST", "/templates", TEMPLATE)
+    said, token = await driven(app, package)
+    me = said["registered"]["objectId"]
+    assert USER.items() <= said["registered"].items()
+    assert "password" not in said["registered"]
+    assert (said["twice"]["code"], said["wrong"]["code"]) == (3033, 3003)
+    assert said["loggedIn"]["objectId"] == me
+    assert said["valid"] is True
+    assert said["restored"]["status"] == 400
+    assert isinstance(said["device"]["registrationId"], str)
+    (registration,) = said["registrations"]
+    assert registration == {
+        "id": said["device"]["registrationId"],
+        "deviceToken": token,
+        "deviceId": "PROBE-39ff",
+        "os": "IOS",
+        "osVersion": "17.5",
+        "expiration": said["expiration"],
+        "channels": ["default", "news"],
+    }
+    for name in ("toChannel", "toDevice", "toSystems", "toNames", "toOthers", "pubsub", "later", "byTemplate"):
+        status = said[name]
+        assert (status["status"], status["errorMessage"]) == ("scheduled", None), name
+        assert MESSAGE_ID.fullmatch(status["messageId"]), name
+    assert said["unknown"]["status"] == "failed"
+    assert (said["past"]["code"], said["order"]["code"], said["cancelledAgain"]["code"]) == (5030, 5003, 5040)
+    states = [said[name]["status"] for name in ("laterStatus", "cancelled", "cancelledStatus", "status")]
+    assert states == ["scheduled", "cancelled", "cancelled", "published"]
+    assert said["templates"] == {"MyTemplate": {**TEMPLATE["device_templates"]["ios"], "name": "MyTemplate"}}
+    assert (said["withoutValues"]["status"], said["noTemplate"]["status"]) == (400, 404)
+    assert said["unregistered"] == {"result": True}
+    assert said["gone"]["code"] == 5000
+    assert said["loggedOut"]
+    if package == PACKAGES[0]:
+        assert said["info"] == {"rtURL": None, "appId": app.auth_key, "apiKey": app.secret, "loggers": []}
+    await reached(app, token)
+
+
+async def reached(app, token):
+    """Apple got what was for the device, and nothing else."""
+    record = app.vendors.world.simulator.record
+    pushes = [orjson.loads(each.payload)["aps"] for each in await until(lambda: record.pushes(token), 5)]
+    await asyncio.sleep(0.1)
+    assert len(record.pushes(token)) == 5
+    alerts = [each["alert"] for each in pushes]
+    assert {"title": "For Node", "body": "Come to Kyiv"} in alerts
+    assert sum(each["title"] == "iOS title" for each in alerts) == 4
+    assert sum((each.get("badge"), each.get("sound")) == (1, "sound.wav") for each in pushes) == 4
