@@ -39,7 +39,7 @@ async def load(connection: Any, app_id: int, devices: int, *, per_user: int = 1)
     """Writes so many devices and their users for an app that has none. The daemon is started after that."""
     kind, environment = KIND_NUMBERS[Kind.APNS], ENVIRONMENT_NUMBERS[Environment.PRODUCTION]
     route = await connection.fetchval(
-        "SELECT route_of($1, $2::smallint, $3::smallint, $4)", app_id, kind, environment, BUNDLE
+        "SELECT route_of($1, $2::smallint, $3::smallint, $4, '')", app_id, kind, environment, BUNDLE
     )
     chunk = CHUNK_ROWS // per_user * per_user
     for first in range(0, devices, chunk):

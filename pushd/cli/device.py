@@ -13,12 +13,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pushd.cli.options import grouped
 from pushd.cli.output import console
 from pushd.cli.reach import Daemon
-from pushd.model.device import Environment, Kind, Platform
+from pushd.model.device import Environment, Kind, Platform, Shape
 
 commands = typer.Typer(name="device", help="Devices and their history.", no_args_is_help=True)
 
 Identity = Annotated[int, typer.Argument(help="The device's id.")]
-COLUMNS = ("id", "install_id", "kind", "environment", "bundle", "user_id", "reachable", "tags")
+COLUMNS = ("id", "install_id", "kind", "environment", "bundle", "shape", "user_id", "reachable", "tags")
 CHUNK_BYTES = 1 << 18
 
 
@@ -35,6 +35,9 @@ def register(
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may repeat.")] = None,
     alias: Annotated[str | None, typer.Option(help="Another name of the install.")] = None,
     platform: Annotated[Platform | None, typer.Option(help="What the install runs on.")] = None,
+    shape: Annotated[
+        Shape | None, typer.Option(help="The vendor whose client SDK reads its payloads; '' is pushd's own.")
+    ] = None,
 ) -> None:
     """Register one device; the newest registration of an address wins."""
     body: dict[str, Any] = {
@@ -52,6 +55,8 @@ def register(
         body["alias"] = alias
     if platform is not None:
         body["platform"] = platform
+    if shape is not None:
+        body["shape"] = shape
     daemon.show(daemon.ask("PUT", "/devices", body))
 
 

@@ -219,7 +219,7 @@ async def _check_trigger(context: Context, app_id: int, name: str, trigger: Trig
         raise NotFoundError("There is no such app")
     send = trigger.send(DeviceIds(ids=[1]))
     try:
-        validate(send, app.settings, context.keyring.gateways(app_id))
+        validate(send, app.settings, context.keyring.gateways(app_id), shapes=context.index.shapes(app_id))
     except InvalidRequestError as error:
         faults = [Fault(f"/{name}{fault.pointer}", fault.detail) for fault in error.faults]
         raise InvalidRequestError(error.detail, faults=faults) from None

@@ -75,7 +75,7 @@ def examine(context: Context, app: App, wanted: Send) -> bytes:
     if not is_plain(wanted, text, app.settings):
         each = next(samples(wanted))  # variants were checked when the send was prepared
         formats = context.keyring.url_formats(app.id) if each is wanted else ()
-        validate(each, app.settings, context.keyring.gateways(app.id), formats)
+        validate(each, app.settings, context.keyring.gateways(app.id), formats, context.index.shapes(app.id))
     elif wanted.schedule is not None:
         validate_time(wanted)
     return text

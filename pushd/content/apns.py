@@ -35,10 +35,14 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     Headers: apns-push-type, apns-priority and, where there is one, apns-collapse-id; the topic is the route's.
     InvalidRequestError names the largest field and the excess when the payload is over its limit (A-40).
     """
-    broadcast = message.push_type is PushType.CHANNEL
-    # On the wire a broadcast is a Live Activity's push, too; the path says that it is one (A-38).
-    push_type = PushType.LIVEACTIVITY if broadcast else message.push_type
+    push_type = _wire_type(message)
     body = _BODIES[push_type](_Source(message, app, notification_id, now))
+    return finished(body, message, send, notification_id=notification_id, now=now)
+
+
+def finished(body: dict[str, Any], message: Message, send: Send, *, notification_id: int, now: float) -> Rendered:
+    """A payload with the message's overrides, its headers and expiry; InvalidRequestError as of `render`."""
+    broadcast, push_type = message.push_type is PushType.CHANNEL, _wire_type(message)
     overrides = message.overrides.get("apns")
     payload = encode(merge(body, overrides) if overrides else body)
     limit = apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type)
@@ -48,6 +52,11 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     if collapse is not None:
         headers = (*headers, ("apns-collapse-id", apns.collapse_header(collapse)))
     return Rendered(payload=payload, headers=headers, expires_at=life.expires_at(send, now))
+
+
+def _wire_type(message: Message) -> PushType:
+    # On the wire a broadcast is a Live Activity's push, too; the path says that it is one (A-38).
+    return PushType.LIVEACTIVITY if message.push_type is PushType.CHANNEL else message.push_type
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,7 +15,7 @@ from pushd.content.kinds import kinds
 from pushd.content.platforms import refuse_unfit
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.app import Settings
-from pushd.model.device import ID_MAX, GatewayName, Kind
+from pushd.model.device import ID_MAX, GatewayName, Kind, Shape
 from pushd.model.message import LiveActivity, Message, PushType, Sound
 from pushd.model.notification import Send
 from pushd.model.schedule import check as time_faults
@@ -47,17 +47,23 @@ _SCHEMES_REFUSED = frozenset({"javascript", "vbscript", "data", "blob", "file"})
 """Schemes that run or read something where a link is opened."""
 
 
+NO_SHAPES: Mapping[GatewayName, Collection[Shape]] = {}
 _LAST_SECOND = 9_999_999_999.0
 """The latest time that ten digits write; the year is 2286."""
 
 
 def validate(
-    send: Send, settings: Settings, served: Collection[GatewayName] = (), url_formats: Collection[str] = ()
+    send: Send,
+    settings: Settings,
+    served: Collection[GatewayName] = (),
+    url_formats: Collection[str] = (),
+    shapes: Mapping[GatewayName, Collection[Shape]] = NO_SHAPES,
 ) -> None:
     """Nothing, or InvalidRequestError with every fault of the send; at last its size on each platform (A-40).
 
     `served` are the gateways that the app has credentials for: what it cannot send to, it need not fit. Of an app
-    that has none yet, every platform that the message reaches is asked. `url_formats` are those of its websites.
+    that has none yet, every platform that the message reaches is asked. `url_formats` are those of its websites, and
+    `shapes` those of its devices.
     """
     faults = [fault for rule in _RULES for fault in rule(send)] + time_faults(send)
     if not faults and Kind.SAFARI in kinds(send.message.push_type):
@@ -66,7 +72,8 @@ def validate(
         raise InvalidRequestError("The send breaks rules between its fields", faults=faults)
     # The notification has no id and no time of release yet; the largest ones take the most room.
     reached = {kind.gateway for kind in kinds(send.message.push_type)}
-    refuse_unfit(reached & {*served} or reached, send, settings, notification_id=ID_MAX, now=_LAST_SECOND)
+    asked = reached & {*served} or reached
+    refuse_unfit(asked, send, settings, notification_id=ID_MAX, now=_LAST_SECOND, shapes=shapes)
 
 
 def validate_time(send: Send) -> None:

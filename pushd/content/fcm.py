@@ -52,23 +52,54 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     InvalidRequestError names the largest field and the excess above 4,096 bytes on any of the platforms (F-16), and
     points at overrides that FCM could not take.
     """
-    if message.push_type not in (PushType.ALERT, PushType.BACKGROUND):
+    if not carries(message):
         return None
+    return finished(
+        message,
+        send,
+        app,
+        shown=_notification(message, app.default_title),
+        data=_data(message, notification_id),
+        notification_id=notification_id,
+        now=now,
+    )
+
+
+def carries(message: Message) -> bool:
+    """Whether FCM has pushes of this type."""
+    return message.push_type in (PushType.ALERT, PushType.BACKGROUND)
+
+
+def finished(
+    message: Message,
+    send: Send,
+    app: Settings,
+    *,
+    shown: Mapping[str, Any] | None,
+    data: Mapping[str, str],
+    notification_id: int,
+    now: float,
+) -> Rendered:
+    """A message of these parts with its overrides and expiry; InvalidRequestError as of `render`.
+
+    `shown` is the notification that Android and browsers show by themselves; None leaves all of that to the app, which
+    gets `data` alone. Apple's devices have theirs either way.
+    """
     override = message.overrides.get("fcm", {})
     _check_override(override)
+    by_itself = shown is not None and message.push_type is PushType.ALERT
     expires_at = life.expires_at(send, now)
     ttl_s = max(0, expires_at - int(now)) if expires_at else 0
     collapse = life.collapse_id(send, notification_id)
     body: dict[str, Any] = {
         # These two first: the gateway renews the TTLs in them.
-        "android": _android(message, send, collapse, ttl_s),
-        "webpush": _webpush(message, collapse, ttl_s),
+        "android": _android(message, send, collapse, ttl_s, by_itself=by_itself),
+        "webpush": _webpush(message, collapse, ttl_s, by_itself=by_itself),
         "apns": _apns(message, app, collapse, expires_at),
     }
-    shown = _notification(message, app.default_title)
     if shown:
         body["notification"] = shown
-    body["data"] = _data(message, notification_id)
+    body["data"] = data
     body = merge(body, override)
     _refuse_above(body, message)
     headers = () if _sets_ttl(override) else (TTL_FOLLOWS,)
@@ -83,7 +114,7 @@ def _notification(message: Message, default_title: str | None) -> dict[str, Any]
     return _present({"title": title, "body": "\n".join(lines) or None, "image": message.image})
 
 
-def _android(message: Message, send: Send, collapse: str | None, ttl_s: int) -> dict[str, Any]:
+def _android(message: Message, send: Send, collapse: str | None, ttl_s: int, *, by_itself: bool) -> dict[str, Any]:
     own = message.android or Android()
     # High priority is for what is shown at once: data alone that asks for it is soon not believed (F-34).
     usual = "normal" if message.push_type is PushType.BACKGROUND else message.priority
@@ -93,7 +124,7 @@ def _android(message: Message, send: Send, collapse: str | None, ttl_s: int) -> 
         # At most four of these wait for one device, so that only the caller's own is worth one (F-13).
         "collapse_key": send.collapse_id,
     }
-    if message.push_type is PushType.ALERT:
+    if by_itself:
         values["notification"] = _android_notification(message, own, collapse)
     return _present(values)
 
@@ -120,13 +151,13 @@ def _sound(sound: str | Sound | None) -> str | None:
     return None if name == apns.SILENT else name or "default"
 
 
-def _webpush(message: Message, collapse: str | None, ttl_s: int) -> dict[str, Any]:
+def _webpush(message: Message, collapse: str | None, ttl_s: int, *, by_itself: bool) -> dict[str, Any]:
     headers = {"TTL": str(ttl_s), "Urgency": "high" if message.priority == "high" else "normal"}
     if collapse is not None:
         hashed = base64.urlsafe_b64encode(hashlib.sha256(collapse.encode()).digest())
         headers["Topic"] = hashed[:TOPIC_CHARS].decode()
     values: dict[str, Any] = {"headers": headers}
-    if message.push_type is PushType.ALERT:
+    if by_itself:
         silent = _sound(message.sound) is None
         actions = [
             _present({"action": button.id, "title": button.text, "icon": button.icon}) for button in message.buttons

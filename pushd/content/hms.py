@@ -29,9 +29,20 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
 
     InvalidRequestError names the largest field and the excess when the message is over its limit (H-04).
     """
-    android: dict[str, Any] = {"ttl": f"{_ttl_s(send)}s"}
-    body: dict[str, Any] = {"data": _data(message, notification_id)}
     shown = _notification(message, app.default_title) if message.push_type is PushType.ALERT else None
+    data = _data(message, notification_id)
+    return finished(message, send, shown=shown, data=data, notification_id=notification_id, now=now)
+
+
+def finished(
+    message: Message, send: Send, *, shown: dict[str, Any] | None, data: str, notification_id: int, now: float
+) -> Rendered:
+    """A message of these parts with its overrides and expiry; InvalidRequestError as of `render`.
+
+    `shown` is what the phone shows by itself; None leaves that to the app, which gets `data` alone.
+    """
+    android: dict[str, Any] = {"ttl": f"{_ttl_s(send)}s"}
+    body: dict[str, Any] = {"data": data}
     if shown is not None:
         collapse = life.collapse_id(send, notification_id)
         android["notification"] = shown if collapse is None else {**shown, "tag": collapse}

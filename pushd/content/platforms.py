@@ -7,9 +7,10 @@ from typing import Protocol
 
 from pushd.batch import Rendered
 from pushd.content import apns, email, fcm, hms, safari, webpush
+from pushd.content.shapes import backendless, connectycube, kumulos
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
-from pushd.model.device import GatewayName
+from pushd.model.device import GatewayName, Shape
 from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.outcome import NOT_SUPPORTED, PAYLOAD_TOO_LARGE, Reason
@@ -36,14 +37,34 @@ RENDERERS: Mapping[GatewayName, Renderer] = {
     GatewayName.WEBPUSH: webpush.render,
 }
 """Every platform that messages can be rendered for."""
+SHAPES: Mapping[tuple[GatewayName, Shape], Renderer] = {
+    (GatewayName.APNS, Shape.CONNECTYCUBE): connectycube.to_apns,
+    (GatewayName.FCM, Shape.CONNECTYCUBE): connectycube.to_fcm,
+    (GatewayName.WEBPUSH, Shape.CONNECTYCUBE): connectycube.to_webpush,
+    (GatewayName.APNS, Shape.KUMULOS): kumulos.to_apns,
+    (GatewayName.FCM, Shape.KUMULOS): kumulos.to_fcm,
+    (GatewayName.HMS, Shape.KUMULOS): kumulos.to_hms,
+    (GatewayName.WEBPUSH, Shape.KUMULOS): kumulos.to_webpush,
+    (GatewayName.APNS, Shape.BACKENDLESS): backendless.to_apns,
+    (GatewayName.FCM, Shape.BACKENDLESS): backendless.to_fcm,
+}
+"""Platforms on which a vendor's SDK reads payloads of its own; the worker that pushd has for Gravitec reads pushd's."""
 
 
-def render(gateway: GatewayName, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered | Reason:
-    """A send's message on one platform, or the reason for which its rows there end without being sent.
+def render(
+    gateway: GatewayName,
+    send: Send,
+    app: Settings,
+    *,
+    notification_id: int,
+    now: float,
+    shape: Shape = Shape.OWN,
+) -> Rendered | Reason:
+    """A send's message on one platform in one shape, or the reason for which its rows there end without being sent.
 
     Sends are rendered before they are accepted: only settings or credentials that changed since can make one too large.
     """
-    renderer = RENDERERS.get(gateway)
+    renderer = SHAPES.get((gateway, shape)) or RENDERERS.get(gateway)
     if renderer is None:
         return NOT_SUPPORTED
     try:
@@ -54,9 +75,20 @@ def render(gateway: GatewayName, send: Send, app: Settings, *, notification_id: 
 
 
 def refuse_unfit(
-    gateways: Collection[GatewayName], send: Send, app: Settings, *, notification_id: int, now: float
+    gateways: Collection[GatewayName],
+    send: Send,
+    app: Settings,
+    *,
+    notification_id: int,
+    now: float,
+    shapes: Mapping[GatewayName, Collection[Shape]],
 ) -> None:
-    """Nothing, or InvalidRequestError with platform, field and excess where the message is too large for one."""
-    for gateway, renderer in RENDERERS.items():
+    """Nothing, or InvalidRequestError with platform, field and excess where the message is too large for one.
+
+    `shapes` are those of the app's devices; of a platform without any, pushd's own is asked.
+    """
+    for gateway in RENDERERS:
         if gateway in gateways:
-            renderer(send.message, send, app, notification_id=notification_id, now=now)
+            for shape in sorted(shapes.get(gateway) or (Shape.OWN,)):
+                renderer = SHAPES.get((gateway, shape), RENDERERS[gateway])
+                renderer(send.message, send, app, notification_id=notification_id, now=now)

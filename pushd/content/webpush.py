@@ -39,6 +39,12 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
         body = {"web_push": DECLARATIVE, **body}
     if message.badge is not None:
         body["app_badge"] = message.badge
+    return finished(body, message, send, notification_id=notification_id, now=now)
+
+
+def finished(body: dict[str, Any], message: Message, send: Send, *, notification_id: int, now: float) -> Rendered:
+    """A text with the message's overrides, its headers and expiry; InvalidRequestError as of `render`."""
+    collapse = life.collapse_id(send, notification_id)
     payload = encode(merge(body, message.overrides.get("webpush", {})))
     refuse_above(webpush.PLAINTEXT_BYTES_MAX, payload, message, platform="webpush")
     headers = [("urgency", _urgency(message))]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pushd.batch import Lane, Rendered
 from pushd.fanout.personal import Personal
 from pushd.model.app import Settings
-from pushd.model.device import Kind, Route
+from pushd.model.device import Kind, Route, Shape
 from pushd.model.notification import Delivery, Ledger, Notification
 from pushd.outcome import FAILED, Outcome, Reason, Reasons
 
@@ -69,7 +69,7 @@ class Campaign:
     answered: int = 0
     slowing: int = 0
     """Rows with an answer, and those of them whose answer slows a link down."""
-    rendered: dict[Kind, Rendered | Reason | Personal] = field(default_factory=dict)
+    rendered: dict[tuple[Kind, Shape], Rendered | Reason | Personal] = field(default_factory=dict)
     cancelled: bool = False
     paused: bool = False
     """What waits of it stands in no lane."""

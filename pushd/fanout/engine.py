@@ -28,7 +28,7 @@ from pushd.fanout.room import Room
 from pushd.gateway import Gateway
 from pushd.model.app import Settings
 from pushd.model.credential import CredentialState
-from pushd.model.device import GatewayName, Kind
+from pushd.model.device import GatewayName, Route
 from pushd.model.notification import Ledger, Notification, State
 from pushd.outcome import CANCELLED, STOPPED, UNREACHABLE, Reason, Reasons
 from pushd.service import Service
@@ -364,20 +364,22 @@ class Fanout(Service):
             self.spawn(self._keyring.pause(credential_id, reason, bundle, secret=secret), "pause-credential")
 
 
-def _render(index: Index, campaign: Campaign, kind: Kind) -> Rendered | Reason | Personal:
-    """What a campaign's message is on a kind of address, or what makes it, once; where it cannot go, the reason."""
-    rendered = campaign.rendered.get(kind)
+def _render(index: Index, campaign: Campaign, route: Route) -> Rendered | Reason | Personal:
+    """What a campaign's message is on a kind of address, in a shape, or what makes it, once; else the reason."""
+    key = route.kind, route.shape
+    rendered = campaign.rendered.get(key)
     if rendered is None:
         notification = campaign.notification
         if is_personal(notification.send):
-            rendered = personal(notification, campaign.settings, kind.gateway, index)
+            rendered = personal(notification, campaign.settings, route, index)
         else:
             rendered = render(
-                kind.gateway,
+                route.kind.gateway,
                 notification.send,
                 campaign.settings,
                 notification_id=notification.id,
                 now=notification.released_at,
+                shape=route.shape,
             )
-        campaign.rendered[kind] = rendered
+        campaign.rendered[key] = rendered
     return rendered

@@ -24,7 +24,7 @@ from pushd.content.segments import Segments, compiled
 from pushd.content.texts import link
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
-from pushd.model.device import GatewayName
+from pushd.model.device import GatewayName, Route, Shape
 from pushd.model.message import Message
 from pushd.model.notification import Notification
 from pushd.outcome import TEMPLATE_FAILED, Reason
@@ -60,10 +60,18 @@ class Made(NamedTuple):
 class Personal:
     """What a personal campaign's payloads on one platform are made by."""
 
-    def __init__(self, notification: Notification, settings: Settings, gateway: GatewayName, index: Index) -> None:
+    def __init__(
+        self,
+        notification: Notification,
+        settings: Settings,
+        gateway: GatewayName,
+        index: Index,
+        shape: Shape = Shape.OWN,
+    ) -> None:
         self._notification = notification
         self._settings = settings
         self._gateway = gateway
+        self._shape = shape
         self._index = index
         self._script = Script(notification.send)
         self._cut: dict[int, _Column | None] = {}
@@ -133,7 +141,12 @@ class Personal:
         notification = self._notification
         send = msgspec.structs.replace(notification.send, message=message)
         return render(
-            self._gateway, send, self._settings, notification_id=notification.id, now=notification.released_at
+            self._gateway,
+            send,
+            self._settings,
+            notification_id=notification.id,
+            now=notification.released_at,
+            shape=self._shape,
         )
 
     def _one(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
@@ -175,10 +188,10 @@ class Personal:
         return Made(kept, whole, without)
 
 
-def personal(notification: Notification, settings: Settings, gateway: GatewayName, index: Index) -> Personal | Reason:
-    """What makes a personal campaign's payloads; the reason where its texts cannot be read any more."""
+def personal(notification: Notification, settings: Settings, route: Route, index: Index) -> Personal | Reason:
+    """What makes a personal campaign's payloads for a route; the reason where its texts cannot be read any more."""
     try:
-        return Personal(notification, settings, gateway, index)
+        return Personal(notification, settings, route.kind.gateway, index, route.shape)
     except InvalidRequestError:  # they were read when it was accepted: by a pushd whose limits were wider
         return TEMPLATE_FAILED
 

@@ -17,11 +17,11 @@ from pushd.clock import Clock
 from pushd.fanout.campaign import Campaign, Wave
 from pushd.fanout.lanes import Outlet
 from pushd.fanout.personal import SLICE_S, Personal
-from pushd.model.device import Kind
+from pushd.model.device import Route
 from pushd.outcome import CANCELLED, EXPIRED, UNREACHABLE, Reason
 from pushd.targeting.index import Index
 
-Render = Callable[[Campaign, Kind], Rendered | Reason | Personal]
+Render = Callable[[Campaign, Route], Rendered | Reason | Personal]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -84,7 +84,7 @@ class Planner:
         self._render = render
         self._spent_s = 0.0
         self.moved: list[Wave] = []
-        """Waves of devices that registered with another bundle or environment meanwhile, to be placed anew."""
+        """Waves of devices that registered with another bundle, environment or shape meanwhile, to be placed anew."""
 
     def plan(self, outlet: Outlet, rows_max: int) -> tuple[Flight | None, list[Settled]]:
         """The outlet's next batch of at most `rows_max` rows, and the rows that end here without being sent.
@@ -98,7 +98,7 @@ class Planner:
         for wave in list(islice(outlet.waves, rows_max)):
             if room <= 0 or wave.attempt != attempt:
                 break
-            rendered = self._render(wave.campaign, outlet.key.route.kind)
+            rendered = self._render(wave.campaign, outlet.key.route)
             if over := self._over(wave.campaign, wave.attempt, rendered):
                 # All of it at once, however much that is: nothing of it needs room.
                 gateway = outlet.key.route.kind.gateway.number

@@ -47,6 +47,16 @@ class Platform(StrEnum):
     OTHER = "other"
 
 
+class Shape(StrEnum):
+    """Whose payloads an app's client SDK reads; what was registered without one reads pushd's own."""
+
+    OWN = ""
+    CONNECTYCUBE = "connectycube"
+    KUMULOS = "kumulos"
+    BACKENDLESS = "backendless"
+    GRAVITEC = "gravitec"
+
+
 class Kind(StrEnum):
     """What sort of address a device is. Ordinary messages reach alert kinds only; the rest must be asked for."""
 
@@ -87,12 +97,13 @@ ALERT_KINDS = frozenset({Kind.APNS, Kind.FCM, Kind.WEBPUSH, Kind.HMS, Kind.SAFAR
 
 
 class Route(NamedTuple):
-    """What a batch's rows share on the way out. `bundle` (bundle or package id) chooses the APNs topic."""
+    """What a batch's rows share. `bundle` (bundle or package id) chooses the APNs topic, `shape` the payload alone."""
 
     app_id: int
     kind: Kind
     environment: Environment
     bundle: str
+    shape: Shape = Shape.OWN
 
 
 class Profile(NamedTuple):
@@ -150,6 +161,8 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     token: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     environment: Environment = Environment.PRODUCTION
     bundle: Annotated[str, Meta(max_length=255)] | msgspec.UnsetType = msgspec.UNSET
+    shape: Shape | msgspec.UnsetType = msgspec.UNSET
+    """Whose client SDK reads the address's payloads; the empty text is pushd's own, which new addresses have."""
     user_id: Text255 | msgspec.UnsetType | None = msgspec.UNSET
     platform: Platform | msgspec.UnsetType | None = msgspec.UNSET
     tags: Annotated[list[Tag], Meta(max_length=1000)] | msgspec.UnsetType = msgspec.UNSET
@@ -174,6 +187,7 @@ class Device(Struct, frozen=True, kw_only=True):
     kind: Kind
     environment: Environment
     bundle: str
+    shape: Shape
     token_hint: str
     user_id: str | None
     platform: Platform | None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushd.clock import Clock
-from pushd.model.device import Device, Platform, Registration
+from pushd.model.device import Device, Platform, Registration, Shape
 from pushd.model.rows import DeviceFlag, DeviceRows
 from pushd.service import Service
 from pushd.store.columns import DEVICE_COLUMNS, join_devices, join_users, split_by_width, unpack_devices
@@ -22,7 +22,7 @@ from pushd.store.times import moment, seconds, seconds_or_none
 
 _SELECT = """
 SELECT d.id, d.kind, d.flags, d.token, i.tags, d.registered_at, d.retired_at, d.retired_reason, r.environment, r.bundle,
-    i.name, i.alias, i.push_enabled, i.in_app_consent, i.created_at, u.external_id,
+    r.shape, i.name, i.alias, i.push_enabled, i.in_app_consent, i.created_at, u.external_id,
     p.platform, p.locale, p.time_zone, p.app_version, p.os_version, p.country,
     greatest(i.last_seen_at,
         (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at
@@ -193,6 +193,7 @@ def _device(row: Any, names: dict[int, str]) -> Device:
         kind=KINDS[row["kind"]],
         environment=environment_of(row["environment"]),
         bundle=row["bundle"],
+        shape=Shape(row["shape"]),
         token_hint=token[-4:].decode(errors="replace") if token else "",
         user_id=row["external_id"],
         platform=Platform(row["platform"]) if row["platform"] else None,

@@ -53,6 +53,8 @@ class Address(Struct, eq=False, gc=False):
     environment: int = 0
     bundle: str | None = None
     """None: never named."""
+    shape: str | None = None
+    """As the bundle."""
     token: bytes | None = None
     """None: never named, or lost."""
     address: bytes | None = None
@@ -102,8 +104,7 @@ def _set_address(folded: Folded, address: Address, app_id: int, registration: Re
         # Nothing is said of the address; where the device has none yet, route and bundle still count.
         if address.token is None:
             address.environment = ENVIRONMENT_NUMBERS[registration.environment]
-            if registration.bundle is not UNSET:
-                address.bundle = registration.bundle
+            _set_route(address, registration)
         return
     environment = ENVIRONMENT_NUMBERS[registration.environment]
     token = registration.token.encode()
@@ -115,8 +116,14 @@ def _set_address(folded: Folded, address: Address, app_id: int, registration: Re
         owner.token, owner.address, owner.lost = None, None, True
     folded.claimed[key] = address
     address.environment, address.token, address.address, address.lost = environment, token, key, False
+    _set_route(address, registration)
+
+
+def _set_route(address: Address, registration: Registration) -> None:
     if registration.bundle is not UNSET:
         address.bundle = registration.bundle
+    if registration.shape is not UNSET:
+        address.shape = registration.shape.value
 
 
 def _set_attributes(install: Install, registration: Registration) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.model.device import Environment, Kind, Profile, Route
+from pushd.model.device import Environment, Kind, Profile, Route, Shape
 from pushd.model.rows import DeviceRows, Postings
 from pushd.store.database import Database
 from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, PROFILE, Folded, Install
@@ -25,8 +25,8 @@ _KNOWN_TAGS = "SELECT folded FROM labels WHERE app_id = $1 AND folded = ANY ($2)
 
 ProfileKey = tuple[int, str, str, str, str, str, str]
 """As `Profile`."""
-RouteKey = tuple[int, int, int, str]
-"""App, number of the kind, number of the environment, bundle."""
+RouteKey = tuple[int, int, int, str, str]
+"""App, number of the kind, number of the environment, bundle, shape."""
 
 
 class Names:
@@ -70,13 +70,19 @@ class Names:
         keys = [
             None
             if address.bundle is None
-            else (folded.installs[address.install - 1].app_id, address.kind, address.environment, address.bundle)
+            else (
+                folded.installs[address.install - 1].app_id,
+                address.kind,
+                address.environment,
+                address.bundle,
+                address.shape or "",
+            )
             for address in folded.addresses
         ]
         missing = {key for key in keys if key is not None and key not in self._route_ids}
         known: dict[RouteKey, int] = {}
         for key in sorted(missing):
-            known[key] = await self._database.fetchval("SELECT route_of($1, $2, $3, $4)", *key)
+            known[key] = await self._database.fetchval("SELECT route_of($1, $2, $3, $4, $5)", *key)
         for key, number in known.items():
             self._remember_route(key, number)
         return [0 if key is None else known.get(key) or self._route_ids[key] for key in keys]
@@ -113,7 +119,7 @@ class Names:
         routes: dict[int, Route] = {}
         if missing:
             for row in await self._database.fetch("SELECT * FROM routes WHERE id = ANY($1)", missing):
-                key = (row["app_id"], row["kind"], row["environment"], row["bundle"])
+                key = (row["app_id"], row["kind"], row["environment"], row["bundle"], row["shape"])
                 routes[row["id"]] = self._remember_route(key, row["id"])
         rows.routes = {number: routes.get(number) or self._routes[number] for number in wanted}
         return rows
@@ -167,8 +173,8 @@ class Names:
         if len(self._routes) >= REMEMBERED_MAX:
             self._routes.clear()
             self._route_ids.clear()
-        app_id, kind, environment, bundle = key
-        route = Route(app_id, KINDS[kind], ENVIRONMENTS[environment], bundle)
+        app_id, kind, environment, bundle, shape = key
+        route = Route(app_id, KINDS[kind], ENVIRONMENTS[environment], bundle, Shape(shape))
         self._routes[number] = route
         self._route_ids[key] = number
         return route

@@ -25,7 +25,8 @@ from pushd.store.turns import SLICE_ROWS, Turns
 _REGISTER = """
 SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
     (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids
-FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+        $22)
     AS r (device_ids, images, users)
 """
 
@@ -190,6 +191,7 @@ def _address_columns(addresses: Sequence[Address], routes: list[int]) -> list[li
         [each.token for each in addresses],
         [UUID(each.address) if each.address is not None else None for each in addresses],
         [each.lost for each in addresses] if any(each.lost for each in addresses) else [],
+        [each.shape for each in addresses] if any(each.shape is not None for each in addresses) else [],
     ]
 
 

@@ -13,7 +13,7 @@ from pushd.bitset import Devices, Users
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
-from pushd.model.device import Kind, Route
+from pushd.model.device import GatewayName, Kind, Route, Shape
 from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
 from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, likeness, user_images
@@ -301,6 +301,10 @@ class Index:
             return [(routes[route_id], Devices(ids)) for route_id, ids in sorted(by_route.items())]
         pieces = ((route_id, devices & members) for route_id, members in sorted(tenant.routes.items()))
         return [(routes[route_id], piece) for route_id, piece in pieces if piece]
+
+    def shapes(self, app_id: int) -> dict[GatewayName, set[Shape]]:
+        """The shapes in which an app's devices read what they get, by gateway."""
+        return self._population.shapes(self._tenant(app_id))
 
     def every_route(self) -> Iterator[tuple[Route, int]]:
         """Every route of every app, and how many of its devices are reachable; apps may change meanwhile."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushd.bitset import Devices, Users
-from pushd.model.device import Profile, Route
+from pushd.model.device import GatewayName, Profile, Route, Shape
 from pushd.model.rows import Postings
 from pushd.targeting.attributes import Attributes
 from pushd.targeting.columns import Column
@@ -99,6 +99,14 @@ class Population:
         theirs = self.owners.of_many(np.unique(users[users != 0]))[1]
         beside = self.homes.of_many(np.unique(homes[homes != 0]))[1]
         return Devices.of(np.concatenate((theirs, beside)))
+
+    def shapes(self, tenant: Tenant) -> dict[GatewayName, set[Shape]]:
+        """The shapes in which an app's devices read what they get, by gateway."""
+        found: dict[GatewayName, set[Shape]] = {}
+        for route_id in tenant.routes:
+            route = self.routes[route_id]
+            found.setdefault(route.kind.gateway, set()).add(route.shape)
+        return found
 
     def members(self, leaf: object, ids: Sequence[Any]) -> frozenset[Any]:
         """The ids of a leaf as a set, kept for a while: a campaign's batches ask for the same one again and again."""

@@ -12,7 +12,7 @@ from pushd.dialect import Dialect
 from pushd.dialects.connectycube import wire
 from pushd.errors import InvalidRequestError, NotFoundError
 from pushd.model.account import Account
-from pushd.model.device import Device, Environment, Kind, Platform, Registration, Subscription, SubscriptionKeys
+from pushd.model.device import Device, Environment, Kind, Platform, Registration, Shape, Subscription, SubscriptionKeys
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
 
@@ -88,6 +88,7 @@ def _registration(given: dict[str, Any], account: Account, default_bundle: str) 
         kind=kind,
         environment=ENVIRONMENTS[environment],
         bundle=bundle[: TEXT_CHARS_MAX + 1],
+        shape=Shape.CONNECTYCUBE,
         user_id=account.external_id,
         platform=PLATFORMS[platform],
         token=None if kind is Kind.WEBPUSH else _token(push_token, kind),

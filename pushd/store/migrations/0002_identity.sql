@@ -106,34 +106,49 @@ CREATE TABLE routes (
     kind        smallint NOT NULL,
     environment smallint NOT NULL,
     bundle      text COLLATE "C" NOT NULL,
-    UNIQUE (app_id, kind, environment, bundle)
+    -- Whose payloads its devices read; empty: pushd's own.
+    shape       text COLLATE "C" NOT NULL DEFAULT '',
+    UNIQUE (app_id, kind, environment, bundle, shape)
 );
 
 -- Look up, then insert: an upsert would burn an id each time.
-CREATE FUNCTION route_of(p_app int, p_kind smallint, p_environment smallint, p_bundle text) RETURNS int
+CREATE FUNCTION route_of(p_app int, p_kind smallint, p_environment smallint, p_bundle text, p_shape text) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
     found_id int;
 BEGIN
     LOOP
         SELECT id INTO found_id FROM routes
-            WHERE app_id = p_app AND kind = p_kind AND environment = p_environment AND bundle = p_bundle;
+            WHERE app_id = p_app AND kind = p_kind AND environment = p_environment AND bundle = p_bundle
+                AND shape = p_shape;
         IF FOUND THEN
             RETURN found_id;
         END IF;
-        INSERT INTO routes (app_id, kind, environment, bundle) VALUES (p_app, p_kind, p_environment, p_bundle)
-            ON CONFLICT DO NOTHING;
+        INSERT INTO routes (app_id, kind, environment, bundle, shape)
+            VALUES (p_app, p_kind, p_environment, p_bundle, p_shape) ON CONFLICT DO NOTHING;
     END LOOP;
 END $$;
 
--- The route that differs from another in its environment at most.
-CREATE FUNCTION route_in(p_route int, p_environment smallint) RETURNS int LANGUAGE plpgsql AS $$
+-- The route of a device that had one before: with the bundle of the one that was named (0: none was), and the shape that was
+-- (null: none was), else those that it had.
+CREATE FUNCTION route_after(p_before int, p_named int, p_environment smallint, p_shape text) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     r routes;
+    n routes;
 BEGIN
-    SELECT * INTO STRICT r FROM routes WHERE id = p_route;
-    RETURN CASE WHEN r.environment = p_environment THEN p_route
-        ELSE route_of(r.app_id, r.kind, p_environment, r.bundle) END;
+    IF p_named <> 0 AND p_shape IS NOT NULL THEN
+        RETURN p_named;
+    END IF;
+    SELECT * INTO STRICT r FROM routes WHERE id = p_before;
+    IF p_named <> 0 THEN
+        IF r.shape = '' THEN
+            RETURN p_named;
+        END IF;
+        SELECT * INTO STRICT n FROM routes WHERE id = p_named;
+        RETURN route_of(n.app_id, n.kind, n.environment, n.bundle, r.shape);
+    END IF;
+    RETURN CASE WHEN r.environment = p_environment AND r.shape = coalesce(p_shape, r.shape) THEN p_before
+        ELSE route_of(r.app_id, r.kind, p_environment, r.bundle, coalesce(p_shape, r.shape)) END;
 END $$;
 
 -- What installs of an app have in common: what they run on, where, and which version. Fields that nobody named are empty.

@@ -75,14 +75,15 @@ END $$;
 --   version, 1024 country, 2048 alias; 256: an address comes along, and registered_at of its device says when the install was
 --   seen. i_profile is the profile of the fields that are set, and no others.
 --   d_*: devices; d_install is a row of i_*; d_route 0: no bundle was named; d_token null: no address was named, d_lost: it
---   went to another device of this call. c_*: every address named, and the row of d_* that has it in the end (0: none).
---   A column that says nothing may be empty: i_user, those of attributes, d_lost.
+--   went to another device of this call; d_shape null: none was named, and the shape of d_route is the empty one. c_*: every
+--   address named, and the row of d_* that has it in the end (0: none).
+--   A column that says nothing may be empty: i_user, those of attributes, d_lost, d_shape.
 CREATE FUNCTION register_devices(
     p_now timestamptz, u_app int[], u_external text[],
     i_app int[], i_name text[], i_mask int[], i_user int[], i_tags text[], i_profile int[], i_alias text[],
     i_push boolean[], i_consent boolean[],
     d_install int[], d_kind smallint[], d_environment smallint[], d_route int[], d_token bytea[], d_address uuid[],
-    d_lost boolean[], c_address uuid[], c_device int[],
+    d_lost boolean[], d_shape text[], c_address uuid[], c_device int[],
     OUT ids int[], OUT images device_columns, OUT users user_columns
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
@@ -179,20 +180,23 @@ BEGIN
         WHERE d.address = c.address AND d.id <> coalesce(d_old[nullif(c.device, 0)], 0);
         -- Addresses of devices that exist. One that is named again un-retires, and counts as registered now.
         UPDATE devices d SET
-            route_id = coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)),
+            route_id = CASE WHEN n.route = d.route_id THEN n.route
+                ELSE route_after(d.route_id, n.route, n.environment, n.shape) END,
             token = CASE WHEN n.lost THEN NULL ELSE coalesce(n.token, d.token) END,
             address = CASE WHEN n.lost THEN NULL ELSE coalesce(n.address, d.address) END,
             flags = CASE WHEN n.lost THEN d.flags & ~5 WHEN n.token IS NULL THEN d.flags ELSE (d.flags & ~4) | 1 END,
-            revision = d.revision + CASE WHEN coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id
+            revision = d.revision + CASE
+                WHEN (n.route <> d.route_id AND route_after(d.route_id, n.route, n.environment, n.shape) <> d.route_id)
                 OR d.flags & 4 <> 0 OR (n.lost AND d.token IS NOT NULL) OR coalesce(n.token <> d.token, n.token IS NOT NULL)
                 OR (n.token IS NOT NULL AND v_now - d.last_seen >= 3600) THEN 1 ELSE 0 END,
             last_seen = CASE WHEN n.token IS NOT NULL AND v_now - d.last_seen >= 3600 THEN v_now ELSE d.last_seen END,
             registered_at = CASE WHEN n.token IS NULL THEN d.registered_at ELSE p_now END,
             retired_at = NULL, retired_reason = NULL, retired_by = NULL
-        FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost)
-            AS n (id, environment, route, token, address, lost)
+        FROM unnest(d_old, d_environment, d_route, d_token, d_address, d_lost, d_shape)
+            AS n (id, environment, route, token, address, lost, shape)
         WHERE d.id = n.id AND (n.token IS NOT NULL OR n.lost
-            OR (d.flags & 1 = 0 AND coalesce(nullif(n.route, 0), route_in(d.route_id, n.environment)) <> d.route_id));
+            OR (d.flags & 1 = 0 AND n.route <> d.route_id
+                AND route_after(d.route_id, n.route, n.environment, n.shape) <> d.route_id));
         -- What is the install's shows in the images of all its devices.
         UPDATE devices d SET user_id = i.user_id, labels = i.tags || i.channels, profile_id = i.profile_id, alias = i.alias,
             last_seen = CASE WHEN v_now - d.last_seen >= 3600 THEN v_now ELSE d.last_seen END,
@@ -221,15 +225,16 @@ BEGIN
             SELECT n.id, i.app_id, i.id, n.kind,
                 CASE WHEN n.route <> 0 THEN n.route ELSE route_of(i.app_id, n.kind, n.environment, coalesce((
                     SELECT r.bundle FROM devices s JOIN routes r ON r.id = s.route_id
-                    WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), '')) END,
+                    WHERE s.install = i.id AND s.deleted_at IS NULL ORDER BY s.id LIMIT 1), ''),
+                    coalesce(n.shape, '')) END,
                 i.user_id,
                 CASE WHEN n.token IS NOT NULL AND n.lost IS NOT TRUE THEN 1 ELSE 0 END + CASE WHEN i.push_enabled THEN 2 ELSE 0 END
                     + CASE WHEN i.in_app_consent THEN 0 ELSE 16 END,
                 CASE WHEN n.lost IS NOT TRUE THEN n.token END, i.tags || i.channels, i.profile_id, i.alias,
                 floor(extract(epoch FROM i.created_at)), v_now,
                 CASE WHEN n.lost IS NOT TRUE THEN n.address END, p_now
-            FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost)
-                AS n (id, old, install, kind, environment, route, token, address, lost)
+            FROM unnest(ids, d_old, d_install, d_kind, d_environment, d_route, d_token, d_address, d_lost, d_shape)
+                AS n (id, old, install, kind, environment, route, token, address, lost, shape)
             JOIN installs i ON i.id = i_ids[n.install]
             WHERE n.old = 0;
     END IF;

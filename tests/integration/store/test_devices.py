@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from pushd.config import StoreConfig
 from pushd.errors import InvalidRequestError, NotFoundError
-from pushd.model.device import Environment, Kind, Platform, Profile, Registration, Route
+from pushd.model.device import Environment, Kind, Platform, Profile, Registration, Route, Shape
 from pushd.model.rows import DeviceFlag
 from pushd.store.settlements import Retirement, Settlement
 from pushd.store.store import Store
@@ -190,6 +190,40 @@ async def test_a_token_named_on_the_way_is_lost_to_who_had_it(store, app):
     first, second = await store.devices.list(app.id, 0, 10)
     assert not first.reachable
     assert second.token_hint == token(2)[-4:]
+
+
+async def test_a_shape_is_part_of_the_route_and_stays_where_none_is_named(store, app):
+    done = await register(store, app, registration(1), registration(2, shape=Shape.KUMULOS))
+    assert [image(done.rows, number)["route"].shape for number in (1, 2)] == [Shape.OWN, Shape.KUMULOS]
+    plain = done.rows.route_ids.tolist()
+    # None named: neither alone, nor beside another bundle or environment, nor without any bundle.
+    for fields in (
+        {"bundle": "com.other"},
+        {"environment": Environment.SANDBOX},
+        {"bundle": UNSET},
+        {"token": token(9)},
+    ):
+        await register(store, app, registration(2, **fields))
+        assert (await store.devices.get(app.id, 2)).shape is Shape.KUMULOS
+    assert (await store.devices.get(app.id, 2)).bundle == "com.example"
+    # Named, with a bundle and without; the empty one is pushd's own again.
+    done = await register(store, app, registration(2, token=token(9), shape=Shape.GRAVITEC, bundle=UNSET))
+    assert image(done.rows, 2)["route"] == Route(
+        app.id, Kind.APNS, Environment.PRODUCTION, "com.example", Shape.GRAVITEC
+    )
+    done = await register(store, app, registration(2, token=token(9), shape=Shape.OWN))
+    assert image(done.rows, 2)["route"].shape is Shape.OWN
+    assert done.rows.route_ids.tolist() == [plain[0]]
+    # Before there is an address, and in one call with it.
+    await register(store, app, Registration(install_id="web", kind=Kind.WEBPUSH, shape=Shape.KUMULOS))
+    done = await register(store, app, Registration(install_id="fcm", kind=Kind.FCM, token="t", shape=Shape.BACKENDLESS))
+    assert image(done.rows, 4)["route"] == Route(app.id, Kind.FCM, Environment.PRODUCTION, "", Shape.BACKENDLESS)
+    assert (await store.devices.get(app.id, 3)).shape is Shape.KUMULOS
+    # Nothing is written where nothing differs.
+    again = await register(
+        store, app, Registration(install_id="fcm", kind=Kind.FCM, token="t", shape=Shape.BACKENDLESS)
+    )
+    assert not len(again.rows.ids)
 
 
 async def test_environment_and_bundle_move_with_a_token_and_stay_without(store, app):

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from pushd.batch import Rendered
 from pushd.content.check import validate
 from pushd.content.plain import PLAIN_BYTES_MAX, is_plain
-from pushd.content.platforms import RENDERERS, render
+from pushd.content.platforms import RENDERERS, SHAPES, render
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
-from pushd.model.device import ID_MAX, GatewayName
+from pushd.model.device import ID_MAX, GatewayName, Shape
 from pushd.model.message import Android, Button, Message, PushType, Sound
 from pushd.model.notification import Send
 from pushd.outcome import NOT_SUPPORTED
@@ -37,8 +37,8 @@ def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data,
     app = Settings(default_title=default_title)
     if is_plain(send, text_of(send), app):
         validate(send, app)
-        for gateway in RENDERERS:
-            made = render(gateway, send, app, notification_id=ID_MAX, now=9_999_999_999.0)
+        for gateway, shape in [(gateway, Shape.OWN) for gateway in RENDERERS] + list(SHAPES):
+            made = render(gateway, send, app, notification_id=ID_MAX, now=9_999_999_999.0, shape=shape)
             # Safari alone shows nothing for a text that is empty: it needs a title and a body.
             silent = gateway is GatewayName.SAFARI and not (title or subtitle or body)
             assert made is NOT_SUPPORTED if silent else isinstance(made, Rendered), gateway

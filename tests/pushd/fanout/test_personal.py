@@ -8,12 +8,12 @@ import pytest
 
 from pushd.batch import Bodies
 from pushd.content.liquid import TemplateError
-from pushd.content.platforms import render
+from pushd.content.platforms import SHAPES, render
 from pushd.fanout import personal
 from pushd.fanout.personal import Personal
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
-from pushd.model.device import GatewayName, Profile
+from pushd.model.device import GatewayName, Profile, Shape
 from pushd.model.message import Message
 from pushd.model.notification import Notification, Send
 from pushd.outcome import PAYLOAD_TOO_LARGE, TEMPLATE_FAILED
@@ -81,12 +81,14 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
     except TemplateError:
         return TEMPLATE_FAILED.code
     whole = msgspec.structs.replace(send, message=message)
-    rendered = render(gateway, whole, APP, notification_id=7, now=NOW)
+    rendered = render(gateway, whole, APP, notification_id=7, now=NOW, shape=made._shape)
     return getattr(rendered, "payload", None) or rendered.code
 
 
 @pytest.mark.parametrize(
-    "gateway", [GatewayName.APNS, GatewayName.FCM, GatewayName.WEBPUSH, GatewayName.HMS, GatewayName.SAFARI]
+    ("gateway", "shape"),
+    [(gateway, Shape.OWN) for gateway in GatewayName if gateway is not GatewayName.EMAIL] + list(SHAPES),
+    ids=str,
 )
 @pytest.mark.parametrize(
     "fields",
@@ -117,9 +119,9 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
     ],
     ids=["compiled", "locales", "user_data", "general", "hollow", "badge", "only_badge", "badge_tag", "no_liquid"],
 )
-def test_columns_are_what_the_renderer_makes(index, gateway, fields):
+def test_columns_are_what_the_renderer_makes(index, gateway, shape, fields):
     fields = {"message": BODY, **fields}
-    made = Personal(notification(**fields), APP, gateway, index)
+    made = Personal(notification(**fields), APP, gateway, index, shape)
     ids = np.arange(1, COUNT + 1, dtype=np.uint32)
     column = made.column(ids)
     found = dict(zip(column.ids.tolist(), (rendered.payload for rendered in column.payloads), strict=True))
@@ -129,6 +131,13 @@ def test_columns_are_what_the_renderer_makes(index, gateway, fields):
     assert len({rendered.headers for rendered in column.payloads}) == 1 or gateway is GatewayName.SAFARI
     if gateway is GatewayName.APNS:
         assert isinstance(column.payloads, Bodies)
+
+
+@pytest.mark.parametrize(("gateway", "shape"), SHAPES, ids=str)
+def test_shapes_are_cut_and_joined_like_pushds_own(index, gateway, shape):
+    made = Personal(notification(BODY), APP, gateway, index, shape)
+    made.column(np.arange(1, COUNT + 1, dtype=np.uint32))
+    assert made._cut[0] is not None
 
 
 def test_few_rows_are_rendered_alike(index):

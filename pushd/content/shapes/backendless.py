@@ -1,0 +1,68 @@
+"""Backendless' shape: the text in `message`, and headers of the vendor's names beside it, all of them texts.
+
+Data are headers, too, and those of the vendor's own names (`android-content-title`, `android_immediate_push`) stand
+before what the message says. Of the two forms of a template only the immediate one goes where both are there: a name
+that the device does not know crashes the vendor's extension, and so does an immediate one that is no JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pushd.batch import Rendered
+from pushd.content import apns, fcm
+from pushd.content.shapes import parts
+from pushd.model.app import Settings
+from pushd.model.message import Message
+from pushd.model.notification import Send
+
+NAMED, ANDROID, IOS = "template_name", "android_immediate_push", "ios_immediate_push"
+"""Headers with a push template: its name, or the whole of it as JSON."""
+PICTURE = "attachment-url"
+
+
+def to_apns(message: Message, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered:
+    """`aps`, with headers as texts beside it; limits and errors as of `apns.render`."""
+    if not parts.is_message(message):
+        return apns.render(message, send, app, notification_id=notification_id, now=now)
+    headers = _headers(message, notification_id, IOS)
+    aps = apns.aps(message, app)
+    if parts.is_alert(message):
+        if message.body:
+            headers.setdefault("message", message.body)
+        picture = parts.picture(message)
+        if picture is not None:
+            headers.setdefault(PICTURE, picture)
+        if IOS in headers or NAMED in headers:
+            aps["mutable-content"] = 1
+    body = {**headers, "aps": aps}
+    return apns.finished(body, message, send, notification_id=notification_id, now=now)
+
+
+def to_fcm(message: Message, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered | None:
+    """Data alone, which the SDK shows; limits and errors as of `fcm.render`."""
+    if not fcm.carries(message):
+        return None
+    shown: dict[str, Any] = {}
+    if parts.is_alert(message):
+        values = {
+            "android-content-title": parts.title(message, app),
+            "android-summary-subtext": message.subtitle,
+            "android-content-sound": parts.sound(message),
+        }
+        shown = {"message": message.body or "", **{name: value for name, value in values.items() if value}}
+    data = parts.flat(shown | _headers(message, notification_id, ANDROID))
+    return fcm.finished(message, send, app, shown=None, data=data, notification_id=notification_id, now=now)
+
+
+def _headers(message: Message, notification_id: int, template: str) -> dict[str, str]:
+    """Data as texts, with the one form of a template that is for these devices."""
+    given = message.data or {}
+    headers = {name: parts.text(value) for name, value in (parts.extras(message) | given).items()}
+    immediate = headers.get(template)
+    for name in (ANDROID, IOS):
+        headers.pop(name, None)
+    if immediate is not None and parts.is_json(immediate):
+        headers.pop(NAMED, None)
+        headers[template] = immediate
+    return {"messageId": str(notification_id), **headers}
