@@ -15,7 +15,7 @@ from pushd.config import FanoutConfig
 from pushd.fanout.engine import Fanout
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
-from pushd.model.device import Environment, Kind, Route
+from pushd.model.device import Environment, Kind, Route, Shape
 from pushd.model.message import Message
 from pushd.model.notification import Notification, Send
 from pushd.model.rows import DeviceFlag, DeviceRows, Postings, UserRows
@@ -38,11 +38,12 @@ def rows(
     bundle=BUNDLE,
     environment=Environment.PRODUCTION,
     kind=Kind.APNS,
+    shape=Shape.OWN,
 ):
     """Images of devices with made-up tokens."""
     ids = np.asarray(ids, np.uint32)
     count = len(ids)
-    route = Route(app_id, kind, environment, bundle)
+    route = Route(app_id, kind, environment, bundle, shape)
     number = route_id or app_id
     return DeviceRows(
         ids=ids,

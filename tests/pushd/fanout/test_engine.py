@@ -11,6 +11,7 @@ from pushd.errors import UnavailableError
 from pushd.fanout.dispatcher import STRAGGLER_ROWS
 from pushd.model.app import Settings
 from pushd.model.audience import UserNumbers
+from pushd.model.device import Shape
 from pushd.model.notification import Delivery
 from pushd.model.rows import DeviceFlag
 from pushd.outcome import (
@@ -437,6 +438,23 @@ async def test_devices_that_moved_to_a_bundle_without_a_credential_do_not_end_wh
     await one.done(1)
     assert one.store.codes(1) == {ACCEPTED.code: 9, NO_CREDENTIAL.code: 1}
     assert one.fanout.backlog == 0
+
+
+async def test_each_batch_has_one_shape_and_devices_that_changed_theirs_get_the_new_one(bench):
+    one = await bench()
+    one.index.apply_devices(rows(range(1, 11)))
+    one.index.apply_devices(rows(range(11, 21), route_id=78, shape=Shape.KUMULOS))
+    one.release(notification(1), range(1, 21))
+    one.index.apply_devices(rows([4], revision=2, route_id=78, shape=Shape.KUMULOS))
+    await one.done(1)
+    told = {shape: set() for shape in Shape}
+    for batch in one.gateway.batches:
+        bodies = [batch.payloads] if isinstance(batch.payloads, Rendered) else batch.payloads
+        assert {b"k.message" in each.payload for each in bodies} == {batch.route.shape is Shape.KUMULOS}
+        told[batch.route.shape] |= set(batch.ids.tolist())
+    assert told[Shape.OWN] == set(range(1, 11)) - {4}
+    assert told[Shape.KUMULOS] == {4, *range(11, 21)}
+    assert one.store.codes(1) == {ACCEPTED.code: 20}
 
 
 async def test_a_failure_in_planning_is_fatal_and_not_forgotten(bench, monkeypatch):
