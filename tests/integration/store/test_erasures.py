@@ -71,6 +71,7 @@ OF_THE_APP = {
     ("migrations", "name"),
     ("migrations", "checksum"),
     ("routes", "bundle"),
+    ("routes", "shape"),
     *(("profiles", c) for c in ("platform", "os_version", "app_version", "locale", "country", "time_zone")),
     *(("labels", column) for column in ("name", "folded")),
     ("devices", "retired_reason"),
