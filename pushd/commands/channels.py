@@ -100,6 +100,11 @@ async def list_page(context: Context, app_id: int, *, after: int, limit: int) ->
     return await context.store.channels.list(app_id, after, limit)
 
 
+async def in_portal(context: Context, app_id: int, *, limit: int) -> Sequence[Channel]:
+    """Channels that apps list to their users, at most so many, by id."""
+    return await context.store.channels.in_portal(app_id, limit)
+
+
 async def update(context: Context, app_id: int, channel: str | int, change: ChannelChange) -> Channel:
     """The channel after the change. NotFoundError, ConflictError."""
     _check(change)

@@ -92,6 +92,16 @@ async def set_tags(context: Context, app_id: int, install_id: str, tags: list[st
     await _retag(context, app_id, install_id, lambda _: tags)
 
 
+async def unsubscribe(context: Context, app_id: int, install_id: str) -> None:
+    """Nothing, once the install has no address to push to. It stays known, with its user, tags and channels."""
+    check_text({"install_id": install_id})
+    await context.whole(_unsubscribe(context, app_id, install_id))
+
+
+async def _unsubscribe(context: Context, app_id: int, install_id: str) -> None:
+    context.index.apply_devices(await context.store.devices.forget_addresses(app_id, install_id))
+
+
 async def _retag(context: Context, app_id: int, install_id: str, change: Callable[[list[str]], list[str]]) -> None:
     async with _turn(app_id, install_id):  # between reading tags and writing them nobody else here does
         first = (await _addresses(context, app_id, install_id))[0]

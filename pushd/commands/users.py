@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec import UNSET
 
@@ -21,6 +22,13 @@ async def put(context: Context, app_id: int, change: UserChange) -> User:
         raise InvalidRequestError("The user is not valid", faults=faults)
     await context.whole(_put(context, app_id, [change]))
     return await get(context, app_id, change.external_id)
+
+
+async def merge_attributes(context: Context, app_id: int, external_id: str, attributes: Mapping[str, Any]) -> User:
+    """The user with these attributes beside those that he has; created when new. InvalidRequestError."""
+    known = await context.store.users.get(app_id, external_id)
+    merged = {**({} if known is None else known.attributes), **attributes}
+    return await put(context, app_id, UserChange(external_id=external_id, attributes=merged))
 
 
 async def put_many(

@@ -9,13 +9,14 @@ from pushd.dialects.appenate import Appenate
 from pushd.dialects.backendless.api import Backendless
 from pushd.dialects.connectycube.api import ConnectyCube
 from pushd.dialects.gravitec.api import Gravitec
+from pushd.dialects.kumulos.api import Kumulos
 from pushd.model.vendor_key import DialectName
 
 if TYPE_CHECKING:
     from pushd.commands.context import Context
 
 DIALECTS: dict[DialectName, type[Dialect]] = {
-    each.name: each for each in (ConnectyCube, Gravitec, Appenate, Backendless)
+    each.name: each for each in (ConnectyCube, Kumulos, Gravitec, Appenate, Backendless)
 }
 """In the order in which they are asked: Backendless' own domains leave `/api/v2` and `/api/v3` to the others."""
 

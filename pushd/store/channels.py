@@ -27,6 +27,8 @@ _GET = f"SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND uuid = $2 AND del
 _GET_ID = f"SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"  # noqa: S608  # constants
 _LIST = f"""SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND id > $2 AND deleted_at IS NULL
     ORDER BY id LIMIT $3"""  # noqa: S608  # constants
+_PORTAL = f"""SELECT {_COLUMNS} FROM channels WHERE app_id = $1 AND show_in_portal AND deleted_at IS NULL
+    ORDER BY id LIMIT $2"""  # noqa: S608  # constants
 _IDS = "SELECT uuid, id FROM channels WHERE app_id = $1 AND uuid = ANY($2) AND deleted_at IS NULL"
 _LABELS = (
     "SELECT app_id, uuid, label FROM channels WHERE deleted_at IS NULL AND ($1::int[] IS NULL OR app_id = ANY($1))"
@@ -97,6 +99,10 @@ class ChannelStore:
     async def list(self, app_id: int, after: int, limit: int) -> Sequence[Channel]:
         """Channels with ids above `after`, ascending."""
         return [_channel(row) for row in await self._database.fetch(_LIST, app_id, after, limit)]
+
+    async def in_portal(self, app_id: int, limit: int) -> Sequence[Channel]:
+        """Channels that apps list to their users, by id."""
+        return [_channel(row) for row in await self._database.fetch(_PORTAL, app_id, limit)]
 
     async def labels(self, app_ids: Sequence[int] | None) -> Mapping[int, Mapping[str, int]]:
         """By app, the label of each channel by its uuid; of every app where none is named."""

@@ -142,6 +142,12 @@ class DeviceStore(Service):
         )
         return await self._named(row)
 
+    async def forget_addresses(self, app_id: int, install_id: str) -> DeviceRows:
+        """The devices of an install that had a token, and have none any more; the install stays as it is."""
+        return await self._named(
+            await self._database.fetchrow("SELECT * FROM forget_addresses($1, $2)", app_id, install_id)
+        )
+
     async def revive(
         self,
         app_id: int,

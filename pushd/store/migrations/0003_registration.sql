@@ -279,6 +279,27 @@ BEGIN
     images := changed_devices(gone);
 END $$;
 
+-- Takes the addresses of an install away; it stays, with all that is known of it, and can be sent nothing.
+CREATE FUNCTION forget_addresses(p_app int, p_install text, OUT images device_columns) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_material = off AS $$
+DECLARE
+    changed int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    PERFORM d.id FROM installs i JOIN devices d ON d.install = i.id
+        WHERE i.app_id = p_app AND i.name = p_install AND d.deleted_at IS NULL ORDER BY d.id FOR UPDATE OF d;
+    WITH freed AS (
+        UPDATE devices d SET token = NULL, address = NULL, flags = d.flags & ~5, revision = d.revision + 1,
+            retired_at = NULL, retired_reason = NULL, retired_by = NULL
+        FROM installs i
+        WHERE i.app_id = p_app AND i.name = p_install AND d.install = i.id AND d.deleted_at IS NULL AND d.token IS NOT NULL
+        RETURNING d.id
+    )
+    SELECT coalesce(array_agg(freed.id), '{}') INTO changed FROM freed;
+    images := changed_devices(changed);
+END $$;
+
 -- Deletes a user; what was his belongs to nobody.
 CREATE FUNCTION delete_user(
     p_now timestamptz, p_app int, p_external text, OUT images user_columns, OUT devices device_columns

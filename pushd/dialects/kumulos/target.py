@@ -1,0 +1,109 @@
+"""Whom a message of Kumulos's is for, and which of those named it cannot reach, in the vendor's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pushd.dialects.kumulos.fields import Fields, as_name, as_number
+from pushd.model.audience import And, Audience, Broadcast, Channels, InGeofences, Installs, Not, Or, Segment, UserIds
+from pushd.model.device import ID_MAX
+
+NAMES_MAX = 100_000
+CHANNELS_MAX = 1_000
+_ERRORS = {
+    ("unknown", "installs"): "unknownInstallIds",
+    ("unsubscribed", "installs"): "unsubscribedInstallIds",
+    ("unknown", "users"): "unknownUserIds",
+    ("unsubscribed", "users"): "unsubscribedUserIds",
+}
+_GROUPS = (
+    ("broadcast",),
+    ("installIds", "userIds"),
+    ("segmentUuid", "channelUuids", "geofenceIds", "geofenceTags", "geofenceBroadcast"),
+)
+"""Fields of one group go together, and no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An audience, and how it was said."""
+
+    audience: Audience
+    said: Mapping[str, Any]
+    """What the answer repeats as filters."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """Installs and users that were named, each as it was given: user ids may be numbers there."""
+
+
+def of(given: Fields) -> Target:
+    """The target that the fields of an object name; its faults are noted there."""
+    leaves: list[Audience] = []
+    groups = [[name for name in group if _says(given, name)] for group in _GROUPS]
+    named = [group for group in groups if group]
+    if len(named) > 1:
+        given.bad(named[1][0], f"cannot stand beside {named[0][0]}")
+    elif not named:
+        given.bad("broadcast", "is required, or installIds, userIds, segmentUuid, channelUuids, or geofences")
+    installs, users = given.names("installIds", NAMES_MAX), given.names("userIds", NAMES_MAX)
+    people: list[Audience] = []
+    if installs:
+        people.append(Installs(installs))
+    if users:
+        people.append(UserIds(users))
+    if people:
+        leaves.append(people[0] if len(people) == 1 else Or(people))
+    leaves += _groups_of(given)
+    excluded = given.names("excludeInstallIds", NAMES_MAX)
+    whole: list[Audience] = leaves or [Broadcast()]
+    if excluded:
+        whole.append(Not(Installs(excluded)))
+    said = {name: given.get(name) for name in (*sum(_GROUPS, ()), "excludeInstallIds") if name in given}
+    named_ids = {name: value for key in ("installIds", "userIds") for name, value in _spelt(given.get(key)).items()}
+    return Target(whole[0] if len(whole) == 1 else And(whole), said, named_ids)
+
+
+def _says(given: Fields, name: str) -> bool:
+    """Whether a field names anybody: `broadcast: false` does not."""
+    return name in given and given.get(name) not in (False, 0, "false")
+
+
+def _groups_of(given: Fields) -> list[Audience]:
+    leaves: list[Audience] = []
+    if segment := given.text("segmentUuid"):
+        leaves.append(Segment(segment))
+    if channels := given.names("channelUuids", CHANNELS_MAX):
+        leaves.append(Channels(any=channels))
+    ids = given.members("geofenceIds", CHANNELS_MAX, _geofence, "ids of geofences")
+    tags = given.names("geofenceTags", CHANNELS_MAX)
+    if given.truth("geofenceBroadcast"):
+        leaves.append(InGeofences(any=True))
+    elif ids or tags:
+        leaves.append(InGeofences(ids=ids, tags=tags))
+    given.truth("broadcast")
+    return leaves
+
+
+def _geofence(value: Any) -> int | None:
+    number = as_number(value)
+    return number if number is not None and 0 < number <= ID_MAX else None
+
+
+def _spelt(given: Any) -> dict[str, Any]:
+    """What each name of a list was given as."""
+    named = given if isinstance(given, list) else []
+    return {name: each for each in named if (name := as_name(each)) is not None}
+
+
+def errors(missing: Mapping[str, Any] | None, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whom a message does not reach, of those that it named; None: nobody is missing.
+
+    Installs that are only excluded are missed by nobody.
+    """
+    told: dict[str, Any] = {}
+    for (why, group), name in _ERRORS.items():
+        found = ((missing or {}).get(why) or {}).get(group, ())
+        if asked := [names[each] for each in found if each in names]:
+            told[name] = asked
+    return told or None

@@ -1,0 +1,153 @@
+"""What all calls of Kumulos have in common: the two secrets of an app, bodies, answers, and how times are written."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from pushd.dialect import Dialect
+from pushd.dialects.kumulos.fields import NUMBER_DIGITS_MAX, Fields, wrong
+from pushd.errors import NotFoundError, UnauthorizedError
+from pushd.model.app import Role
+from pushd.model.device import ID_MAX
+from pushd.model.vendor_key import DialectName
+from pushd.web.answer import JSON, Answer
+from pushd.web.caller import Caller
+from pushd.web.incoming import Incoming
+
+NAME = DialectName.KUMULOS
+BODY_BYTES_MAX = 4 * 1_048_576
+"""A hundred thousand users, each by a name of some twenty characters."""
+CORS = {"Access-Control-Allow-Origin": "*"}
+NAME_CHARS_MAX = 255
+NESTED_MAX = 64
+TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
+"""Curl's -d says that it is a form, and browsers say that a text is one."""
+_OPENING = frozenset(b"[{")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+# Who asks ---------------------------------------------------------------------------------------------------------
+
+
+async def server(kumulos: Dialect, incoming: Incoming) -> Caller:
+    """The back end that has the app's server key; UnauthorizedError for the secret of its devices, too."""
+    return await _caller(kumulos, incoming, Role.SERVER)
+
+
+async def device(kumulos: Dialect, incoming: Incoming) -> Caller:
+    """The device that has the app's secret key; UnauthorizedError for the server key, which no app may carry."""
+    return await _caller(kumulos, incoming, Role.DEVICE)
+
+
+async def either(kumulos: Dialect, incoming: Incoming) -> Caller:
+    """Whoever has one of the two; UnauthorizedError."""
+    return await _caller(kumulos, incoming, None)
+
+
+async def _caller(kumulos: Dialect, incoming: Incoming, role: Role | None) -> Caller:
+    identity, secret = credentials(incoming)
+    found = await kumulos.keys.caller(NAME, identity, secret, incoming, server=False)
+    if role not in (None, found.role):
+        raise UnauthorizedError("This is not the secret that belongs to this call")
+    return found
+
+
+def credentials(incoming: Incoming) -> tuple[str, str]:
+    """API key and secret of Basic authentication; empty where there are none."""
+    scheme, _, value = incoming.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        key, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return key, secret
+
+
+# What they send ---------------------------------------------------------------------------------------------------
+
+
+async def raw(kumulos: Dialect, incoming: Incoming) -> bytes:
+    """The body, whatever type it says that it is of."""
+    timeout_s = kumulos.context.config.http.body_timeout_s
+    return await incoming.body(types=TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
+
+
+async def body(kumulos: Dialect, incoming: Incoming) -> Fields:
+    """The fields of a body; InvalidRequestError."""
+    return fields_of(await raw(kumulos, incoming))
+
+
+def fields_of(given: bytes) -> Fields:
+    """The fields of a body, none of an empty one; InvalidRequestError."""
+    value = decoded(given) if given.strip() else {}
+    if not isinstance(value, dict):
+        raise wrong("body", "is not a JSON object")
+    return Fields(value)
+
+
+def decoded(given: bytes) -> Any:
+    """The JSON of a body; InvalidRequestError, also where it is nested deeper than what walks it."""
+    try:
+        value = orjson.loads(given)
+    except orjson.JSONDecodeError:
+        raise wrong("body", "is not JSON") from None
+    deepest = level = 0
+    for octet in given.translate(None, _NO_BRACKETS):
+        level += 1 if octet in _OPENING else -1
+        deepest = max(deepest, level)
+    if deepest > NESTED_MAX:  # a bound: brackets within texts count
+        raise wrong("body", "is too deep")
+    return value
+
+
+def path_text(incoming: Incoming, at: int = 0) -> str:
+    """A name in the path; NotFoundError where it cannot be one."""
+    text = unquote(incoming.path_values[at])
+    if not 0 < len(text) <= NAME_CHARS_MAX or "\0" in text:
+        raise NotFoundError
+    return text
+
+
+def path_number(incoming: Incoming, what: str) -> int:
+    """The id in the path; NotFoundError where it is none."""
+    said = unquote(incoming.path_values[0])
+    number = int(said) if said.isascii() and said.isdigit() and len(said) <= NUMBER_DIGITS_MAX else 0
+    if not 0 < number <= ID_MAX:
+        raise NotFoundError(f"There is no such {what}")
+    return number
+
+
+# What they are told -----------------------------------------------------------------------------------------------
+
+
+def told(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer in JSON, which scripts of other origins may read."""
+    return Answer(orjson.dumps(content), status=status, headers={**CORS, **(headers or {})})
+
+
+def done() -> Answer:
+    """204, where the vendor's is one."""
+    return Answer(status=204, headers=CORS)
+
+
+def iso(at: float) -> str:
+    """A time as nearly all of the vendor's are written: no `Z`, no colon in the offset, no fraction."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+
+
+def iso_or_none(at: float | None) -> str | None:
+    """The same; null for none."""
+    return None if at is None else iso(at)
+
+
+def plain(at: float) -> str:
+    """A time as those of channels and opens are written."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
