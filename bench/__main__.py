@@ -36,7 +36,7 @@ def names() -> list[str]:
     return sorted(found)
 
 
-def measure(name: str, *, quick: bool, **options: int) -> dict[str, Any]:
+def measure(name: str, *, quick: bool, **options: int | str) -> dict[str, Any]:
     """The result of one benchmark, with commit and machine; `options` are what its `run` takes beside `quick`."""
     answer = importlib.import_module(f"bench.{name}").run(quick, **options)
     answer.pop("name", None)
@@ -84,17 +84,19 @@ def main() -> int:
     parser.add_argument("--save", action="store_true", help="keeps the result in bench/results")
     parser.add_argument("--devices", type=int, help="how many devices, where the benchmark has them (fanout)")
     parser.add_argument("--personalised", action="store_true", help="messages that differ by device (fanout)")
+    parser.add_argument("--dialect", help="sends in the words of a hosted service, against native ones (ingest)")
     options = parser.parse_args()
     name = options.name.replace("-", "_")
     if name not in names():
         print(f"no benchmark {options.name!r}; there are {', '.join(names())}", file=sys.stderr)
         return 2
-    given = {} if options.devices is None else {"devices": options.devices}
+    given: dict[str, int | str] = {} if options.devices is None else {"devices": options.devices}
     given |= {"personalised": 1} if options.personalised else {}
+    given |= {"dialect": options.dialect} if options.dialect else {}
     result = measure(name, quick=options.quick, **given)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
-        kept = f"{name}_personalised" if options.personalised else name
+        kept = "_".join([name, *(["personalised"] if options.personalised else []), *filter(None, [options.dialect])])
         (RESULTS / f"{kept}.json").write_text(json.dumps(result, indent=2) + "\n")
     if options.json:
         print(json.dumps(result))

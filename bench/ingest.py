@@ -12,6 +12,7 @@ JSON out, nothing else) takes the daemon's place on its core and is driven by th
   Both processes read one clock. At a fixed rate of sends, open loop: a send that is late does not delay the next.
 - While a broadcast runs, only the single sends are logged: they have a priority of their own.
 - `array_per_s` counts the notifications of arrays of 500, to the last 202; `array_out_per_s` to the last logged push.
+- `--dialect NAME`: the same sends in a vendor's words, against native ones in the same run.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from typing import Any
 import aiohttp
 
 from bench import measure
+from bench.ingest_dialects import CONNECTIONS, SPEECHES, compared, through
 from bench.ingest_drive import Cpu, Drive, Pushes
 from bench.ingest_world import World, running
 
-CONNECTIONS = 64
 ARRAY = 500
 ARRAY_CONNECTIONS = 4
 LATENCY_PER_S = 200
@@ -36,10 +37,27 @@ LATENCY_PER_S = 200
 TARGETS = {"ratio": 0.4, "array": 40_000, "p99_ms": 100.0}
 
 
-def run(quick: bool) -> dict[str, Any]:
-    """The figures; the ratio is single sends over echoes, each side's median, runs of the two alternating."""
+def run(quick: bool, dialect: str = "") -> dict[str, Any]:
+    """The figures; the ratio is single sends over echoes, each side's median, runs of the two alternating.
+
+    With a dialect it is sends through that over native ones.
+    """
     measure.need("nginx", "taskset")
+    if dialect:
+        return measure.run_pinned(lambda root: _compare(root, quick, dialect), measure.CLIENT_CORE)
     return measure.run_pinned(lambda root: _measure(root, quick), measure.CLIENT_CORE)
+
+
+async def _compare(root: Path, quick: bool, dialect: str) -> dict[str, Any]:
+    devices, sends, rounds = (100_000, 10_000, 2) if quick else (100_000, 40_000, 3)
+    async with running(root, devices) as world:
+        speech = await SPEECHES[dialect](world)
+        await through(world, speech, _numbers(world, sends // 4))  # what is read once has been read
+        natives, others = [], []
+        for _ in range(rounds):
+            natives.append(await _singles(world, sends))
+            others.append(await through(world, speech, _numbers(world, sends)))
+    return compared(dialect, natives, others)
 
 
 async def _measure(root: Path, quick: bool) -> dict[str, Any]:
@@ -203,12 +221,14 @@ async def _until_done(session: aiohttp.ClientSession, number: int, done: asyncio
 
 def _bodies(world: World, count: int) -> list[bytes]:
     """Sends to one user each, user after user, no two bodies alike."""
-    made = []
-    for _ in range(count):
-        number = world.sent
-        world.sent += 1
-        made.append(
-            b'{"audience":{"type":"users","ids":["user-%d"]},"message":{"title":"Your code","body":"It is %06d","data":'
-            b'{"n":%d},"priority":"high"}}' % (number * 7919 % world.users, number % 1_000_000, number)
-        )
-    return made
+    return [
+        b'{"audience":{"type":"users","ids":["user-%d"]},"message":{"title":"Your code","body":"It is %06d","data":'
+        b'{"n":%d},"priority":"high"}}' % (number * 7919 % world.users, number % 1_000_000, number)
+        for number in _numbers(world, count)
+    ]
+
+
+def _numbers(world: World, count: int) -> range:
+    """Numbers of sends, each used once."""
+    world.sent += count
+    return range(world.sent - count, world.sent)

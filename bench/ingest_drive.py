@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from bench import measure
@@ -21,11 +21,19 @@ class Drive:
     """Sends requests over keep-alive connections and notes when each was written and answered."""
 
     def __init__(
-        self, port: int, bodies: Sequence[bytes], key: str, status: int, path: str = "/pushd/v1/notifications"
+        self,
+        port: int,
+        bodies: Sequence[bytes],
+        key: str,
+        status: int,
+        path: str = "/pushd/v1/notifications",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n"
-        head += "Content-Type: application/json\r\nContent-Length: "
-        start = head.encode()
+        """`headers` take the place of the key's where callers say otherwise who they are."""
+        named = {"Authorization": f"Bearer {key}"} if headers is None else headers
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        start = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{lines}".encode()
+        start += b"Content-Type: application/json\r\nContent-Length: "
         self._requests = [start + b"%d\r\n\r\n" % len(body) + body for body in bodies]
         self._requests.reverse()
         self._port = port
@@ -155,6 +163,7 @@ class Pushes:
 
     def __init__(self, far: Far) -> None:
         self._far = far
+        self._rest = ""
         self._seen: dict[int, float] = {}
 
     def __enter__(self) -> Self:
@@ -167,18 +176,33 @@ class Pushes:
 
     async def wait(self, wanted: dict[int, float], timeout_s: float = 60.0) -> dict[int, float]:
         """When each of the notifications was answered there, UNIX seconds; AssertionError when some never were."""
-        until, rest = time.perf_counter() + timeout_s, ""
+        until = time.perf_counter() + timeout_s
         missing = set(wanted)
         while missing:
             assert time.perf_counter() < until, f"{len(missing)} of {len(wanted)} were promised and never pushed"
-            await asyncio.sleep(0.05)
-            *lines, rest = (rest + self._file.read()).split("\n")
-            for line in lines:
-                moment, _, apns_id = line.partition(" ")
-                number = apns_id_parts(apns_id)[0]
-                self._seen.setdefault(number, float(moment))
-                missing.discard(number)
+            missing -= await self._more()
         return self._seen
+
+    async def wait_for(self, count: int, timeout_s: float = 60.0) -> dict[int, float]:
+        """The same for so many notifications whose ids were not told; AssertionError where there are more, too."""
+        until = time.perf_counter() + timeout_s
+        while len(self._seen) < count:
+            assert time.perf_counter() < until, f"{len(self._seen)} of {count} that were promised were pushed"
+            await self._more()
+        assert len(self._seen) == count, (len(self._seen), count)
+        return self._seen
+
+    async def _more(self) -> set[int]:
+        """The notifications that were logged since the last look."""
+        await asyncio.sleep(0.05)
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        more = set()
+        for line in lines:
+            moment, _, apns_id = line.partition(" ")
+            number = apns_id_parts(apns_id)[0]
+            self._seen.setdefault(number, float(moment))
+            more.add(number)
+        return more
 
 
 class Cpu:

@@ -26,7 +26,9 @@ class World:
     root: Path
     far: Far
     port: int
+    app_id: int
     key: str
+    admin: str
     daemon: int
     postgres: int
     echo_port: int
@@ -80,7 +82,9 @@ async def running(root: Path, devices: int) -> AsyncIterator[World]:
                 root=root,
                 far=far,
                 port=port,
+                app_id=app.id,
                 key=key,
+                admin=admin,
                 daemon=daemon,
                 postgres=server.pid,
                 echo_port=echo_port,
@@ -127,6 +131,7 @@ def _daemon(root: Path, far: Far, dsn: str, port: int) -> Iterator[int]:
         # Arrays are taken faster than they go out: what waits meanwhile must fit, or the driver would be told to.
         "PUSHD__FANOUT__CAMPAIGNS_MAX": str(CAMPAIGNS_MAX),
         "PUSHD__FANOUT__APP_CAMPAIGNS_MAX": str(CAMPAIGNS_MAX),
+        "PUSHD__DIALECTS__GRAVITEC_PLAIN_HTTP": "true",
     }
     command = [sys.executable, "-m", "pushd", "up", "--dsn", dsn, "--data-dir", str(root / "data")]
     command += ["--port", str(port), "--with-parent"]

@@ -262,7 +262,7 @@ async def test_the_task_sends_what_comes(world: World):
     try:
         await at(world, device, PARIS)
         async with asyncio.timeout(60):
-            while not sent(world):
+            while not sent(world) or await waiting(world):
                 await asyncio.sleep(0.01)
     finally:
         await crossings.stop()
