@@ -1,4 +1,4 @@
-"""The sends of `bench ingest` in the words of the hosted services: how each names a user, and who it says that it is."""
+"""Sends of `bench ingest` in the words of the hosted services: how each names a user, and who it says it is."""
 
 from __future__ import annotations
 

@@ -8,25 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
-import orjson
 from msgspec import UNSET
 
 from pushd.commands import client_sends, notifications, schedules
+from pushd.commands.audience import resolve
 from pushd.commands.context import Context
-from pushd.commands.personal import prepare
-from pushd.commands.planning import examine
+from pushd.commands.planning import Plan, accept_of, plan_send
 from pushd.commands.text import check_text
-from pushd.errors import ConflictError, NotFoundError
-from pushd.model.app import Role
-from pushd.model.dialect_event import DialectEvent, NewEvent
+from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
+from pushd.model.app import App, Role
+from pushd.model.dialect_event import DialectEvent, KeptEvent, NewEvent
 from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.model.schedule import Schedule
 from pushd.model.scheduled import ScheduleChange
 from pushd.model.vendor_key import DialectName
-
-_OURS = frozenset({"send", "collapses", "target"})
-"""What of a new event is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,24 +46,28 @@ async def send(
     role: Role,
     user_id: int | None,
     wanted: Sequence[NewEvent],
+    only_reached: bool = False,
 ) -> list[DialectEvent]:
-    """The events, once each is accepted; if one of them cannot be, none is.
+    """The events, once all are accepted by one commit; if one of them cannot be, none is.
 
-    Errors as those of `notifications.send` and `client_sends.admit`.
+    `only_reached`: those that would reach nobody now are left out, and are an error where no other is left. Errors as
+    those of `notifications.send` and `client_sends.admit`.
     """
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
     check_text([(each.message, each.name, each.tag_query) for each in wanted])
-    ids = await context.store.dialect_events.ids(len(wanted))
-    sends = [_told(each, event_id) for each, event_id in zip(wanted, ids, strict=True)]
-    for each in sends:
-        examine(context, app, await prepare(context, app_id, each))
+    event_ids = await context.store.dialect_events.ids(len(wanted))
+    made: list[tuple[Plan, KeptEvent]] = []
+    now = math.floor(context.clock.now())
+    for each, event_id in zip(wanted, event_ids, strict=True):
+        plan = await _planned(context, app, _told(each, event_id), only_reached=only_reached)
+        if plan is not None:
+            made.append((plan, _kept(each, event_id, dialect, user_id or 0, now)))
+    if not made:
+        raise UnknownTargetsError("None of the devices or users named can be reached")
     await client_sends.admit(context, app_id, role, user_id)
-    return [
-        await context.whole(_send(context, app_id, dialect, user_id or 0, event_id, each, made))
-        for each, event_id, made in zip(wanted, ids, sends, strict=True)
-    ]
+    return await _accepted(context, app_id, made)
 
 
 async def get(context: Context, app_id: int, dialect: DialectName, event_id: int) -> DialectEvent:
@@ -129,25 +129,42 @@ def _told(wanted: NewEvent, event_id: int) -> Send:
     return msgspec.structs.replace(wanted.send, collapse_id=f"event{event_id}") if wanted.collapses else wanted.send
 
 
-async def _send(
-    context: Context, app_id: int, dialect: DialectName, user_id: int, event_id: int, wanted: NewEvent, made: Send
-) -> DialectEvent:
-    answer = await notifications.send(context, app_id, made)
-    now = math.floor(context.clock.now())
-    given = {
-        name: getattr(wanted, name)
-        for name in NewEvent.__struct_fields__
-        if name not in {"send", "collapses", "target"}
-    }
-    event = DialectEvent(
-        **given,
-        id=event_id,
-        app_id=app_id,
-        dialect=dialect,
-        user_id=user_id,
-        notification_id=orjson.loads(answer.body)["id"],
-        created_at=now,
-        updated_at=now,
+def _kept(wanted: NewEvent, event_id: int, dialect: DialectName, user_id: int, now: float) -> KeptEvent:
+    given = {name: getattr(wanted, name) for name in NewEvent.__struct_fields__ if name not in {"send", "collapses"}}
+    return KeptEvent(id=event_id, dialect=dialect, user_id=user_id, created_at=now, **given)
+
+
+async def _planned(context: Context, app: App, wanted: Send, *, only_reached: bool) -> Plan | None:
+    """The plan of an event; None where only those are wanted that reach somebody, and it would not."""
+    if not only_reached:
+        return await plan_send(context, app, wanted)
+    try:
+        made = await plan_send(context, app, wanted)
+    except UnknownTargetsError:
+        return None
+    if made.due is not None:  # it waits for the end of quiet hours, and has looked for nobody yet
+        found = await resolve(context, app.id, wanted.audience, made.kinds)
+        return made if found.devices else None
+    return made if made.devices else None
+
+
+async def _accepted(context: Context, app_id: int, made: Sequence[tuple[Plan, KeptEvent]]) -> list[DialectEvent]:
+    plans = [plan for plan, _ in made]
+    context.fanout.check_room(sum(len(plan.devices) for plan in plans if plan.due is None), app_id)
+    acceptor = context.store.notifications.acceptor
+    ids = await acceptor.reserve(len(plans))
+    now = context.clock.now()
+    accepts = [accept_of(context, plan, now, None, b"", event) for plan, event in made]
+    await notifications.carried(
+        lambda then: acceptor.accept_array(accepts, ids, None, b"", then),
+        lambda accepted: notifications.release(context, accepted, plans),
     )
-    await context.store.dialect_events.add(event, wanted.target)
-    return event
+    return [
+        DialectEvent(
+            app_id=app_id,
+            notification_id=notification_id,
+            updated_at=event.created_at,
+            **{name: getattr(event, name) for name in KeptEvent.__struct_fields__ if name != "target"},
+        )
+        for notification_id, (_, event) in zip(ids, made, strict=True)
+    ]

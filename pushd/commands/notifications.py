@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct
 
 from pushd.commands import schedules
-from pushd.commands.audience import TargetErrors, resolve
+from pushd.commands.audience import TargetErrors
 from pushd.commands.context import Context
-from pushd.commands.personal import prepare
-from pushd.commands.planning import Plan, accept_of, examine, plan_later, plan_of, waits
+from pushd.commands.planning import Plan, accept_of, plan_send
 from pushd.commands.text import check_text
-from pushd.content.kinds import kinds
 from pushd.errors import ConflictError, NotFoundError
 from pushd.model.notification import Send, State
 from pushd.store.accepts import Then
@@ -55,19 +53,14 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
-    wanted = await prepare(context, app_id, wanted)
-    text = examine(context, app, wanted)
-    if waits(context, app, wanted):
-        plan = await plan_later(context, app, wanted, text)
-    else:
-        found = await resolve(context, app_id, wanted.audience, kinds(wanted.message.push_type))
-        plan = plan_of(app, wanted, text, found, context.index.version)
-        context.fanout.check_room(len(plan.devices), app_id)
+    made = await plan_send(context, app, wanted)
+    if made.due is None:
+        context.fanout.check_room(len(made.devices), app_id)
     key = Idempotency(*idempotency) if idempotency else None
-    accept = accept_of(context, plan, context.clock.now(), key, plan.told())
+    accept = accept_of(context, made, context.clock.now(), key, made.told())
     accepted = await carried(
         lambda then: context.store.notifications.acceptor.accept(accept, then),
-        lambda accepted: release(context, accepted, (plan,)),
+        lambda accepted: release(context, accepted, (made,)),
     )
     return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
 

@@ -9,7 +9,7 @@ from pushd.bitset import Devices
 from pushd.commands.audience import TargetErrors, resolve, target_errors
 from pushd.commands.context import Context
 from pushd.commands.past import asks
-from pushd.commands.personal import samples
+from pushd.commands.personal import prepare, samples
 from pushd.commands.text import NUL, check_text
 from pushd.content.check import validate, validate_time
 from pushd.content.kinds import kinds
@@ -19,6 +19,7 @@ from pushd.errors import UnknownTargetsError
 from pushd.model.app import App
 from pushd.model.audience import DeviceIds, Installs
 from pushd.model.device import Kind
+from pushd.model.dialect_event import KeptEvent
 from pushd.model.notification import Send
 from pushd.scheduler.due import begun, first, is_timed
 from pushd.store.accepts import Due
@@ -95,6 +96,19 @@ def plan_of(app: App, wanted: Send, text: bytes, found: Resolution, version: int
     return Plan(app, wanted, text, found.devices, kinds(wanted.message.push_type), errors, version=version)
 
 
+async def plan_send(context: Context, app: App, wanted: Send) -> Plan:
+    """The plan of a send on its own: checked, and with its devices found where it goes out now.
+
+    InvalidRequestError, UnknownTargetsError, UnavailableError.
+    """
+    wanted = await prepare(context, app.id, wanted)
+    text = examine(context, app, wanted)
+    if waits(context, app, wanted):
+        return await plan_later(context, app, wanted, text)
+    found = await resolve(context, app.id, wanted.audience, kinds(wanted.message.push_type))
+    return plan_of(app, wanted, text, found, context.index.version)
+
+
 async def plan_later(context: Context, app: App, wanted: Send, text: bytes) -> Plan:
     """The plan of a send that waits, and was examined; who of those named is not there now does not matter yet.
 
@@ -124,8 +138,10 @@ async def missing(context: Context, app_id: int, wanted: Send) -> TargetErrors |
     return None
 
 
-def accept_of(context: Context, plan: Plan, now: float, key: Idempotency | None, answer: bytes) -> Accept:
-    """The plan as the store takes it: released now, or kept until it is due."""
+def accept_of(
+    context: Context, plan: Plan, now: float, key: Idempotency | None, answer: bytes, event: KeptEvent | None = None
+) -> Accept:
+    """The plan as the store takes it: released now, or kept until it is due. `event`: what it is in a dialect."""
     if plan.due is not None:
         return Accept(
             app_id=plan.app.id,
@@ -138,6 +154,7 @@ def accept_of(context: Context, plan: Plan, now: float, key: Idempotency | None,
             idempotency=key,
             answer=answer,
             due=plan.due,
+            event=event,
         )
     wanted, text = plan.send, plan.text
     if wanted.ttl_s is None:
@@ -157,4 +174,5 @@ def accept_of(context: Context, plan: Plan, now: float, key: Idempotency | None,
         kinds=plan.kinds,
         idempotency=key,
         answer=answer,
+        event=event,
     )

@@ -31,6 +31,25 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     """Whether devices are told the event's id, so that it replaces itself: `event` and the number."""
 
 
+class KeptEvent(Struct, frozen=True, kw_only=True):
+    """An event as it is written, beside the notification that it is."""
+
+    id: int
+    dialect: DialectName
+    user_id: int
+    created_at: float
+    channel: str
+    environment: str
+    message: str
+    universal: bool
+    name: str | None
+    date: int | None
+    end_date: int | None
+    period: int | None
+    tag_query: str | None
+    target: str | None
+
+
 class DialectEvent(Struct, frozen=True, kw_only=True):
     """An event that was accepted."""
 

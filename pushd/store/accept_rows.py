@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from pushd.bitset import Devices
 from pushd.model.device import Kind
+from pushd.model.dialect_event import KeptEvent
 from pushd.model.notification import Delivery, Send
 from pushd.store.literals import documents, moments, numbers
 
@@ -56,6 +57,8 @@ class Accept(Struct, frozen=True, kw_only=True):
     """What a repetition of the request is told, beside the id."""
     due: Due | None = None
     """Of what is kept as a schedule: it goes out when that comes, and resolves nobody before."""
+    event: KeptEvent | None = None
+    """Of a send in a vendor's words: what is told of it there, kept by the same commit."""
     suppressed: tuple[tuple[Devices, int], ...] = ()
     """Of what a schedule fires: those of the targets that get nothing, disjoint, with the code of the reason."""
 
@@ -101,6 +104,12 @@ def send_columns(ids: Sequence[int], accepts: Sequence[Accept]) -> list[Any]:
         [len(piece) for _, _, piece in parts],
         [piece.dump() for _, _, piece in parts],
     ]
+
+
+def event_columns(accepts: Sequence[Accept]) -> list[Any]:
+    """Rows of accepts that are events of dialects, from 1, and those events as JSON."""
+    kept = [(row, accept.event) for row, accept in enumerate(accepts, 1) if accept.event is not None]
+    return [[row for row, _ in kept], [encode(event).decode() for _, event in kept]]
 
 
 def _due_columns(accepts: Sequence[Accept]) -> list[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -19,27 +18,22 @@ from pushd.config import StoreConfig
 from pushd.errors import IdempotencyMismatchError, PushdError, UnavailableError
 from pushd.model.notification import Notification, State
 from pushd.service import Service
-from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, Idempotency, send_columns
+from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, Idempotency, event_columns, send_columns
 from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.literals import microseconds
+from pushd.store.reserve import Reserve
 
 __all__ = ["INLINE_TARGETS_MAX", "Accept", "Accepted", "Acceptor", "Due", "Idempotency", "Then"]
 
 log = structlog.get_logger(__name__)
 
-RESERVED_IDS_MAX = 256
-"""Ids taken from the sequence ahead of need, so that most groups need not ask for theirs."""
-RESERVED_S = 1.0
-"""How long they are good for."""
-
 _ACCEPT = """
 SELECT * FROM accept_notifications($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::float8[],
     $7::text::float8[], $8::text::float8[], $9, string_to_array($10, chr(31)), $11::text::int[], $12::text::boolean[],
     $13::text::int[], $14::text::int[], $15::text::int[], $16::text::float8[], $17::text::float8[],
-    $18::text::boolean[], $19, $20, $21, $22, $23, $24, $25, $26)
+    $18::text::boolean[], $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
 """
-_IDS = "SELECT nextval('notification_ids') FROM generate_series(1, $1)"
 _KNOWN = """
 SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)
 UNION ALL SELECT id FROM schedules WHERE app_id = ANY($1) AND id = ANY($2)
@@ -67,6 +61,7 @@ WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
     gone AS (DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2) RETURNING app_id, id)
 SELECT note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
 """
+_FORGET_EVENTS = "DELETE FROM dialect_events WHERE id = ANY($1) AND app_id = ANY($2)"
 
 
 class Accepted(Struct, frozen=True):
@@ -99,8 +94,7 @@ class Acceptor(Service):
         self._database = database
         self._config: StoreConfig = database.config
         self._epochs: dict[int, int] = {}
-        self._reserved: list[int] = []
-        self._reserved_until = 0.0
+        self._ids = Reserve(database, "notification_ids")
         self._under_way: dict[int, _Item] = {}
         self.on_scheduled: Callable[[float], None] | None = None
         """Hears when a schedule that was committed here is due."""
@@ -139,24 +133,11 @@ class Acceptor(Service):
 
     async def reserve(self, count: int) -> list[int]:
         """So many ids of notifications to come, ascending, which nobody else has or will have."""
-        reserved, now = self._reserved, monotonic()
-        if now > self._reserved_until:
-            reserved.clear()  # another node may have given higher ones since: ids ascend with time
-        if len(reserved) < count:
-            # A few more than were asked for: the next groups take them without asking.
-            try:
-                rows = await self._database.fetch(
-                    _IDS, count + RESERVED_IDS_MAX, timeout_s=self._config.write_timeout_s
-                )
-            except asyncpg.SequenceGeneratorLimitExceededError:
-                log.error("notification_ids_exhausted")  # noqa: TRY400  # a trace says no more
-                raise UnavailableError("No numbers for notifications are left (they stay below 2^31)") from None
-            if len(reserved) < count:
-                reserved[:] = [row[0] for row in rows]
-                self._reserved_until = now + RESERVED_S
-        taken = reserved[:count]
-        del reserved[:count]
-        return taken
+        try:
+            return await self._ids.take(count)
+        except asyncpg.SequenceGeneratorLimitExceededError:
+            log.error("notification_ids_exhausted")  # noqa: TRY400  # a trace says no more
+            raise UnavailableError("No numbers for notifications are left (they stay below 2^31)") from None
 
     def cancel(self, notification_id: int) -> None:
         """Lets a notification whose commit is not known here yet be told of as cancelled; others are not touched."""
@@ -258,6 +239,9 @@ class Acceptor(Service):
                 ids = [number for item in gone for number in item.kept(scheduled=scheduled)]
                 if ids:
                     await connection.fetch(statement, ids, apps, timeout=timeout_s)
+            events = [accept.event.id for item in gone for accept in item.accepts if accept.event is not None]
+            if events:
+                await connection.execute(_FORGET_EVENTS, events, apps, timeout=timeout_s)
         return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
@@ -333,14 +317,14 @@ def _columns(items: Sequence[_Item]) -> list[Any]:
         if item.key is not None:
             keyed.append((row, item))
         row += len(item.accepts)
+    accepts = [accept for item in items for accept in item.accepts]
     return [
-        *send_columns(
-            [number for item in items for number in item.ids], [accept for item in items for accept in item.accepts]
-        ),
+        *send_columns([number for item in items for number in item.ids], accepts),
         [row for row, _ in keyed],
         [item.key.key for _, item in keyed if item.key],
         [item.key.body_hash for _, item in keyed if item.key],
         [item.answer for _, item in keyed],
+        *event_columns(accepts),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Events of dialects in the store; whether anything of one is to come, its schedule says."""
+"""Events of dialects in the store; they come with their notifications, whose schedules say what is to come of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from pushd.model.dialect_event import DialectEvent
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
 from pushd.store.database import Database
+from pushd.store.reserve import Reserve
 from pushd.store.sweeping import SWEPT_ROWS, sweep
 from pushd.store.times import moment, seconds
 
 KEPT_S = 400 * 86_400
 """After its last change an event of which nothing is to come is kept so long."""
 
-_IDS = "SELECT nextval('dialect_event_ids')::int AS id FROM generate_series(1, $1)"
-_INSERT = """
-INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message, universal,
-    name, date, end_date, period, tag_query, created_at, updated_at, target)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-"""
 # What does not recur has no schedule any more once it was sent.
 _SELECT = """
 SELECT e.*, coalesce(s.occurred, 1) AS occurred,
@@ -50,24 +45,15 @@ class DialectEventStore(Service):
         super().__init__()
         self._database = database
         self._clock = clock
+        self._ids = Reserve(database, "dialect_event_ids")
 
     async def start(self) -> None:
         """Begins to delete events that have long been over."""
         self.spawn(sweep("dialect_events", self.purge, self._clock), "dialect_events")
 
     async def ids(self, count: int) -> list[int]:
-        """So many ids that no event has had."""
-        return [row["id"] for row in await self._database.fetch(_IDS, count)]
-
-    async def add(self, event: DialectEvent, target: str | None) -> None:
-        """Nothing, once the event is kept, and that it names one user alone."""
-        await self._database.execute(
-            _INSERT,
-            *(event.id, event.app_id, event.dialect.value, event.user_id, event.notification_id),
-            *(event.channel, event.environment, event.message, event.universal, event.name),
-            *(event.date, event.end_date, event.period, event.tag_query),
-            *(moment(event.created_at), moment(event.updated_at), target),
-        )
+        """So many ids that no event has had, ascending."""
+        return await self._ids.take(count)
 
     async def get(self, app_id: int, dialect: DialectName, event_id: int) -> DialectEvent | None:
         """The event; None where the app has no such one."""

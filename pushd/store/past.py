@@ -15,6 +15,7 @@ from pushd.store.database import Database
 from pushd.store.outcomes import read_targets
 from pushd.store.receipt_folds import read_delta
 from pushd.store.times import moment, seconds
+from pushd.store.together import Together
 
 SLICE_SETS = 8
 """Stored sets that are read at a stretch, 1 ms where they are dense: then others have the event loop."""
@@ -56,8 +57,8 @@ UNION ALL
 SELECT NULL, devices FROM opened_day_deltas WHERE app_id = $1 AND day >= $2 AND day < $3
 """
 _INSTALLS = """
-SELECT n.row, d.id FROM unnest($2::text[]) WITH ORDINALITY AS n (name, row)
-    JOIN installs i ON i.app_id = $1 AND i.name = n.name
+SELECT n.row, d.id FROM unnest($1::int[], $2::text[]) WITH ORDINALITY AS n (app_id, name, row)
+    JOIN installs i ON i.app_id = n.app_id AND i.name = n.name
     LEFT JOIN devices d ON d.install = i.id AND d.deleted_at IS NULL
 """
 _UNIQUE = """
@@ -108,6 +109,7 @@ class PastReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._single = Together(self._installs)
 
     async def sent(self, app_id: int, notification_id: int) -> Sent | None:
         """The notification; None when the app has no such one (any more)."""
@@ -154,7 +156,18 @@ class PastReader:
 
     async def installs(self, app_id: int, names: Sequence[str]) -> Sequence[tuple[int, int | None]]:
         """Pairs (position of the name, device id) of the installs that the app has; None where one has no device."""
-        return [(row["row"] - 1, row["id"]) for row in await self._database.fetch(_INSTALLS, app_id, names)]
+        if len(names) == 1:
+            return [(0, device) for device in await self._single.get((app_id, names[0])) or ()]
+        rows = await self._database.fetch(_INSTALLS, [app_id] * len(names), names)
+        return [(row["row"] - 1, row["id"]) for row in rows]
+
+    async def _installs(self, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[int | None]]:
+        """Device ids by app and name of an install; None where it has no device."""
+        rows = await self._database.fetch(_INSTALLS, [app_id for app_id, _ in wanted], [name for _, name in wanted])
+        found: dict[tuple[int, str], list[int | None]] = {}
+        for row in rows:
+            found.setdefault(wanted[row["row"] - 1], []).append(row["id"])
+        return found
 
     async def counts(self, sent: Sent) -> Mapping[Event, EventCount]:
         """How often each event was reported; one that never was is missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,7 @@ from pushd.service import Service
 from pushd.store.database import Database
 from pushd.store.sweeping import SWEPT_ROWS, sweep
 from pushd.store.times import moment, seconds
+from pushd.store.together import Together
 
 STEPS = 10
 """Times in a session's life that its use is written down."""
@@ -26,7 +28,7 @@ INSERT INTO sessions (digest, app_id, dialect, user_id, created_at, ends_at, key
 RETURNING {_COLUMNS}
 """  # noqa: S608  # constants
 _FIND = f"""
-SELECT {_COLUMNS} FROM sessions WHERE digest = $1 AND ends_at > $2
+SELECT digest, {_COLUMNS} FROM sessions WHERE digest = ANY ($1::bytea[])
     AND NOT EXISTS (SELECT FROM vendor_keys k WHERE k.id = sessions.key_id AND k.revoked_at IS NOT NULL)
 """  # noqa: S608  # constants
 _PROLONG = "UPDATE sessions SET ends_at = $2 WHERE id = $1 AND ends_at < $2"
@@ -42,6 +44,7 @@ class SessionStore(Service):
         super().__init__()
         self._database = database
         self._clock = clock
+        self._together = Together(self._fetch)
 
     async def start(self) -> None:
         """Begins to delete sessions that are over."""
@@ -67,13 +70,15 @@ class SessionStore(Service):
 
     async def find(self, token: str, *, lives_s: float, now: float) -> Session | None:
         """The session of a token, which lives so long from now on; None where it is unknown or over."""
-        row = await self._database.fetchrow(_FIND, _digest(token), moment(now))
-        if row is None:
+        session = await self._together.get(_digest(token))
+        if session is None or session.ends_at <= now:
             return None
-        session = _session(row)
         if session.ends_at < now + lives_s * (1 - 1 / STEPS):
             await self._database.execute(_PROLONG, session.id, moment(now + lives_s))
         return session
+
+    async def _fetch(self, digests: Sequence[bytes]) -> dict[bytes, Session]:
+        return {row["digest"]: _session(row) for row in await self._database.fetch(_FIND, digests)}
 
     async def log_in(self, session: Session, user_id: int | None) -> Session | None:
         """The session as this user's, or nobody's; None where it is gone."""

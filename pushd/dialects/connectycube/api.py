@@ -114,11 +114,17 @@ async def _create(cube: Dialect, incoming: Incoming) -> Answer:
     own = await wire.session(cube, incoming)
     now = cube.context.clock.now()
     asked = events.parse(await wire.body(cube, incoming), now)
-    possible = {each: asked.event(each, now) for each in asked.channels}
-    wanted = [possible[each] for each in await _channels(cube, own.app_id, asked)]
+    if asked.date is not None and asked.named:
+        await _check_anybody(cube, own.app_id, asked)
     try:
         made = await dialect_events.send(
-            cube.context, own.app_id, wire.NAME, role=own.role, user_id=own.user_id, wanted=wanted
+            cube.context,
+            own.app_id,
+            wire.NAME,
+            role=own.role,
+            user_id=own.user_id,
+            wanted=[asked.event(each, now) for each in asked.channels],
+            only_reached=asked.date is None,
         )
     except UnknownTargetsError:
         raise recipients.nobody(asked.named) from None
@@ -129,17 +135,13 @@ async def _create(cube: Dialect, incoming: Incoming) -> Answer:
     return wire.told(told if by_sdk or asked.universal is not None else told[0], 201)
 
 
-async def _channels(cube: Dialect, app_id: int, asked: events.Asked) -> list[str]:
-    """Those on which there is somebody. What waits for its time goes to all, unless it names who has none."""
-    found = []
+async def _check_anybody(cube: Dialect, app_id: int, asked: events.Asked) -> None:
+    """What waits for its time goes to all channels, unless it names only who has none of them."""
     for channel in asked.channels:
         kind = Kind.EMAIL if channel == "email" else subscriptions.CHANNELS[channel]
-        whom = asked.audience_of(channel)
-        if await audience.kinds_reached(cube.context, app_id, whom, frozenset({kind})):
-            found.append(channel)
-    if not found and (asked.named or asked.date is None):
-        raise recipients.nobody(asked.named)
-    return found if asked.date is None else [*asked.channels]
+        if await audience.kinds_reached(cube.context, app_id, asked.audience_of(channel), frozenset({kind})):
+            return
+    raise recipients.nobody(asked.named)
 
 
 async def _page(cube: Dialect, incoming: Incoming) -> Answer:

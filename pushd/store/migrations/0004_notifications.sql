@@ -172,14 +172,15 @@ SELECT make_partitions(now(), 2);
 -- Accepts notifications; each comes with its own id. n_low and n_high cut its devices out of p_devices (n_low 0: none, they
 -- are bitmaps in t_*). Where n_due is not null it is kept as a schedule. Times are seconds since the epoch. k_*: idempotency
 -- keys, k_row the row of n_* (each key once). A key that is known keeps its notification from being written: it gives what
--- that stands for.
+-- that stands for. e_*: what is an event of a dialect, too, e_row the row of n_*.
 CREATE FUNCTION accept_notifications(
     p_node bigint, p_epoch int, p_keep interval,
     n_id bigint[], n_app int[], n_created float8[], n_released float8[], n_expires float8[], n_name text[],
     n_send text[], n_targeted int[], n_once boolean[], n_low int[], n_high int[], p_devices int[],
     n_due float8[], n_nominal float8[], n_recurring boolean[],
     t_row int[], t_part int[], t_count int[], t_devices bytea[],
-    k_row int[], k_key text[], k_hash bytea[], k_answer bytea[]
+    k_row int[], k_key text[], k_hash bytea[], k_answer bytea[],
+    e_row int[], e_event text[]
 ) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
@@ -242,6 +243,17 @@ BEGIN
         PERFORM note_change(11::smallint, s.app, array_agg(s.id::int))
             FROM unnest(n_id, n_app, n_created, n_due) WITH ORDINALITY AS s (id, app, created, due, row)
             WHERE s.row <> ALL (known) AND s.due <= s.created + 60 GROUP BY s.app;
+    END IF;
+    IF cardinality(e_row) > 0 THEN
+        INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message,
+                universal, name, date, end_date, period, tag_query, created_at, updated_at, target)
+            SELECT d.id, n_app[e.row], d.dialect, d.user_id, n_id[e.row], d.channel, d.environment, d.message,
+                d.universal, d.name, d.date, d.end_date, d.period, d.tag_query, to_timestamp(d.created_at),
+                to_timestamp(d.created_at), d.target
+            FROM unnest(e_row, e_event) AS e (row, event), json_to_record(e.event::json) AS d (
+                id int, dialect text, user_id int, channel text, environment text, message text, universal boolean,
+                name text, date bigint, end_date bigint, period int, tag_query text, created_at float8, target text)
+            WHERE e.row <> ALL (known);
     END IF;
     IF EXISTS (SELECT FROM listeners) THEN
         PERFORM note_accepted(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due, known);

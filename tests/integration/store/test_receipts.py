@@ -324,7 +324,9 @@ async def test_batches_that_are_said_again_until_they_are_answered_count_once(st
         async with asyncio.timeout(60):
             while at < 200 or not refused:  # a cut may meet nothing under way
                 first = at % 200
-                batches = [[receipt(each, sent.id) for each in installs[n : n + 4]] for n in range(first, first + 20, 4)]
+                batches = [
+                    [receipt(each, sent.id) for each in installs[n : n + 4]] for n in range(first, first + 20, 4)
+                ]
                 *answers, _ = await asyncio.gather(*map(insist, batches), connection.execute(CUT))
                 told += answers
                 at += 20

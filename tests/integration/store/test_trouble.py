@@ -190,7 +190,7 @@ async def test_a_connection_lost_before_there_were_ids_promises_nothing(store, n
     fetch = store.database.fetch
 
     async def lose(query, *args, **options):
-        if "notification_ids" in query:
+        if "notification_ids" in args:
             monkeypatch.setattr(store.database, "fetch", fetch)
             raise OutcomeUnknownError("lost on the way")
         return await fetch(query, *args, **options)
