@@ -44,7 +44,7 @@ class Vendors:
     def __init__(self, world, fcm, relay, push):
         self.world, self.fcm, self.relay, self.push = world, fcm, relay, push
 
-    async def app(self, *, role="device", dialect="connectycube", **settings):
+    async def app(self, *, role="device", dialect="connectycube", identity=None, **settings):
         """An app with a credential for each gateway and environment, and a key for its clients or servers."""
         tenant = await self.world.tenant(credential=False)
         server = tenant.server
@@ -62,7 +62,9 @@ class Vendors:
                 vapid = made if secret["type"] == "vapid" else vapid
         mail = {"type": "email_sender", "from_address": "orchard@example.com"}
         await server.ok("POST", "/credentials", {"secret": mail, "environment": "production"})
-        key = await server.ok("POST", "/vendor-keys", {"dialect": dialect, "role": role})
+        key = await server.ok(
+            "POST", "/vendor-keys", {"dialect": dialect, "role": role} | ({"identity": identity} if identity else {})
+        )
         return App(self, tenant, key["key"]["identity"], key["secret"], vapid)
 
 
@@ -157,7 +159,7 @@ async def until(found, count=1):
 
 
 @asynccontextmanager
-async def vendors():
+async def vendors(**more):
     """A daemon with everything behind it."""
     folder = Path(tempfile.mkdtemp(prefix="pushd-cube-"))
     folder.chmod(0o711)
@@ -175,6 +177,7 @@ async def vendors():
         "webpush": config_for(push, encrypt_workers=1),
         "email": EmailConfig(relay_host="127.0.0.1", relay_port=relay.port, security="none"),
     }
+    sections |= more
     pem = str(fcm.identity.directory / SERVER_FILE)
     http = {"tls_port": free_port(), "tls": [TlsHost(certificate_file=pem, key_file=pem)]}
     try:

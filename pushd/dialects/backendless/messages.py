@@ -31,6 +31,8 @@ PURPOSE = int.from_bytes(b"bmsg")
 NOTHING, NOBODY = 0, 2**32 - 1
 """In the place of a notification's id: there was no push in it; there was nobody whom it named."""
 PREFIX = "message:"
+RESERVED = frozenset(("registrations", "push", "pushtemplates", "channels", "email", "emailtemplates"))
+"""Neither channels nor messages."""
 TEMPLATES_MAX = 1_000
 _GONE = "None of the devices is registered"
 
@@ -39,7 +41,7 @@ async def send(dialect: Dialect, incoming: Incoming) -> Answer:
     """POST messaging/{channel}."""
     who = await wire.who(dialect, incoming)
     body = await wire.body(dialect, incoming)
-    asked = publish.parse(body, wire.values(incoming)[0], dialect.context.clock.now())
+    asked = publish.parse(body, _named(incoming), dialect.context.clock.now())
     await _admit(dialect, who)
     if asked.channel and not channels.is_known(dialect.context, who.app_id, asked.channel):
         if not asked.is_scheduled:
@@ -92,7 +94,7 @@ def _of_device(template: Template, system: str) -> dict[str, Any]:
 async def show_status(dialect: Dialect, incoming: Incoming) -> Answer:
     """GET messaging/{id}."""
     who = await wire.who(dialect, incoming)
-    said = wire.values(incoming)[0]
+    said = _named(incoming)
     number, _ = _read(dialect, who, said) or (None, 0)
     if number == NOTHING:
         return wire.told(_shown(said, "published"))
@@ -108,7 +110,7 @@ async def show_status(dialect: Dialect, incoming: Incoming) -> Answer:
 async def cancel(dialect: Dialect, incoming: Incoming) -> Answer:
     """DELETE messaging/{id}: apps cancel what their user published."""
     who = await wire.who(dialect, incoming)
-    said = wire.values(incoming)[0]
+    said = _named(incoming)
     gone = wire.coded(InvalidRequestError("Message has already been canceled or does not exist"), Code.CANCEL)
     number, of = _read(dialect, who, said) or (NOTHING, 0)
     if number in (NOTHING, NOBODY):
@@ -122,6 +124,14 @@ async def cancel(dialect: Dialect, incoming: Incoming) -> Answer:
     except (NotFoundError, ConflictError):
         raise gone from None
     return wire.told(_shown(said, "cancelled"))
+
+
+def _named(incoming: Incoming) -> str:
+    """The channel or message of the path; NotFoundError for what stands for something else."""
+    (said,) = wire.values(incoming)
+    if said in RESERVED:
+        raise NotFoundError(f"There is nothing at messaging/{said}: pushd serves pushes and their templates")
+    return said
 
 
 async def _admit(dialect: Dialect, who: Who) -> None:

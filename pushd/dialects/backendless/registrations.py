@@ -13,7 +13,7 @@ from pushd.dialects.backendless.wire import Code, Who
 from pushd.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from pushd.model.app import Role
 from pushd.model.channel import SUBSCRIPTIONS_MAX
-from pushd.model.device import Device, Kind, Platform, Registration
+from pushd.model.device import Device, Kind, Platform, Registration, Shape
 from pushd.model.schedule import INSTANT_MAX
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
@@ -37,9 +37,9 @@ async def register(dialect: Dialect, incoming: Incoming) -> Answer:
     """POST messaging/registrations: again for the same device it takes the place of what was there."""
     who = await wire.who(dialect, incoming)
     body = await wire.body(dialect, incoming)
-    named = _channels(body.get("channels"))
-    ends_at = _expiration(body.get("expiration"), dialect.context.clock.now())
-    registration = _registration(
+    named = channels_of(body.get("channels"))
+    ends_at = end_of(body.get("expiration"), dialect.context.clock.now())
+    registration = registration_of(
         body,
         user=await users.external_id(dialect, who),
         bundle=(await apps.get(dialect.context, who.app_id)).settings.default_bundle or "",
@@ -116,17 +116,18 @@ async def _addresses(dialect: Dialect, who: Who, install_id: str) -> list[Device
     return [each for each in found if each.token_hint and each.retired_at is None]
 
 
-def _channels(given: Any) -> list[str]:
+def channels_of(given: Any) -> list[str]:
+    """The channels that a body names, or the one of all; InvalidRequestError."""
     said = given.split(",") if isinstance(given, str) else [] if given is None else given
     if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
         raise wire.wrong("channels", "are not a list of names")
     found = list(dict.fromkeys(each.strip() for each in said if each.strip())) or [DEFAULT]
-    if len(found) > SUBSCRIPTIONS_MAX or any(len(each) > TEXT_CHARS_MAX for each in found):
+    if len(found) > SUBSCRIPTIONS_MAX or any(len(each) > TEXT_CHARS_MAX or "\0" in each for each in found):
         raise wire.wrong("channels", f"are more than {SUBSCRIPTIONS_MAX}, or longer than {TEXT_CHARS_MAX} characters")
     return found
 
 
-def _expiration(given: Any, now: float) -> float | None:
+def end_of(given: Any, now: float) -> float | None:
     """UNIX seconds of the end; SDKs say it in seconds or in milliseconds."""
     if given is None or given in ("", 0) or given is False:
         return None
@@ -136,7 +137,8 @@ def _expiration(given: Any, now: float) -> float | None:
     return wire.seconds(value)
 
 
-def _registration(body: dict[str, Any], *, user: str | None, bundle: str) -> Registration:
+def registration_of(body: dict[str, Any], *, user: str | None, bundle: str) -> Registration:
+    """What a body registers, for this user or nobody; InvalidRequestError."""
     system = wire.text(body.get("os")).strip().upper()
     if system not in _SYSTEMS:
         detail = "is a system that has no push any more" if system == "WP" else f"is none of {', '.join(_SYSTEMS)}"
@@ -154,5 +156,6 @@ def _registration(body: dict[str, Any], *, user: str | None, bundle: str) -> Reg
         bundle=bundle if kind is Kind.APNS else "",
         user_id=user,
         platform=platform,
+        shape=Shape.BACKENDLESS,
         os_version=wire.text(body.get("osVersion"))[:VERSION_CHARS_MAX] or None,
     )

@@ -38,7 +38,7 @@ async def sign_up(dialect: Dialect, incoming: Incoming) -> Answer:
     """POST users/register: nobody is logged in by it. A guest who says his `objectId` becomes a user."""
     who = await wire.who(dialect, incoming, with_user=False)
     body = await wire.body(dialect, incoming)
-    login, email = _names(body)
+    login, email = names_of(body)
     password = wire.text(body.get("password"))
     if not (login or email):
         raise wire.wrong("email", "is missing: users have an email, or a login", Code.IDENTITY_MISSING)
@@ -48,10 +48,10 @@ async def sign_up(dialect: Dialect, incoming: Incoming) -> Answer:
     try:
         if body.get("objectId"):
             guest = await _guest(dialect, incoming, wire.text(body["objectId"]))
-            account = await accounts.change(dialect.context, guest, **own, attributes=_attributes(body))
+            account = await accounts.change(dialect.context, guest, **own, attributes=attributes_of(body))
         else:
             account = await accounts.sign_up(
-                dialect.context, who.app_id, external_id=_object_id(), **own, attributes=_attributes(body)
+                dialect.context, who.app_id, external_id=_object_id(), **own, attributes=attributes_of(body)
             )
     except ConflictError:
         raise wire.coded(ConflictError("User already exists"), Code.USER_EXISTS) from None
@@ -94,7 +94,7 @@ async def log_out(dialect: Dialect, incoming: Incoming) -> Answer:
     await wire.who(dialect, incoming, with_user=False)
     if given := wire.token(incoming):
         await accounts.close_session(dialect.context, given)
-    return Answer(headers=wire.CORS)
+    return Answer(headers=wire.CORS, content_type="text/plain; charset=utf-8")
 
 
 async def check_token(dialect: Dialect, incoming: Incoming) -> Answer:
@@ -111,7 +111,7 @@ async def change(dialect: Dialect, incoming: Incoming) -> Answer:
     if who.role is Role.DEVICE and account.user_id != who.user_id:
         raise ForbiddenError("Users change themselves alone")
     body = await wire.body(dialect, incoming)
-    login, email = _names(body)
+    login, email = names_of(body)
     try:
         changed = await accounts.change(
             dialect.context,
@@ -120,7 +120,7 @@ async def change(dialect: Dialect, incoming: Incoming) -> Answer:
             email=email,
             password=wire.text(body.get("password")) or None,
             fields=_fields(body),
-            attributes=_attributes(account.fields | body),
+            attributes=attributes_of(account.fields | body),
         )
     except ConflictError:
         raise wire.coded(ConflictError("User already exists"), Code.USER_EXISTS) from None
@@ -188,7 +188,7 @@ def _object_id() -> str:
     return str(uuid4()).upper()
 
 
-def _names(body: dict[str, Any]) -> tuple[str | None, str | None]:
+def names_of(body: dict[str, Any]) -> tuple[str | None, str | None]:
     """Login and address, as far as they are given; InvalidRequestError."""
     login, email = (wire.text(body.get(name)).strip() for name in ("login", "email"))
     try:
@@ -202,7 +202,7 @@ def _fields(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in _OWN} | {"userStatus": "ENABLED"}
 
 
-def _attributes(body: dict[str, Any]) -> dict[str, Any]:
+def attributes_of(body: dict[str, Any]) -> dict[str, Any]:
     """Of that what audiences and templates can make something of: texts, numbers, truths, lists of texts."""
     fit = {name: value for name, value in body.items() if name not in _OWN and len(name) <= NAME_MAX and _fits(value)}
     return dict(list(fit.items())[:PER_USER_MAX])

@@ -12,7 +12,7 @@ import orjson
 
 from pushd.commands import accounts
 from pushd.dialect import Dialect
-from pushd.errors import Fault, InvalidRequestError, PushdError, UnauthorizedError
+from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError, UnauthorizedError
 from pushd.model.account import Session
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
@@ -142,9 +142,12 @@ def _unknown() -> UnauthorizedError:
 
 
 def values(incoming: Incoming) -> tuple[str, ...]:
-    """What stands in the path for parameters, without application id and API key."""
+    """What stands in the path for parameters, without application id and API key; NotFoundError."""
     found = incoming.path_values[2 if incoming.route.startswith("/{") else 0 :]
-    return tuple(unquote(each) for each in found)
+    said = tuple(unquote(each) for each in found)
+    if any("\0" in each for each in said):
+        raise NotFoundError("There is nothing of this name")
+    return said
 
 
 # Bodies -----------------------------------------------------------------------------------------------------------
