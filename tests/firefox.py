@@ -88,6 +88,31 @@ class Firefox:
 
 
 @asynccontextmanager
+async def launched(url, push_port, *options, **preferences):
+    """The profile of a running Firefox that shows this page, and whose push service is on `push_port`."""
+    profile = Path(tempfile.mkdtemp(prefix="pushd-firefox-"))
+    preferences = PREFERENCES | {"dom.push.serverURL": f"ws://127.0.0.1:{push_port}/"} | preferences
+    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()]
+    (profile / "user.js").write_text("".join(lines))
+    process = await asyncio.create_subprocess_exec(
+        *("firefox-esr", "--headless", "--no-remote", "--profile", str(profile), *options, url),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"HOME": str(profile)},
+    )
+    try:
+        yield profile
+    finally:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), ENDS_WITHIN_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+@asynccontextmanager
 async def firefox(application_server_key, push_port):
     """A running Firefox that subscribes with this key (base64url) at the push service on `push_port`."""
     browser = Firefox()
@@ -103,25 +128,8 @@ async def firefox(application_server_key, push_port):
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    profile = Path(tempfile.mkdtemp(prefix="pushd-firefox-"))
-    preferences = PREFERENCES | {"dom.push.serverURL": f"ws://127.0.0.1:{push_port}/"}
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()]
-    (profile / "user.js").write_text("".join(lines))
-    process = await asyncio.create_subprocess_exec(
-        *("firefox-esr", "--headless", "--no-remote", "--profile", str(profile)),
-        f"http://127.0.0.1:{runner.addresses[0][1]}/",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"HOME": str(profile)},
-    )
     try:
-        yield browser
+        async with launched(f"http://127.0.0.1:{runner.addresses[0][1]}/", push_port):
+            yield browser
     finally:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), ENDS_WITHIN_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
         await runner.cleanup()
-        shutil.rmtree(profile, ignore_errors=True)

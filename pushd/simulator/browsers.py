@@ -106,6 +106,16 @@ class Browsers:
             await self._runner.cleanup()
             self._runner = None
 
+    async def forget(self) -> None:
+        """Knows no browser any more: each comes back as a new one, whose subscriptions are gone."""
+        known, self._browsers = self._browsers, {}
+        for subscription in self.subscriptions.values():
+            self._revoke(subscription)
+        self.subscriptions.clear()
+        for browser in known.values():
+            if browser.socket is not None:
+                await browser.socket.close()
+
     async def deliver(self, subscription: Subscription, body: bytes, encoding: str) -> str:
         """The version under which a message was handed to its browser, or kept until that comes back."""
         version = secrets.token_hex(8)
@@ -155,8 +165,9 @@ class Browsers:
                 await self._hear(socket, browser_id, said)
             else:
                 break
-        if browser_id and self._browsers[browser_id].socket is socket:
-            self._browsers[browser_id].socket = None
+        browser = self._browsers.get(browser_id)
+        if browser is not None and browser.socket is socket:
+            browser.socket = None
         await socket.close()
         return socket
 

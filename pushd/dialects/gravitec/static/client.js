@@ -199,14 +199,14 @@
         const { permission } = Notification;
         if (permission === "granted" && (options.autoRegister || await subscriptionNow())) {
             await subscribe();
-            decided.resolve(await standing());
+            decided.resolve(standing());
         } else if (permission === "default" && options.autoRegister && !begun) {
             begun = true;
             const result = await ask();
             // Some browsers ask only while the user does something on the page.
             if (result.permission === "default") addEventListener("click", () => ask().catch(warn), { once: true });
         } else if (permission === "denied") {
-            decided.resolve(await standing());
+            decided.resolve(standing());
         }
     };
 

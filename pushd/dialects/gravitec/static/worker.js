@@ -49,10 +49,17 @@
         });
     };
 
+    // Notifications that were clicked, or closed by us: some browsers tell of their end as if the reader had closed them.
+    const ended = new Set();
+    const end = notification => {
+        ended.add(notification.data.gravitec.id);
+        notification.close();
+    };
+
     // Notifications whose time is over; a worker that was ended closes them when it is next here.
     const close = async () => {
         for (const each of await self.registration.getNotifications()) {
-            if (each.data?.gravitec?.until <= Date.now()) each.close();
+            if (each.data?.gravitec?.until <= Date.now()) end(each);
         }
     };
 
@@ -83,14 +90,14 @@
     self.addEventListener("notificationclick", event => {
         const ours = event.notification.data?.gravitec;
         if (!ours) return;
-        event.notification.close();
+        end(event.notification);
         const url = ours.links[event.action] ?? ours.url ?? self.registration.scope;
         event.waitUntil(Promise.allSettled([self.clients.openWindow(url), report(ours.id, "clicked", event.action)]));
     });
 
     self.addEventListener("notificationclose", event => {
         const ours = event.notification.data?.gravitec;
-        if (ours) event.waitUntil(report(ours.id, "dismissed"));
+        if (ours && !ended.has(ours.id)) event.waitUntil(report(ours.id, "dismissed"));
     });
 
     // The push service has given this browser another address, or taken the old one away.
