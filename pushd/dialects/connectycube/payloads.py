@@ -1,4 +1,4 @@
-"""ConnectyCube's event messages: how they are written for a channel or for all, and what devices get of them."""
+"""ConnectyCube's event messages: how they are written for a channel or for all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from urllib.parse import quote, unquote, unquote_plus
 
 import orjson
 
-from pushd.dialects.connectycube import wire
+from pushd.dialects.connectycube import messages, wire
 from pushd.model.message import Message, PushType
 
 BODY_CHARS_MAX = 4_096
 TITLE_CHARS_MAX = 1_000
 FCM_TTL_S = 86_400
-BADGE_MAX = 2**31 - 1
 _KNOWN = frozenset(
     (
         *("message", "title", "expiration", "android_fcm_notification", "aps", "ios_badge", "ios_sound", "ios_voip"),
@@ -24,8 +23,6 @@ _KNOWN = frozenset(
     )
 )
 """Universal parameters; what else there is, devices get as it is."""
-_LOC = {"title_loc_key": "title-loc-key", "title_loc_args": "title-loc-args"}
-_LOC |= {"body_loc_key": "loc-key", "body_loc_args": "loc-args"}
 
 
 class Made(NamedTuple):
@@ -35,15 +32,12 @@ class Made(NamedTuple):
     message: Message
 
 
-# As they are written -----------------------------------------------------------------------------------------------
-
-
 def for_channel(channel: str, given: str) -> Made:
     """What was written for one channel: pairs of `key=value`, values in base64. InvalidRequestError."""
     if channel == "email":
         return Made(given, _mail(given))
     if channel == "gcm":
-        return Made(given, _fcm(_data(given)))
+        return Made(given, messages.for_google(_data(given)))
     raw = _pairs(given).get("payload")
     if raw is None:
         raise wire.wrong("message", "should be payload= and the payload in base64")
@@ -51,8 +45,10 @@ def for_channel(channel: str, given: str) -> Made:
     if payload is None:
         raise wire.wrong("message", "has a payload that is not a JSON object")
     if channel == "web":
-        return Made(given, _web(payload.get("data") if isinstance(payload.get("data"), dict) else payload))
-    return Made(given, _apns(payload, voip=channel == "apns_voip"))
+        return Made(
+            given, messages.for_browsers(payload.get("data") if isinstance(payload.get("data"), dict) else payload)
+        )
+    return Made(given, messages.for_apple(payload, voip=channel == "apns_voip"))
 
 
 def universal(given: str) -> dict[str, Any]:
@@ -76,12 +72,15 @@ def made_for(channel: str, fields: dict[str, Any]) -> Made:
     if channel == "gcm":
         data = said | {name: _as_text(value) for name, value in custom.items()}
         shown = fields.get("android_fcm_notification")
-        return Made(_encoded(data), _fcm(data, shown if isinstance(shown, dict) else None))
+        return Made(_encoded(data), messages.for_google(data, shown if isinstance(shown, dict) else None))
     if channel == "web":
         content = said | custom
-        return Made(_payload({"data": content}), _web(content))
-    payload = {"aps": _aps(fields), **custom}
-    return Made(_payload(payload), _apns(payload, voip=channel == "apns_voip", push_type=fields.get("ios_push_type")))
+        return Made(_payload({"data": content}), messages.for_browsers(content))
+    payload = {"aps": messages.aps_of(fields), **custom}
+    return Made(
+        _payload(payload),
+        messages.for_apple(payload, voip=channel == "apns_voip", push_type=fields.get("ios_push_type")),
+    )
 
 
 def lasts_until(fields: dict[str, Any]) -> int | None:
@@ -142,85 +141,6 @@ def _encoded(data: dict[str, str]) -> str:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-# As they are sent ---------------------------------------------------------------------------------------------------
-
-
-def _aps(fields: dict[str, Any]) -> dict[str, Any]:
-    aps: dict[str, Any] = {}
-    alert = {"title": fields.get("title"), "body": fields.get("message")}
-    said = {name: wire.text(value) for name, value in alert.items() if value is not None}
-    loc = fields.get("ios_loc_data")
-    if isinstance(loc, dict):
-        said |= {name: loc[given] for given, name in _LOC.items() if given in loc}
-    if said:
-        aps["alert"] = said
-    badge = wire.number(fields.get("ios_badge"), "ios_badge")
-    if badge is not None:
-        if not 0 <= badge <= BADGE_MAX:
-            raise wire.wrong("ios_badge", "is not a badge")
-        aps["badge"] = badge
-    texts = {"ios_sound": "sound", "ios_category": "category", "ios_thread_id": "thread-id"}
-    aps |= {name: wire.text(fields[given]) for given, name in texts.items() if given in fields}
-    flags = {"ios_content_available": "content-available", "ios_mutable_content": "mutable-content"}
-    aps |= {name: 1 for given, name in flags.items() if wire.truth(fields.get(given), given)}
-    own = fields.get("aps")
-    return aps | own if isinstance(own, dict) else aps
-
-
-def _apns(payload: dict[str, Any], *, voip: bool, push_type: Any = None) -> Message:
-    """A message that is this very payload at Apple, and readable here."""
-    aps = payload.get("aps") if isinstance(payload.get("aps"), dict) else {}
-    assert isinstance(aps, dict)
-    exact = payload | {"aps": aps, "pushd": None}
-    alert = aps.get("alert")
-    silent = push_type == "background" or (
-        push_type is None and bool(aps.get("content-available")) and not any(aps.get(name) for name in _SEEN)
-    )
-    if silent and not voip:
-        return Message(push_type=PushType.BACKGROUND, overrides={"apns": exact})
-    title, body = (alert.get("title"), alert.get("body")) if isinstance(alert, dict) else (None, alert)
-    if isinstance(alert, dict):
-        exact["aps"] = {"sound": None, **aps, "alert": {"title": None, "body": None, **alert}}
-    elif alert is not None:
-        exact["aps"] = {"sound": None, **aps}
-    return Message(
-        title=title if isinstance(title, str) and len(title) <= TITLE_CHARS_MAX else None,
-        body=body if isinstance(body, str) and len(body) <= BODY_CHARS_MAX else None,
-        push_type=PushType.VOIP if voip else PushType.ALERT,
-        overrides={"apns": exact},
-    )
-
-
-_SEEN = ("alert", "badge", "sound")
-
-
-def _fcm(data: dict[str, str], shown: dict[str, Any] | None = None) -> Message:
-    """Data alone on Android and in browsers, which the app shows; an alert on Apple's devices."""
-    notification = None if shown is None else {"title": None, "body": None, "image": None, **shown}
-    exact = {
-        "notification": notification,
-        "android": {"notification": None},
-        "webpush": {"notification": None},
-        "data": {**data, "pushd": None},
-    }
-    title, body = data.get("title"), data.get("message", "")
-    return Message(
-        title=title if title and len(title) <= TITLE_CHARS_MAX else None,
-        body=body if 0 < len(body) <= BODY_CHARS_MAX else None,
-        overrides={"fcm": exact},
-    )
-
-
-def _web(content: Any) -> Message:
-    said = content if isinstance(content, dict) else {}
-    title, body = said.get("title"), said.get("message")
-    return Message(
-        title=title if isinstance(title, str) and len(title) <= TITLE_CHARS_MAX else None,
-        body=body if isinstance(body, str) and len(body) <= BODY_CHARS_MAX else None,
-        overrides={"webpush": {"web_push": None, "notification": None, "app_badge": None, "pushd": None, "data": said}},
-    )
 
 
 def _mail(given: str) -> Message:

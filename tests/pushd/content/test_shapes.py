@@ -194,6 +194,24 @@ def test_backendless_templates_go_in_one_form_and_only_where_they_are_json(gatew
     assert broken["template"] == "t"
 
 
+def test_backendless_headers_are_each_systems_own():
+    data = {
+        "ios-alert": "alert",
+        "ios-alert-title": "Ios",
+        "ios-sound": "a.caf",
+        "android-content-title": "Android",
+        "wp-title": "Windows",
+        "own": "x",
+    }
+    fields = {"title": "Ios", "body": "text", "sound": "a.caf", "data": data}
+    ios = clients.backendless_ios(made(APNS, "backendless", **fields))
+    assert ios["aps"] == {"alert": {"title": "Ios", "body": "alert"}, "sound": "a.caf"}
+    assert ios["headers"].keys() == {"aps", "messageId", "message", "own", "ios-alert", "ios-alert-title", "ios-sound"}
+    android = clients.backendless_android(made(FCM, "backendless", **fields))
+    assert (android["title"], android["message"], android["sound"]) == ("Android", "text", None)
+    assert (android["data"]["own"], "wp-title" in android["data"]) == ("x", False)
+
+
 def test_backendless_on_ios_has_texts_beside_aps():
     shown = clients.backendless_ios(made(APNS, "backendless", FULL))
     assert (shown["message"], shown["aps"]["alert"]["title"]) == ("Come and pick", "Apples")

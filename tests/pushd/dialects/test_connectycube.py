@@ -7,8 +7,14 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pushd.content.platforms import render
 from pushd.dialects.connectycube import events, payloads, wire
 from pushd.errors import InvalidRequestError
+from pushd.model.app import Settings
+from pushd.model.audience import Broadcast
+from pushd.model.device import GatewayName, Shape
+from pushd.model.message import PushType
+from pushd.model.notification import Send
 
 NOW = 1_800_000_000.0
 texts = st.text(max_size=20)
@@ -65,5 +71,37 @@ def test_what_is_told_of_android_survives_darts_decoder_and_ours(custom):
     assert told.startswith("data.message=")
     pairs = [pair.partition("=") for pair in told.split("&")]
     read = {name: unquote_plus(base64.b64decode(value, validate=True).decode()) for name, _, value in pairs}
-    sent = payloads.for_channel("gcm", told).message.overrides["fcm"]["data"]
-    assert read == {f"data.{name}": value for name, value in sent.items() if name != "pushd"}
+    sent = in_shape(GatewayName.FCM, payloads.for_channel("gcm", told).message)
+    assert read == {f"data.{name}": value for name, value in sent["data"].items()}
+
+
+def in_shape(gateway, message):
+    """What a device of the vendor's gets."""
+    send = Send(audience=Broadcast(), message=message)
+    made = render(gateway, send, Settings(), notification_id=7, now=NOW, shape=Shape.CONNECTYCUBE)
+    return orjson.loads(made.payload)
+
+
+SAID = {
+    **dict.fromkeys(
+        ("title", "ios_sound", "ios_category", "ios_thread_id"), st.sampled_from(["", "a", "none", "x" * 1001])
+    ),
+    **dict.fromkeys(("ios_content_available", "ios_mutable_content"), st.sampled_from([0, 1, "1"])),
+    "ios_badge": st.integers(0, 9),
+    "ios_loc_data": st.just({"title_loc_key": "T"}),
+    "aps": st.sampled_from([{}, {"sound": "theirs"}, {"alert": "theirs"}, {"url-args": ["a"]}]),
+    "ios_push_type": st.sampled_from(["alert", "background"]),
+    "custom": json.filter(lambda value: value is not None),
+}
+
+
+@given(st.sampled_from(["apns", "apns_voip", "web"]), st.fixed_dictionaries({"message": texts}, optional=SAID))
+def test_devices_get_what_is_told_to_the_octet_by_fields_or_by_overrides(channel, fields):
+    made = payloads.made_for(channel, fields)
+    gateway = GatewayName.WEBPUSH if channel == "web" else GatewayName.APNS
+    told = orjson.loads(base64.b64decode(made.told.removeprefix("payload=")))
+    if made.message.push_type is PushType.BACKGROUND:
+        told["aps"].setdefault("content-available", 1)  # by definition
+    assert in_shape(gateway, made.message) == told
+    if {*fields} <= {"message", "custom"} and fields["message"]:
+        assert not made.message.overrides
