@@ -456,3 +456,19 @@ async def test_installs_may_share_an_alias_and_have_one_at_a_time(store, app):
     assert moved.aliases == {0: "bad", 1: "bad"}
     assert (await register(store, app, registration(1, alias=None))).rows.aliases == {}
     assert (await store.devices.get(app.id, 2)).alias == "küche"
+
+
+async def test_an_install_without_its_addresses_is_still_known(store, app, other):
+    await register(store, app, registration(1, user_id="ann", tags=["a"]))
+    await register(store, app, registration(1, kind=Kind.APNS_VOIP, token=token(9)), registration(2))
+    rows = await store.devices.forget_addresses(app.id, "install-1")
+    assert sorted(rows.ids.tolist()) == [1, 2]
+    assert image(rows, 1)["flags"] == DeviceFlag.PUSH_ENABLED
+    device = await store.devices.get(app.id, 1)
+    assert (device.reachable, device.user_id, device.tags, device.token_hint) == (False, "ann", ["a"], "")
+    assert (await store.devices.get(app.id, 3)).reachable
+    assert len(await store.devices.forget_addresses(app.id, "install-1")) == 0
+    assert len(await store.devices.forget_addresses(other.id, "install-2")) == 0
+    # Its address is free, and its own again where it is named again.
+    assert (await register(store, app, registration(1))).ids.tolist() == [1]
+    assert (await store.devices.get(app.id, 1)).reachable
