@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import time
+import zipfile
 from uuid import uuid4
 
 import orjson
 import pytest
 import pytest_asyncio
 
+from protocols.safari_package import ICONS
+from pushd.model.safari import icon_field
 from tests.acceptance.world import BUNDLE
 from tests.contract.kumulos import Orchard, channel
+from tests.protocols.test_safari_package import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -371,6 +377,41 @@ async def test_a_page_finds_what_it_needs_to_subscribe(app):
     status, told = await page.call("GET", "/v1/web/config")
     assert (status, len(told["publicKey"]), told["iconUrl"]) == (200, 87, "https://example.com/icon.png")
     assert (told["prompts"], told["safariPushId"]) == ({}, None)
+
+
+async def test_safari_gets_a_package_at_the_api_key(app):
+    site, server = "web.com.example", app.tenant.server
+    p12 = base64.b64encode(app.tenant.simulator.identity.p12((site,), "apple")).decode()
+    safari = {
+        "p12": p12,
+        "password": "apple",
+        "iconUrl": "https://example.com/a.png",
+        "siteUrl": "https://example.com/x",
+    }
+    status, told = await app("PUT", f"/v1/apps/{app.app_id}", {"safari": safari})
+    assert (status, [each["platformType"] for each in told["platformConfigs"]]) == (200, [1, 4]), told
+    path = f"/safari/{app.secret[0]}/v2"
+    assert (await app.raw("POST", f"{path}/pushPackages/{site}", data=b"{}"))[0] == 404
+    icons = {icon_field(name): base64.b64encode(png(side)).decode() for name, side in ICONS.items()}
+    wanted = {
+        "website_name": "Orchard",
+        "allowed_domains": ["https://example.com"],
+        "web_service_url": f"https://push.example.com/safari/{app.secret[0]}",
+        "icons": icons,
+    }
+    await server.ok("PUT", f"/safari/sites/{site}", wanted)
+    status, headers, raw = await app.raw("POST", f"{path}/pushPackages/{site}", data=b"{}")
+    assert (status, headers["Content-Type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        website = orjson.loads(archive.read("website.json"))
+    assert (website["websitePushID"], website["webServiceURL"]) == (site, wanted["web_service_url"])
+    mac = app.browser()
+    for method in ("POST", "DELETE"):
+        assert (await app.raw(method, f"{path}/devices/{mac.token}/registrations/{site}"))[0] == 200
+    await mac.tell(mac.event("k.push.deviceRegistered", {"type": 4, "token": mac.token, "bundleId": site}))
+    assert (await app.raw("POST", f"{path}/devices/{mac.token}/registrations/{site}"))[0] == 200
+    assert (await devices(app, mac.id))[0]["reachable"]
+    assert (await app.raw("POST", f"/safari/nobody/v2/pushPackages/{site}", data=b"{}"))[0] == 404
 
 
 async def test_crash_reports_are_taken_and_links_are_not_there(app):

@@ -15,6 +15,7 @@ from pushd.dialects.kumulos import (
     inbox,
     installs,
     notifications,
+    safari,
     subscriptions,
     web,
     wire,
@@ -131,6 +132,7 @@ class Kumulos(Dialect):
             *self._call("GET", ("/v1/web/config",), "What a web page needs to subscribe", web.config),
             *self._call("POST", web.CRASHES, "Crash reports: taken, and not kept", web.crash),
             *self._call("PUT", web.CRASHES, "The same", web.crash),
+            *safari.calls(self),
         )
 
     def _call(self, method: str, paths: tuple[str, ...], summary: str, handler: Handler) -> tuple[Call, ...]:
