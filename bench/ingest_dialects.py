@@ -143,8 +143,22 @@ async def _gravitec(world: World) -> Speech:
     )
 
 
+async def _kumulos(world: World) -> Speech:
+    return Speech(
+        path="/v2/notifications",
+        headers=_basic(*await _key(world, "kumulos")),
+        status=202,
+        user=lambda number: f"user-{number}",
+        body=lambda user, number: {
+            "target": {"userIds": [user]},
+            "content": {"title": "Your code", "message": f"It is {number:06d}", "data": {"number": number}},
+        },
+    )
+
+
 SPEECHES: dict[str, Callable[[World], Awaitable[Speech]]] = {
     "appenate": _appenate,
     "connectycube": _connectycube,
     "gravitec": _gravitec,
+    "kumulos": _kumulos,
 }
