@@ -1,27 +1,45 @@
-"""`pushd import`: files of users and subscribers, uploaded in parts, gone on with where they broke off, and watched."""
+"""`pushd import`: files of users, devices and subscribers, uploaded in parts, gone on with after a break, watched."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
-from pushd.cli.client import Client
+from pushd.cli import import_from
+from pushd.cli.errand import PART_BYTES, Errand, Part
 from pushd.cli.options import grouped
-from pushd.cli.output import console
 from pushd.cli.reach import Daemon
-from pushd.errors import ConflictError, UnavailableError
 
+
+class ImportGroup(TyperGroup):
+    """Takes `pushd import --from SERVICE FILE` for `pushd import from SERVICE FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is left of the arguments; whoever names a command has said it."""
+        if args and args[0] not in self.commands:
+            at = next((place for place, each in enumerate(args) if each.split("=")[0] == FROM), None)
+            if at is not None:
+                name, _, service = args[at].partition("=")
+                rest = args[at + 1 :]
+                args = [name.removeprefix("--"), *([service] if service else rest[:1]), *args[:at]]
+                args += rest if service else rest[1:]
+        return super().parse_args(ctx, args)
+
+
+FROM = "--from"
 commands = typer.Typer(
-    name="import", help="Files of users and subscribers, and how far they are.", no_args_is_help=True
+    name="import",
+    help="Files of users, devices and subscribers, also those of other services: `pushd import --from SERVICE FILE`.",
+    no_args_is_help=True,
+    cls=ImportGroup,
 )
+commands.command("from")(import_from.import_from)
 
 File = Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False)]
 Channel = Annotated[str, typer.Argument(help="The channel's uuid.")]
@@ -30,97 +48,27 @@ Resume = Annotated[int | None, typer.Option("--resume", help="Id of an import of
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every line is carried out.")]
 OfInstalls = Annotated[bool, typer.Option("--installs", help="Its lines are ids of installs, not of users.")]
 COLUMNS = ("id", "state", "lines", "done", "rejected", "job", "failure")
-PART_BYTES = 1 << 20
-"""Of a part; whole lines only."""
-POLL_S = 0.3
 REJECTS_SHOWN = 1_000
-OPEN = frozenset({"uploading", "waiting", "running"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """A file to be imported by one daemon."""
+def carry_out(daemon: Daemon, file: Path, job: dict[str, Any], *, resume: int | None, wait: bool) -> None:
+    """Imports a file as it is, and shows what came of it."""
+    errand = Errand(
+        daemon=daemon, job=job, parts=partial(parts, file), size=file.stat().st_size, resume=resume, wait=wait
+    )
 
-    daemon: Daemon
-    file: Path
-    job: dict[str, Any]
-    resume: int | None
-    wait: bool
-
-    def run(self) -> None:
-        """Carries it out and shows what came of it."""
-        view = asyncio.run(self._run())
-        self.daemon.show(view)
-        if view["state"] in {"failed", "cancelled"}:
-            raise typer.Exit(1)
-
-    async def _run(self) -> Any:
-        async with self.daemon.client() as client:
-            view = await self._begun(client)
-            try:
-                if view["state"] == "uploading":
-                    await self._upload(client, view["id"])
-                    view = await client.call("POST", f"/imports/{view['id']}/start")
-                if self.wait:
-                    view = await self._watch(client, view["id"])
-            except UnavailableError as error:
-                raise UnavailableError(f"{error.detail}; go on with --resume {view['id']}") from None
+    async def run() -> Any:
+        async with daemon.client() as client:
+            view = await errand.run(client)
             if view["rejected"]:
                 path = f"/imports/{view['id']}/rejects"
-                found = await client.call("GET", path, query={"limit": REJECTS_SHOWN})
-                view["rejects"] = found["items"]
+                view["rejects"] = (await client.call("GET", path, query={"limit": REJECTS_SHOWN}))["items"]
             return view
 
-    async def _begun(self, client: Client) -> Any:
-        """The import: a new one, or the one to go on with."""
-        if self.resume is None:
-            return await client.call("POST", "/imports", {"job": self.job})
-        view = await client.call("GET", f"/imports/{self.resume}")
-        if any(view["job"].get(name) != value for name, value in self.job.items()):
-            raise ConflictError(f"import {self.resume} is another job: {view['job']}")
-        return view
-
-    async def _upload(self, client: Client, import_id: int) -> None:
-        """Sends the parts that are not there yet."""
-        there = await self._there(client, import_id)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=self.daemon.json) as progress:
-            task = progress.add_task(f"import {import_id}: uploading", total=self.file.stat().st_size)
-            for number, part in enumerate(parts(self.file), 1):
-                digest = hashlib.sha256(part)
-                if there.get(number) != digest.hexdigest():
-                    headers = {
-                        "Content-Type": "application/octet-stream",
-                        "Content-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
-                    }
-                    await client.put(f"/imports/{import_id}/parts/{number}", part, headers)
-                progress.advance(task, len(part))
-
-    async def _there(self, client: Client, import_id: int) -> dict[int, str]:
-        """Digests of the parts that the daemon has, by number."""
-        if self.resume is None:
-            return {}
-        found: dict[int, str] = {}
-        cursor = None
-        while True:
-            query = {"limit": 1000, "cursor": cursor}
-            page = await client.call("GET", f"/imports/{import_id}/parts", query=query)
-            found |= {each["part"]: each["digest"] for each in page["items"]}
-            cursor = page["next"]
-            if cursor is None:
-                return found
-
-    async def _watch(self, client: Client, import_id: int) -> Any:
-        """The import once it has ended."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=self.daemon.json) as progress:
-            task = progress.add_task(f"import {import_id}: lines", total=None)
-            while True:
-                view = await client.call("GET", f"/imports/{import_id}")
-                progress.update(task, total=view["lines"], completed=view["done"])
-                if view["state"] not in OPEN:
-                    return view
-                await asyncio.sleep(POLL_S)
+    view = asyncio.run(run())
+    daemon.show(view)
+    if view["state"] in {"failed", "cancelled"}:
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -134,7 +82,7 @@ def users(
     """Create and change the users of a file, and their channels: NDJSON, or CSV with a header where it ends in .csv."""
     form = "csv" if file.suffix.lower() == ".csv" else "ndjson"
     job = {"type": "users", "format": form}
-    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
+    carry_out(daemon, file, job, resume=resume, wait=wait)
 
 
 @commands.command()
@@ -149,7 +97,7 @@ def subscribe(
 ) -> None:
     """Subscribe the users of a file to a channel: one external id a line."""
     job = {"type": "subscribe", "channel": channel, "of": "installs" if installs else "users"}
-    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
+    carry_out(daemon, file, job, resume=resume, wait=wait)
 
 
 @commands.command()
@@ -164,7 +112,7 @@ def unsubscribe(
 ) -> None:
     """Take the users of a file off a channel."""
     job = {"type": "unsubscribe", "channel": channel, "of": "installs" if installs else "users"}
-    Errand(daemon=daemon, file=file, job=job, resume=resume, wait=wait).run()
+    carry_out(daemon, file, job, resume=resume, wait=wait)
 
 
 @commands.command("list")
@@ -196,8 +144,9 @@ def cancel(daemon: Daemon, number: Identity) -> None:
     daemon.show(daemon.ask("DELETE", f"/imports/{number}"))
 
 
-def parts(file: Path) -> Iterator[bytes]:
+def parts(file: Path) -> Iterator[Part]:
     """The parts of a file, always the same ones: whole lines, as many as fit."""
+    position = 0
     with file.open("rb") as source:
         held = b""
         while chunk := source.read(PART_BYTES - len(held)):
@@ -206,7 +155,8 @@ def parts(file: Path) -> Iterator[bytes]:
             if len(held) == PART_BYTES and not at:
                 raise typer.BadParameter(f"{file} has a line of more than {PART_BYTES} bytes")
             if len(held) == PART_BYTES:
-                yield held[:at]
+                position += at
+                yield Part(held[:at], position)
                 held = held[at:]
         if held:
-            yield held
+            yield Part(held, position + len(held))

@@ -47,8 +47,11 @@ class Effects:
             context.index.apply_users(rows)
             await asyncio.sleep(0)
         for done in self.registered:
+            await context.store.devices.name(done.rows)
             await context.index.take_in(users=done.users, devices=done.rows)
             await devices.settle_in(context, app_id, done.rows)
         for each in self.subscribed:
+            if each.devices is not None:
+                await context.store.devices.name(each.devices)
             await channels.apply(context, each)
             await asyncio.sleep(0)

@@ -140,14 +140,17 @@ class ChannelStore:
     async def subscribe_within(
         self, connection: Any, app_id: int, channel_id: int, names: Sequence[str], *, of: Subscribers, on: bool
     ) -> Subscribed:
-        """As `subscribe_users`, or for installs, in a transaction of the caller's: true once that is committed."""
+        """As `subscribe_users`, or for installs, in a transaction of the caller's: true once that is committed.
+
+        Images of devices are to be named then: what the transaction itself made is seen by nobody else before.
+        """
         once = list(dict.fromkeys(names))
         query = _USERS if of == "users" else _INSTALLS
         try:
             row = await connection.fetchrow(query, app_id, channel_id, once, on, SUBSCRIPTIONS_MAX)
         except asyncpg.PostgresError as error:
             raise _refused(error) from error
-        return await self._subscribed(row, of)
+        return await self._subscribed(row, of, named=False)
 
     async def ids(self, app_id: int, uuids: Sequence[str]) -> Mapping[str, int]:
         """The ids of those of these channels that the app has, by uuid."""
@@ -176,9 +179,11 @@ class ChannelStore:
             devices = await self._names.name_devices(unpack_devices(row["devices"]))
         return Subscribed((), (), users=users, devices=devices)
 
-    async def _subscribed(self, row: Any, of: Subscribers) -> Subscribed:
+    async def _subscribed(self, row: Any, of: Subscribers, *, named: bool = True) -> Subscribed:
         if of == "installs":
-            devices = await self._names.name_devices(unpack_devices(row))
+            devices = unpack_devices(row)
+            if named:
+                await self._names.name_devices(devices)
             return Subscribed(row["unknown"], row["full_up"], devices=devices)
         users = unpack_users(row)
         await self._names.name_tags(users.tags)

@@ -110,8 +110,12 @@ class DeviceStore(Service):
     async def register_within(
         self, connection: Any, app_id: int, registrations: Sequence[Registration], now: float
     ) -> Registered:
-        """As `register_many`, for at most `bulk_rows_max`, within a transaction of the caller's."""
+        """As `register_many`, for at most `bulk_rows_max`, in a transaction of the caller's; to be named after it."""
         return await self._registrar.register_within(connection, app_id, registrations, now)
+
+    async def name(self, rows: DeviceRows) -> DeviceRows:
+        """The same rows with the names of what their ids mean, which is committed by now."""
+        return await self._names.name_devices(rows)
 
     async def get(self, app_id: int, device_id: int) -> Device | None:
         """The device; None when the app has no such one."""

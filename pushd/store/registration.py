@@ -83,11 +83,14 @@ class Registrar:
     async def register_within(
         self, connection: Any, app_id: int, registrations: Sequence[Registration], now: float
     ) -> Registered:
-        """As `register`, in a transaction of the caller's: true once that is committed."""
+        """As `register`, in a transaction of the caller's: true once that is committed, and then to be named.
+
+        What is behind ids that the transaction itself made is seen by nobody else before.
+        """
         item, folded = _Item(app_id, registrations, now), Folded()
         columns = await self._columns([item], folded)
         row = await connection.fetchrow(_REGISTER, moment(now), *columns, timeout=self._config.statement_timeout_s)
-        (result,) = await self._results([item], folded, row)
+        (result,) = await self._results([item], folded, row, named=False)
         return result
 
     async def _write_group(self, items: Sequence[_Item]) -> Sequence[Registered | PushdError]:
@@ -129,8 +132,12 @@ class Registrar:
             [owner.row if owner is not None else 0 for owner in folded.claimed.values()],
         ]
 
-    async def _results(self, items: Sequence[_Item], folded: Folded, row: Any) -> list[Registered]:
-        rows = await self._names.name_devices(unpack_devices({key: row[key] for key in DEVICE_KEYS}))
+    async def _results(
+        self, items: Sequence[_Item], folded: Folded, row: Any, *, named: bool = True
+    ) -> list[Registered]:
+        rows = unpack_devices({key: row[key] for key in DEVICE_KEYS})
+        if named:
+            await self._names.name_devices(rows)
         # Users that were just made have neither labels nor anything else yet.
         users = unpack_users({key: row.get(f"u_{key}") for key in USER_KEYS}) if row["u_external_ids"] else None
         ids = np.array(row["device_ids"], np.uint32)[np.array(folded.rows, np.intp) - 1]

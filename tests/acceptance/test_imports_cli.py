@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 
-from pushd.cli import imports
+from pushd.cli.errand import PART_BYTES
+from pushd.cli.imports import parts
 from tests.acceptance.commands import pushd
 from tests.acceptance.world import Tenant
 
@@ -44,12 +45,12 @@ async def test_files_are_imported_and_gone_on_with(tenant: Tenant, tmp_path):
     lines = "".join(f"user-{number},{'long ' * 150},news\n" for number in range(1_500))
     file.write_text("external_id,attributes.text,subscribe\n" + lines + "x,y\n")
     await tenant.server.ok("POST", "/channels", {"uuid": "news"})
-    assert len(list(imports.parts(file))) == 2
-    assert b"".join(imports.parts(file)) == file.read_bytes()
-    assert all(part.endswith(b"\n") and len(part) <= imports.PART_BYTES for part in imports.parts(file))
+    assert len(list(parts(file))) == 2
+    assert b"".join(each.body for each in parts(file)) == file.read_bytes()
+    assert all(part.body.endswith(b"\n") and len(part.body) <= PART_BYTES for part in parts(file))
     # A part was uploaded before something broke off.
     begun = await tenant.server.ok("POST", "/imports", {"job": {"type": "users", "format": "csv"}})
-    (first, _) = imports.parts(file)
+    first = next(parts(file)).body
     digest = base64.b64encode(hashlib.sha256(first).digest()).decode()
     headers = {"Content-Type": "application/octet-stream", "Content-Digest": f"sha-256=:{digest}:"}
     await tenant.server.ok("PUT", f"/imports/{begun['id']}/parts/1", data=first, headers=headers)
