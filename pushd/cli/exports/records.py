@@ -21,7 +21,7 @@ from pushd.cli.exports.fields import (
     plain,
 )
 from pushd.cli.exports.rows import Row, RowFault, Rows
-from pushd.model.device import Kind, Registration
+from pushd.model.device import Kind
 
 if TYPE_CHECKING:
     from pushd.cli.exports.externals import Externals
@@ -50,7 +50,6 @@ ENVIRONMENTS = {
     **dict.fromkeys(("production", "prod", "live", "release", "store", "adhoc"), "production"),
 }
 INSTALL_TEXTS = ("locale", "country", "time_zone", "app_version", "os_version", "alias")
-SHAPE = ("shape",) if "shape" in Registration.__struct_fields__ else ()
 APPLES = frozenset(kind for kind in Kind if kind.gateway.value == "apns" and kind is not Kind.APNS_CHANNEL)
 
 
@@ -205,7 +204,7 @@ def _device(said: Said) -> dict[str, Any] | None:
         if plain(environment) not in ENVIRONMENTS:
             raise InvalidRowError("environment", "is neither production nor sandbox")
         device["environment"] = ENVIRONMENTS[plain(environment)]
-    for name in ("bundle", "user_id", *INSTALL_TEXTS, *SHAPE):
+    for name in ("bundle", "user_id", *INSTALL_TEXTS, "shape"):
         if text := said.text(name):
             device[name] = text
     if platform := said.text("platform"):
