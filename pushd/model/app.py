@@ -32,6 +32,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """By category."""
     client_sends_per_minute: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """How often each user of the app may send by the sessions of dialects that apps hold; 0: only servers send."""
+    client_send_channels: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(max_length=1000)
+    ] = []
+    """The only channels to which they may; none: they may send to whomever they like."""
     default_bundle: Annotated[str, Meta(max_length=255)] | None = None
     """Bundle id of Apple devices whose SDK names none."""
 

@@ -31,6 +31,13 @@ async def test_only_servers_send_until_the_app_says_otherwise(context, tenant):
         with pytest.raises(TooManyRequestsError) as told:
             await client_sends.admit(context, tenant.app_id, Role.DEVICE, user_id)
         assert 0 < told.value.retry_after_s <= 20
+    only = {"client_sends_per_minute": 3, "client_send_channels": ["open"]}
+    await tenant.admin.ok("PATCH", f"/apps/{tenant.app_id}", {"settings": only})
+    await client_sends.admit(context, tenant.app_id, Role.DEVICE, 9, channel="open")
+    for channel in ("closed", None):
+        with pytest.raises(ForbiddenError):
+            await client_sends.admit(context, tenant.app_id, Role.DEVICE, 9, channel=channel)
+        await client_sends.admit(context, tenant.app_id, Role.SERVER, None, channel=channel)
     with pytest.raises(NotFoundError):
         await client_sends.admit(context, 2**31 - 1, Role.DEVICE, 7)
 

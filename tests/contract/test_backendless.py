@@ -15,6 +15,7 @@ from pushd.commands.expirations import Expirer
 from pushd.config import DialectsConfig
 from tests.acceptance.world import BUNDLE
 from tests.contract.cube import PASSWORD, until, vendors
+from tests.pushd.content.clients import backendless_ios
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -483,6 +484,16 @@ async def test_who_sends_too_often_waits(behind):
     assert await user.fails(429, "POST", "messaging/default", json=PUSH) == 429
 
 
+async def test_apps_send_to_the_channels_that_they_may(behind):
+    app = await behind.app(dialect="backendless", client_send_channels=["open"])
+    user = await Caller(app).user()
+    device, token = await user.register(channels=["open", "closed"])
+    assert is_status(await user.ok("POST", "messaging/open", PUSH))
+    await until(lambda: range(arrived(app, token)))
+    assert await user.fails(5007, "POST", "messaging/closed", json=PUSH) == 403
+    assert await user.fails(5007, "POST", "messaging/open", json=PUSH | {"pushSinglecast": [device]}) == 403
+
+
 async def test_keys_that_are_not_known_together(app, behind):
     other = await behind.app(dialect="backendless")
     for identity, key in ((APP_ID, "unknown-key"), (other.auth_key, app.secret), ("0" * 8 + APP_ID[8:], app.secret)):
@@ -495,13 +506,18 @@ async def test_keys_that_are_not_known_together(app, behind):
 
 async def test_templates_are_fetched_by_name_and_sent_to_whom_they_are_for(app, server, anna):
     _, token = await anna.register("IOS", ["offers"])
+    _, android = await anna.register("ANDROID", ["offers"])
     template = {
         "name": "Offer",
         "syntax": "smart_text",
         "message": {"title": "Dear {Users.name}", "body": "{n} for one in {place}"},
         "audience": {"type": "channels", "any": ["offers"]},
         "device_templates": {
-            "ios": {"alertTitle": "Dear {Users.name}", "actions": [{"id": "a", "title": "A", "options": 1}]},
+            "ios": {
+                "alertTitle": "Dear {Users.name}",
+                "threadId": "{place}",
+                "actions": [{"id": "a", "title": "A", "options": 1}],
+            },
             "android": {"contentTitle": "Dear {Users.name}", "priority": 3, "vibrate": [1, 2]},
         },
     }
@@ -515,7 +531,18 @@ async def test_templates_are_fetched_by_name_and_sent_to_whom_they_are_for(app, 
     told = await server.ok("POST", "messaging/push/Offer", {"templateValues": {"place": "Kyiv", "n": 2}})
     assert is_status(told)
     (push,) = await until(lambda: app.vendors.world.simulator.record.pushes(token))
-    assert orjson.loads(push.payload)["aps"]["alert"] == {"title": "Dear Probe", "body": "2 for one in Kyiv"}
+    payload = orjson.loads(push.payload)
+    assert payload["aps"]["alert"] == {"title": "Dear Probe", "body": "2 for one in Kyiv"}
+    assert payload["aps"]["mutable-content"] == 1
+    whole = template["device_templates"]["ios"] | {"name": "Offer", "threadId": "Kyiv"}
+    assert orjson.loads(payload["ios_immediate_push"]) == whole
+    assert "android_immediate_push" not in payload
+    shown = backendless_ios(payload)
+    assert (shown["template"]["name"], shown["message"]) == ("Offer", "2 for one in Kyiv")
+    (pushed,) = await until(lambda: [each for each in app.vendors.fcm.pushes if each.target == android])
+    data = pushed.content["data"]
+    assert orjson.loads(data["android_immediate_push"]) == template["device_templates"]["android"] | {"name": "Offer"}
+    assert (data["message"], data["android-content-title"]) == ("2 for one in Kyiv", "Dear Probe")
     assert is_status(await server.ok("GET", f"messaging/{told['messageId']}"), "published")
     for body in ({}, {"templateValues": {}}, {"templateValues": {"place": "Kyiv"}}, {"templateValues": [1]}):
         assert await server.fails(400, "POST", "messaging/push/Offer", json=body) == 400

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pushd.dialect import Call, Dialect, DialectKeys
-from pushd.dialects.backendless import messages, registrations, users, wire
+from pushd.dialects.backendless import messages, registrations, templates, users, wire
 from pushd.errors import MethodNotAllowedError, NotFoundError, PushdError, UnsupportedMediaTypeError
 from pushd.model.vendor_key import DialectName
 from pushd.web import problem
@@ -53,10 +53,10 @@ class Backendless(Dialect):
             *self._call("POST", devices, "Register a device", registrations.register),
             *self._call("GET", f"{devices}/{{device}}", "Look at a device's registrations", registrations.show),
             *self._call("DELETE", f"{devices}/{{device}}", "Unregister a device", registrations.unregister),
-            *self._call("GET", "/messaging/pushtemplates", "Templates for Apple's devices", messages.show_templates),
-            *self._call("GET", "/messaging/pushtemplates/{os}", "Templates for devices", messages.show_templates),
+            *self._call("GET", "/messaging/pushtemplates", "Templates for Apple's devices", templates.show),
+            *self._call("GET", "/messaging/pushtemplates/{os}", "Templates for devices", templates.show),
             *self._call("DELETE", "/messaging/channels/{name}", "Delete a channel", registrations.delete_channel),
-            *self._call("POST", "/messaging/push/{name}", "Send a push by its template", messages.send_template),
+            *self._call("POST", "/messaging/push/{name}", "Send a push by its template", templates.send),
             *self._call("POST", sent, "Publish to a channel: now, later, again and again", messages.send),
             *self._call("GET", sent, "What has come of a message", messages.show_status),
             *self._call("DELETE", sent, "Cancel a message", messages.cancel),

@@ -1,14 +1,12 @@
-"""Backendless' messages: published, by template too; asked about, and cancelled."""
+"""Backendless' messages: published, asked about, and cancelled."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import orjson
 
-from pushd.commands import channels, client_sends, notifications, progress, templates
-from pushd.commands.templates import TemplateSend
+from pushd.commands import channels, client_sends, notifications, progress
 from pushd.dialect import Dialect
 from pushd.dialects.backendless import publish, wire
 from pushd.dialects.backendless.wire import Code, Who
@@ -21,8 +19,7 @@ from pushd.errors import (
 )
 from pushd.model.app import Role
 from pushd.model.device import ID_MAX
-from pushd.model.notification import NotificationView, State
-from pushd.model.template import Template, TemplateKind
+from pushd.model.notification import NotificationView, Send, State
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
 
@@ -33,7 +30,6 @@ NOTHING, NOBODY = 0, 2**32 - 1
 PREFIX = "message:"
 RESERVED = frozenset(("registrations", "push", "pushtemplates", "channels", "email", "emailtemplates"))
 """Neither channels nor messages."""
-TEMPLATES_MAX = 1_000
 _GONE = "None of the devices is registered"
 
 
@@ -42,53 +38,23 @@ async def send(dialect: Dialect, incoming: Incoming) -> Answer:
     who = await wire.who(dialect, incoming)
     body = await wire.body(dialect, incoming)
     asked = publish.parse(body, _named(incoming), dialect.context.clock.now())
-    await _admit(dialect, who)
+    await admit(dialect, who, asked.channel)
     if asked.channel and not channels.is_known(dialect.context, who.app_id, asked.channel):
         if not asked.is_scheduled:
             return _status(dialect, who, NOTHING, "scheduled")
         await channels.ensure(dialect.context, who.app_id, [asked.channel])  # somebody may come by then
     if asked.send is None:
         return _status(dialect, who, NOTHING, "scheduled")
+    return await sent(dialect, who, asked.send)
+
+
+async def sent(dialect: Dialect, who: Who, wanted: Send) -> Answer:
+    """The answer to a push that is sent here; nobody of those it names being there, it has failed."""
     try:
-        answer = await notifications.send(dialect.context, who.app_id, asked.send)
+        answer = await notifications.send(dialect.context, who.app_id, wanted)
     except UnknownTargetsError:
         return _status(dialect, who, NOBODY, "failed", _GONE)
-    return _accepted(dialect, who, answer)
-
-
-async def send_template(dialect: Dialect, incoming: Incoming) -> Answer:
-    """POST messaging/push/{name}: to whom the template is for."""
-    who = await wire.who(dialect, incoming)
-    given = (await wire.body(dialect, incoming)).get("templateValues")
-    if given is not None and not isinstance(given, dict):
-        raise wire.wrong("templateValues", "are not an object")
-    name = wire.values(incoming)[0]
-    found = await templates.list_page(dialect.context, who.app_id, after=0, limit=1, name=name)
-    if not found or found[0].kind is not TemplateKind.NOTIFICATION:
-        raise NotFoundError(f"Push Template with name '{name}' doesn't exist")
-    try:
-        wanted = msgspec.convert({"content_tags": given or {}}, TemplateSend)
-    except msgspec.ValidationError:
-        raise wire.wrong("templateValues", "have a name that is not of 1 to 100 characters") from None
-    await _admit(dialect, who)
-    try:
-        answer = await templates.send(dialect.context, who.app_id, found[0].uid, wanted)
-    except UnknownTargetsError:
-        return _status(dialect, who, NOBODY, "failed", _GONE)
-    return _accepted(dialect, who, answer)
-
-
-async def show_templates(dialect: Dialect, incoming: Incoming) -> Answer:
-    """GET messaging/pushtemplates/{system}: what devices keep, by name; Apple's where no system is named."""
-    who = await wire.who(dialect, incoming)
-    named = wire.values(incoming)
-    system = named[0].strip().lower() if named else "ios"
-    found = await templates.list_page(dialect.context, who.app_id, after=0, limit=TEMPLATES_MAX)
-    return wire.told({each.name: _of_device(each, system) for each in found if system in each.device_templates})
-
-
-def _of_device(template: Template, system: str) -> dict[str, Any]:
-    return {**template.device_templates[system], "name": template.name}
+    return _status(dialect, who, orjson.loads(answer.body)["id"], "scheduled")
 
 
 async def show_status(dialect: Dialect, incoming: Incoming) -> Answer:
@@ -134,10 +100,10 @@ def _named(incoming: Incoming) -> str:
     return said
 
 
-async def _admit(dialect: Dialect, who: Who) -> None:
+async def admit(dialect: Dialect, who: Who, channel: str | None) -> None:
     """Nothing where this caller may send, which is counted; ForbiddenError 5007, TooManyRequestsError."""
     try:
-        await client_sends.admit(dialect.context, who.app_id, who.role, who.user_id)
+        await client_sends.admit(dialect.context, who.app_id, who.role, who.user_id, channel=channel)
     except ForbiddenError as error:
         raise _forbidden(error.detail) from None
 
@@ -148,10 +114,6 @@ def _forbidden(detail: str) -> ForbiddenError:
 
 
 # Messages by their ids --------------------------------------------------------------------------------------------
-
-
-def _accepted(dialect: Dialect, who: Who, answer: notifications.Answer) -> Answer:
-    return _status(dialect, who, orjson.loads(answer.body)["id"], "scheduled")
 
 
 def _status(dialect: Dialect, who: Who, number: int, status: str, error: str | None = None) -> Answer:
