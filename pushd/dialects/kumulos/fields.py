@@ -135,7 +135,7 @@ class Fields:
 
     def members(self, name: str, most: int, read: Callable[[Any], T | None], what: str) -> list[T]:
         """A list, each member as it was read; empty where there is none."""
-        value = self._value(name, required=False)
+        value = self.given.get(name)
         if value is None:
             return []
         if not isinstance(value, list) or not 0 < len(value) <= most:

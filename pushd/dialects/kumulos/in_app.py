@@ -62,7 +62,7 @@ def parse(given: Fields) -> Asked:
     ttl = _ttl(given.within("ttl", required=presented is not None and presented is not PresentedWhen.NEVER))
     times = when.times_of(given)
     for name in ("intelligentDelivery", "releaseWindowMinutes"):
-        if times["intelligent_delivery" if name == "intelligentDelivery" else "release_window_minutes"]:
+        if times.get("intelligent_delivery" if name == "intelligentDelivery" else "release_window_minutes"):
             given.bad(name, "is not available for in-app messages: they have one instant for all")
     new = NewInApp(
         audience=whom.audience,
@@ -73,7 +73,7 @@ def parse(given: Fields) -> Asked:
         data=given.object("data"),
         inbox=_inbox(given.within("inbox")),
         push=_push(given.within("notification")),
-        schedule=times["schedule"],
+        schedule=times.get("schedule"),
     )
     for name in ("userMeta", "reportingMeta"):
         given.object(name)

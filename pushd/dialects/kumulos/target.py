@@ -18,12 +18,13 @@ _ERRORS = {
     ("unknown", "users"): "unknownUserIds",
     ("unsubscribed", "users"): "unsubscribedUserIds",
 }
-_GROUPS = (
-    ("broadcast",),
-    ("installIds", "userIds"),
-    ("segmentUuid", "channelUuids", "geofenceIds", "geofenceTags", "geofenceBroadcast"),
-)
+_GROUPS = {
+    "broadcast": 0,
+    **dict.fromkeys(("installIds", "userIds"), 1),
+    **dict.fromkeys(("segmentUuid", "channelUuids", "geofenceIds", "geofenceTags", "geofenceBroadcast"), 2),
+}
 """Fields of one group go together, and no others."""
+_SAID = (*_GROUPS, "excludeInstallIds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,10 @@ class Target:
 
 def of(given: Fields) -> Target:
     """The target that the fields of an object name; its faults are noted there."""
-    leaves: list[Audience] = []
-    groups = [[name for name in group if _says(given, name)] for group in _GROUPS]
-    named = [group for group in groups if group]
-    if len(named) > 1:
-        given.bad(named[1][0], f"cannot stand beside {named[0][0]}")
+    named = [name for name in _GROUPS if name in given.given and _says(given, name)]
+    others = [name for name in named if _GROUPS[name] != _GROUPS[named[0]]]
+    if others:
+        given.bad(others[0], f"cannot stand beside {named[0]}")
     elif not named:
         given.bad("broadcast", "is required, or installIds, userIds, segmentUuid, channelUuids, or geofences")
     installs, users = given.names("installIds", NAMES_MAX), given.names("userIds", NAMES_MAX)
@@ -52,16 +52,12 @@ def of(given: Fields) -> Target:
         people.append(Installs(installs))
     if users:
         people.append(UserIds(users))
-    if people:
-        leaves.append(people[0] if len(people) == 1 else Or(people))
-    leaves += _groups_of(given)
-    excluded = given.names("excludeInstallIds", NAMES_MAX)
-    whole: list[Audience] = leaves or [Broadcast()]
-    if excluded:
+    whole: list[Audience] = [Or(people)] if len(people) > 1 else people or _places(given) or [Broadcast()]
+    if excluded := given.names("excludeInstallIds", NAMES_MAX):
         whole.append(Not(Installs(excluded)))
-    said = {name: given.get(name) for name in (*sum(_GROUPS, ()), "excludeInstallIds") if name in given}
-    named_ids = {name: value for key in ("installIds", "userIds") for name, value in _spelt(given.get(key)).items()}
-    return Target(whole[0] if len(whole) == 1 else And(whole), said, named_ids)
+    said = {name: given.given[name] for name in _SAID if name in given}
+    names = _spelt(given.get("installIds")) | _spelt(given.get("userIds")) if people else {}
+    return Target(whole[0] if len(whole) == 1 else And(whole), said, names)
 
 
 def _says(given: Fields, name: str) -> bool:
@@ -69,7 +65,8 @@ def _says(given: Fields, name: str) -> bool:
     return name in given and given.get(name) not in (False, 0, "false")
 
 
-def _groups_of(given: Fields) -> list[Audience]:
+def _places(given: Fields) -> list[Audience]:
+    """Segment, channels and geofences, of which an install has to be in all."""
     leaves: list[Audience] = []
     if segment := given.text("segmentUuid"):
         leaves.append(Segment(segment))

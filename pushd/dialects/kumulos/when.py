@@ -17,11 +17,14 @@ STRATEGIES = {
 }
 PAST_TIMES = {"ignore": PastTimes.IGNORE, "nextDay": PastTimes.NEXT_DAY}
 WINDOW_MINUTES = (60, 1_440)
+_FIELDS = frozenset(("schedule", "intelligentDelivery", "releaseWindowMinutes"))
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d", re.ASCII)
 
 
 def times_of(given: Fields) -> dict[str, Any]:
     """What a send says of its time; its faults are noted there."""
+    if _FIELDS.isdisjoint(given.given):
+        return {}
     schedule = _schedule(given.within("schedule"))
     intelligent = bool(given.truth("intelligentDelivery"))
     if intelligent and "schedule" in given:
