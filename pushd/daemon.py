@@ -10,17 +10,18 @@ from pathlib import Path
 
 import structlog
 
-from pushd.api import beacons, native, safari_service
+from pushd.api import beacons, native, pictures, safari_service
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.cluster.takeover import Takeover
-from pushd.commands.context import Context
+from pushd.commands.context import Context, UnderWay
 from pushd.commands.crossings import Crossings
 from pushd.commands.definitions import Definitions
 from pushd.commands.erasures import Eraser
 from pushd.commands.expirations import Expirer
 from pushd.commands.importer import Importer
 from pushd.commands.in_app_keeper import InAppKeeper
+from pushd.commands.pictures import Pictures
 from pushd.commands.places import PlaceKeeper
 from pushd.commands.safari_log import SafariLog
 from pushd.commands.scheduling import runner
@@ -67,9 +68,6 @@ log = structlog.get_logger(__name__)
 
 GATEWAY_DRAIN_S = 2.0
 """After the fan-out has drained nothing should be in flight; links get this long to say goodbye."""
-
-COMMANDS_FINISH_S = 2.0
-"""After the listeners are closed: for commands whose askers went away, such as an accept that waits for its commit."""
 
 
 class Daemon:
@@ -314,6 +312,8 @@ class Daemon:
             self.config.feed, self.store, self.fanout.reasons, self._master_key, clock=self.clock, node_id=self.node.id
         )
         await self._begin(self.feed)
+        fitted = Pictures(self.config.pictures, self.store.pictures, self.clock)
+        await self._begin(fitted)
         self.context = Context(
             node_id=self.node.id,
             store=self.store,
@@ -335,11 +335,12 @@ class Daemon:
             limits=ReceiptLimits(self.config.receipts),
             followers=FollowerLimits(self.config.dialects),
             feed=self.feed,
+            pictures=fitted,
         )
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         self.runner = runner(self.context, self.fanout, self.gate, Habits(self.index, self.store.habits))
         await self._begin(self.runner)
-        await self._begin(_Commands(self.context))
+        await self._begin(UnderWay(self.context))
         await self._begin(Importer(self.context))
         await self._begin(Eraser(self.context))
         await self._begin(Expirer(self.context))
@@ -349,6 +350,7 @@ class Daemon:
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
         safari_service.mount(router, self.context, auth, subkey(self._master_key, b"safari packages"))
         beacons.mount(router, self.context)
+        pictures.mount(router, self.context)
         self.http = HttpServer(self.config.http, router, surfaces=surfaces(self.context))
         await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))
@@ -385,14 +387,3 @@ class _GatewayService(Service):
 
     async def stop(self) -> None:
         await self._gateway.stop(GATEWAY_DRAIN_S)
-
-
-class _Commands(Service):
-    """Commands whose askers went away, in the order of stops: after the listeners, before the parts that they use."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
-
-    async def stop(self) -> None:
-        await self._context.finish(COMMANDS_FINISH_S)

@@ -47,6 +47,12 @@ DELIVERY_LATENCY = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
     registry=REGISTRY,
 )
+PICTURES = Counter(
+    "pushd_pictures",
+    "Pictures of notifications, by what came of them: fitted, fits as it is, failed, busy.",
+    ("result",),
+    registry=REGISTRY,
+)
 OLDEST_PENDING = Gauge(
     "pushd_oldest_pending_seconds", "Age of the oldest notification with rows pending; 0: none.", registry=REGISTRY
 )

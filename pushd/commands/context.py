@@ -20,12 +20,14 @@ from pushd.credentials.handles import Handles
 from pushd.errors import PushdError
 from pushd.reports.beacons import KEY_BYTES, Beacons
 from pushd.reports.limits import ClientSends, FollowerLimits, ReceiptLimits
+from pushd.service import Service
 from pushd.transport.guard import Guard
 
 if TYPE_CHECKING:
     from pushd.bitset import Devices
     from pushd.clock import Clock
     from pushd.commands.definitions import Definitions
+    from pushd.commands.pictures import Pictures
     from pushd.config import Config
     from pushd.credentials.keyring import Keyring
     from pushd.credentials.vault import Vault
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from pushd.targeting.index import Index
 
 log = structlog.get_logger(__name__)
+
+FINISH_S = 2.0
+"""After the listeners are closed: for commands whose askers went away, such as an accept that waits for its commit."""
 T = TypeVar("T")
 
 
@@ -127,6 +132,8 @@ class Context:
     """What users may still send by themselves."""
     followers: FollowerLimits = field(default_factory=lambda: FollowerLimits(DialectsConfig()))
     """What browsers may still ask for that register themselves."""
+    pictures: Pictures | None = None
+    """Pictures that are fitted; None: they go out as they are given."""
     feed: Feed | None = None
     """Webhooks and streams; None: they are not served here."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -154,3 +161,15 @@ class Context:
                 log.debug("command_failed", error=repr(error))
             else:
                 log.error("command_failed", error=repr(error), exc_info=error)
+
+
+class UnderWay(Service):
+    """Commands whose askers went away, in the order of stops: after the listeners, before the parts that they use."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    async def stop(self) -> None:
+        """Gives them a little time."""
+        await self._context.finish(FINISH_S)

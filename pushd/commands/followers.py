@@ -20,7 +20,7 @@ from pushd.commands.context import Context
 from pushd.commands.registration import check_attributes
 from pushd.errors import ConflictError, ForbiddenError
 from pushd.model.credential import VapidKeys
-from pushd.model.device import Environment, Kind, Platform, Registration, Route, Subscription
+from pushd.model.device import Environment, Kind, Platform, Registration, Route, Shape, Subscription
 
 LOCALE_CHARS_MAX = 35
 
@@ -32,6 +32,8 @@ class Following(Struct, frozen=True, kw_only=True):
     locale: Annotated[str, Meta(max_length=255)] | None = None
     time_zone: Annotated[str, Meta(max_length=255)] | None = None
     """Both as the browser has them; what is no such name is passed over."""
+    shape: Shape = Shape.OWN
+    """Whose worker reads its pushes."""
 
 
 class Follower(Struct, frozen=True, kw_only=True):
@@ -96,6 +98,7 @@ async def _register(
     registration = Registration(
         install_id=install_id,
         kind=Kind.WEBPUSH,
+        shape=wanted.shape,
         platform=Platform.WEB,
         locale=locale,
         time_zone=wanted.time_zone or UNSET,

@@ -14,6 +14,7 @@ from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
 from pushd.config.inbox import InboxConfig
+from pushd.config.pictures import PicturesConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
@@ -36,6 +37,7 @@ __all__ = [
     "HttpConfig",
     "ImportsConfig",
     "InboxConfig",
+    "PicturesConfig",
     "PlacesConfig",
     "ReceiptsConfig",
     "SafariConfig",
@@ -64,6 +66,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     places: PlacesConfig = field(default_factory=PlacesConfig)
     receipts: ReceiptsConfig = field(default_factory=ReceiptsConfig)
     dialects: DialectsConfig = field(default_factory=DialectsConfig)
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
     imports: ImportsConfig = field(default_factory=ImportsConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     feed: FeedConfig = field(default_factory=FeedConfig)

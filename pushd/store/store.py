@@ -36,6 +36,7 @@ from pushd.store.names import Names
 from pushd.store.notifications import NotificationStore
 from pushd.store.partitions import Maintenance
 from pushd.store.past import PastReader
+from pushd.store.pictures import PictureStore
 from pushd.store.receipts import ReceiptStore
 from pushd.store.reports import ReportReader
 from pushd.store.rollouts import RolloutStore
@@ -62,6 +63,7 @@ class Store(Service):
         self.apps = AppStore(self.database)
         self.keys = KeyStore(self.database)
         self.credentials = CredentialStore(self.database)
+        self.pictures = PictureStore(self.database)
         self.safari_sites = SafariSiteStore(self.database)
         self.channels = ChannelStore(self.database, names, self.clock)
         self.segments = SegmentStore(self.database, self.clock)

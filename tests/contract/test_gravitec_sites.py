@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import itertools
 import json
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from pushd.config import DialectsConfig
 from pushd.simulator.webpush import PushService
 from tests.acceptance.world import running
 from tests.contract.test_gravitec import Site
 from tests.contract.webpush_far import config_for
+from tests.gallery import gallery, picture
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,8 +36,11 @@ async def served(tmp_path_factory):
     dialects = DialectsConfig(followers_per_minute_max=10, follower_calls_per_minute_max=10)
     http = {"trusted_proxies": ["127.0.0.1/32"]}
     try:
-        async with running(webpush=config_for(push, encrypt_workers=0), dialects=dialects, http=http) as world:
-            yield world, push
+        async with gallery(tmp_path_factory.mktemp("gallery")) as pictures:
+            sections = {"webpush": config_for(push, encrypt_workers=0), "pictures": pictures.config()}
+            async with running(dialects=dialects, http=http, **sections) as world:
+                world.gallery = pictures
+                yield world, push
     finally:
         await push.stop()
 
@@ -81,6 +87,12 @@ class Shop(Site):
         status, told = await self.call("POST", subscription=one.to_json(), **more)
         assert status == 200, told
         return told, one
+
+    async def shown(self, payload):
+        """The message that a push came to."""
+        status, sent = await self.push(payload=payload)
+        assert status == 200, sent
+        return (await self.tenant.show(int(sent["id"])))["message"]
 
     async def identify(self, told):
         query = f"?appKey={self.app_key}&regID={told['regID']}"
@@ -202,6 +214,50 @@ async def test_who_leaves_gets_nothing_more(shop):
     assert not (await shop.device(told))["reachable"]
     expected = {"regIdExists": "true", "aliasExists": "false", "isActiveFollower": "false"}
     assert await shop("GET", f"/api/v3/alias?regId={told['regID']}") == (200, expected)
+
+
+# Pictures
+
+
+async def test_pictures_are_fitted_and_served_from_here(shop, served):
+    place = served[0].gallery
+    place.files |= {"/wide.png": picture((300, 100)), "/square.png": picture((100, 100))}
+    payload = {"message": "x", "icon": place.url("/wide.png"), "image": place.url("/square.png")}
+    shown = await shop.shown(payload)
+    root = shop.root.replace("http:", "https:")
+    for name, size, kind in (("icon", (192, 192), "image/png"), ("image", (360, 240), "image/jpeg")):
+        assert shown[name].startswith(f"{root}/pushd/pictures/{shop.tenant.app_id}/"), shown
+        async with shop.session.get(shown[name].replace("https:", "http:")) as answer:
+            assert (answer.status, answer.content_type) == (200, kind)
+            assert "immutable" in answer.headers["Cache-Control"]
+            assert Image.open(io.BytesIO(await answer.read())).size == size
+    await shop.shown(payload)
+    assert place.asked["/wide.png"] == 1
+
+
+async def test_pictures_that_fit_or_cannot_be_had_go_out_as_they_were_given(shop, served):
+    place = served[0].gallery
+    place.files |= {"/fits.png": picture((512, 512)), "/broken.jpg": b"\xff\xd8\xff"}
+    payload = {"message": "x", "icon": place.url("/fits.png"), "image": place.url("/broken.jpg")}
+    shown = await shop.shown(payload)
+    assert (shown["icon"], shown["image"]) == (payload["icon"], payload["image"])
+    for path in ("/pushd/pictures/1/x.png", f"/pushd/pictures/{shop.tenant.app_id}/{'0' * 40}.png"):
+        async with shop.session.get(shop.root + path) as answer:
+            assert answer.status == 404
+
+
+async def test_what_a_push_does_not_say_the_site_does(shop, served):
+    place = served[0].gallery
+    place.files["/site.png"] = picture((100, 50))
+    settings = {"icon": place.url("/site.png"), "site_url": "https://shop.example.com/"}
+    await shop.tenant.admin.ok("PATCH", f"/apps/{shop.tenant.app_id}", {"settings": settings})
+    shown = await shop.shown({"message": "x"})
+    assert "/pushd/pictures/" in shown["icon"]
+    assert shown["url"] == "https://shop.example.com/"
+    assert (await shop.shown({"message": "x", "redirect_url": "https://a.example"}))["url"] == "https://a.example"
+    # Who calls the vendor's host says nothing of where browsers find pushd.
+    shop.proxy["Host"] = "uapi.gravitec.net"
+    assert (await shop.shown({"message": "x"}))["icon"] == place.url("/site.png")
 
 
 # Abuse

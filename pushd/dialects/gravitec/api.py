@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
+from msgspec import structs
 
 from pushd.commands import installs, notifications, reports
 from pushd.dialect import Call, Dialect
-from pushd.dialects.gravitec import push, query, sites
+from pushd.dialects.gravitec import pictures, push, query, sites
 from pushd.dialects.gravitec.scripts import Scripts
 from pushd.dialects.gravitec.sites import Sites
 from pushd.errors import (
@@ -111,6 +112,8 @@ class Gravitec(Dialect):
         raw = await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
         now = self.context.clock.now()
         send = push.parse(raw, now)
+        message = await pictures.dressed(self.context, caller.app, send.message, incoming, self.hosts)
+        send = structs.replace(send, message=message)
         done = await notifications.send(self.context, caller.app, send)
         return Answer(push.answer(orjson.loads(done.body)["id"], send, now))
 

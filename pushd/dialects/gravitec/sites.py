@@ -15,7 +15,7 @@ from pushd.commands.followers import Following
 from pushd.dialect import Call, Dialect
 from pushd.dialects.gravitec.query import parameters
 from pushd.errors import InvalidRequestError, UnauthorizedError
-from pushd.model.device import Subscription, Tag, Text255
+from pushd.model.device import Shape, Subscription, Tag, Text255
 from pushd.model.vendor_key import DialectName
 from pushd.web.answer import JSON, Answer
 from pushd.web.incoming import Incoming
@@ -84,7 +84,7 @@ class Sites:
         body, app_id = await self._asked(incoming)
         if body.subscription is None:
             raise InvalidRequestError("subscription is missing")
-        wanted = Following(subscription=body.subscription, locale=body.lang, time_zone=body.zone)
+        wanted = Following(subscription=body.subscription, locale=body.lang, time_zone=body.zone, shape=Shape.GRAVITEC)
         if body.reg_id is None:
             network = network_of(incoming.client.address)
             follower = await followers.follow(self._context, app_id, wanted, network)

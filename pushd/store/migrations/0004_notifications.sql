@@ -489,6 +489,7 @@ BEGIN
         -- They went with the app, but for one that was written in the same moment.
         DELETE FROM credentials WHERE app_id = ANY (gone);
         DELETE FROM safari_sites WHERE app_id = ANY (gone);
+        DELETE FROM pictures WHERE app_id = ANY (gone);
         DELETE FROM templates WHERE app_id = ANY (gone);
         DELETE FROM live_activity_channels WHERE app_id = ANY (gone);
         DELETE FROM open_deltas WHERE app_id = ANY (gone);

@@ -80,6 +80,7 @@ OF_THE_APP = {
     *(("imports", column) for column in ("job", "state")),
     *(("geofences", column) for column in ("name", "bounds", "tags")),
     *(("safari_sites", column) for column in ("website_push_id", "settings")),
+    *(("pictures", column) for column in ("name", "body")),
     *(("live_activity_channels", column) for column in ("channel_id", "bundle", "key", "body_hash")),
     ("idempotency", "body_hash"),
     *((table, "button") for table in ("receipts", "receipt_deltas", "receipt_parts")),

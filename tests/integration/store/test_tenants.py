@@ -200,6 +200,7 @@ async def filled(store, app):
     await store.database.execute("DELETE FROM crossings WHERE NOT entered")
     await store.credentials.put(app.id, GatewayName.APNS, Environment.SANDBOX, "c", {}, lambda _: b"x")
     await store.safari_sites.put(app.id, "web.a", SITE, [b"png"] * 6)
+    await store.pictures.put(app.id, "a.png", b"png", NOW)
     await store.templates.create(app.id, "a", NewTemplate(name="a", message=Message(title="hi")))
     key = (app.id, DialectName.BACKENDLESS, Role.SERVER, f"identity-{app.id}", "secret", None, "")
     await store.vendor_keys.create(*key)
