@@ -197,7 +197,7 @@ def test_no_machine_and_no_registry_is_named():
         assert not found, f"{relative(path)} names {found.group()}"
 
 
-IMPORTED_AS = {"liquid": "python_liquid"}
+IMPORTED_AS = {"liquid": "python_liquid", "PIL": "pillow"}
 """Packages by the name of what they install, where that is another."""
 
 
