@@ -138,6 +138,16 @@ async def test_every_field_of_a_notification(app):
     aps = payload["aps"]
     assert (aps["badge"], aps["sound"], aps["category"]) == (3, "ding.caf", "rich")
     assert (aps["relevance-score"], aps["interruption-level"]) == (0.5, "time-sensitive")
+    assert payload["custom"] == {
+        "u": "https://example.com/offer",
+        "a": {
+            "key": "value",
+            "k.message": {"type": 1, "data": {"id": told["notification"]["id"]}},
+            "k.buttons": body["buttons"],
+            "k.notificationType": "important",
+        },
+    }
+    assert (payload["attachments"], aps["mutable-content"]) == ({"pictureUrl": "https://example.com/a.png"}, 1)
     view = await app.tenant.show(told["notification"]["id"])
     assert (view["ttl_s"], view["reporting_meta"]) == (1440, {"campaign": "Summer Promotion"})
     assert view["collapse_id"] == "offers"

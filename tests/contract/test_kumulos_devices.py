@@ -253,6 +253,9 @@ async def test_a_message_reaches_inbox_and_lock_screen(shop):
     number = told["message"]["id"]
     (payload,) = await shop.pushed(phone)
     assert payload["aps"]["alert"] == {"title": "New Offer Available", "body": "Open our app to view your new offer!"}
+    told = payload["custom"]["a"]
+    assert told["k.deepLink"] == {"type": 1, "data": {"id": number}}
+    assert type(told["k.message"]["data"]["id"]) is int
     (got,) = await phone.messages()
     assert (got["id"], got["presentedWhen"], got["data"]) == (number, "immediately", {"arbitrary": "data"})
     assert got["content"] == {"title": "Push Yourself", "text": "Programs from $29/mo"}

@@ -16,8 +16,13 @@ from pushd.model.message import Message
 from pushd.model.notification import Send
 
 MESSAGE, BUTTONS, CHANNEL, TYPE = "k.message", "k.buttons", "k.channel", "k.notificationType"
+LINK = "k.deepLink"
 PUSH = 1
 """The type of a message that is a push."""
+IN_APP = 1
+"""The type of a link that leads to an in-app message."""
+IN_APP_ID = "in_app_message_id"
+"""In the data of a push that goes along with an in-app message: which one."""
 PICTURE_CHARS_MIN = 8
 """Of a picture's address: the extension of iOS cuts off as many."""
 
@@ -77,7 +82,7 @@ def _data(message: Message, app: Settings, notification_id: int) -> dict[str, st
         shown = {
             "title": title or text,
             "alert": text or title,
-            "bicon": picture or parts.picture(message),
+            "bicon": picture or message.image,
             "sound": parts.sound(message),
         }
         data |= {name: value for name, value in shown.items() if value}
@@ -99,4 +104,7 @@ def _app_data(message: Message, notification_id: int) -> dict[str, Any]:
         ours[CHANNEL] = message.android.channel
     if message.android is not None and message.android.notification_type is not None:
         ours[TYPE] = message.android.notification_type
-    return {**(message.data or {}), **ours}
+    data = message.data or {}
+    if type(shown := data.get(IN_APP_ID)) is int:
+        ours[LINK] = {"type": IN_APP, "data": {"id": shown}}
+    return {**data, **ours}

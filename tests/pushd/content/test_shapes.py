@@ -137,6 +137,12 @@ def test_kumulos_on_ios_is_what_its_extension_reads():
     plain = clients.kumulos_ios(made(APNS, "kumulos", body="a", sound="none", mutable_content=False))
     assert "sound" not in plain["aps"]
     assert plain["aps"]["mutable-content"] == 1
+    along = clients.kumulos_ios(made(APNS, "kumulos", body="a", data={"in_app_message_id": 6, "own": 1}))
+    assert along["a"]["k.deepLink"] == {"type": 1, "data": {"id": 6}}
+    assert along["a"]["own"] == 1
+    assert (
+        "k.deepLink" not in clients.kumulos_ios(made(APNS, "kumulos", body="a", data={"in_app_message_id": "x"}))["a"]
+    )
     deep = clients.kumulos_ios(made(APNS, "kumulos", body="a", data={"k.deepLink": {"type": 1, "data": {"id": 5}}}))
     assert deep["a"]["k.deepLink"]["data"]["id"] == 5
 
