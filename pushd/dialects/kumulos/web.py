@@ -6,25 +6,24 @@ from pushd.commands import apps, credentials
 from pushd.dialect import Dialect
 from pushd.dialects.kumulos import wire
 from pushd.errors import NotFoundError
-from pushd.model.device import GatewayName
+from pushd.model.device import Environment, GatewayName, Kind, Route
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
 
-CREDENTIALS_MAX = 1_000
 CRASHES = ("/v1/track/{key}", "/v1/track/{key}/{kind}", "/v1/track/{key}/{kind}/{id}")
 
 
 async def config(kumulos: Dialect, incoming: Incoming) -> Answer:
     """GET /v1/web/config: 404 where the app has no key of Web Push."""
     caller = await wire.either(kumulos, incoming)
-    known = await credentials.list_page(kumulos.context, caller.app, after=0, limit=CREDENTIALS_MAX)
-    keys = [each.summary["public_key"] for each in known if each.gateway is GatewayName.WEBPUSH]
-    if not keys:
+    found = kumulos.context.keyring.find(Route(caller.app, Kind.WEBPUSH, Environment.PRODUCTION, ""))
+    if found is None:
         raise NotFoundError("The app has no keys of Web Push")
+    keys = await credentials.get(kumulos.context, caller.app, found)
     icon = (await apps.get(kumulos.context, caller.app)).settings.icon
     return wire.told(
         {
-            "publicKey": keys[-1],
+            "publicKey": keys.summary["public_key"],
             **({} if icon is None else {"iconUrl": icon}),
             "prompts": {},
             "safariPushId": _safari_id(kumulos, caller.app),
