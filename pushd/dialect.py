@@ -36,6 +36,8 @@ class Call:
     summary: str
     """For the page of the dialect."""
     handler: Callable[[Incoming], Awaitable[Answer]]
+    recurs: bool = False
+    """Whether the same few paths come again and again, though it has parameters."""
 
 
 class Dialect(ABC):
@@ -51,7 +53,7 @@ class Dialect(ABC):
         self.router = Router()
         self._deadlines = Deadlines(context.config.http.request_timeout_s)
         for call in self.calls():
-            self.router.add(call.method, call.path, self._endpoint(call), brief=True)
+            self.router.add(call.method, call.path, self._endpoint(call), brief=True, recurs=call.recurs)
 
     @abstractmethod
     def calls(self) -> tuple[Call, ...]:

@@ -40,16 +40,20 @@ class _Node:
 class Router:
     """A table of routes. Templates are like `/devices/{device_id}`; a parameter fills one whole segment."""
 
-    __slots__ = ("_exact", "_root", "templates")
+    __slots__ = ("_exact", "_recurring", "_root", "templates")
 
     def __init__(self) -> None:
         self._root = _Node()
         self._exact: dict[tuple[str, str], Route] = {}
+        self._recurring: set[tuple[str, str]] = set()
         self.templates: list[tuple[str, str]] = []
         """(method, template) of every route, in the order of adding."""
 
-    def add(self, method: str, template: str, endpoint: Endpoint, *, brief: bool = False) -> None:
-        """Routes a method and a template; each pair once. `brief`: whole bodies in, `Answer`s out."""
+    def add(self, method: str, template: str, endpoint: Endpoint, *, brief: bool = False, recurs: bool = False) -> None:
+        """Routes a method and a template; each pair once. `brief`: whole bodies in, `Answer`s out.
+
+        `recurs`: the same few paths come again and again, though it has parameters; all others are brief without any.
+        """
         node = self._root
         for segment in template.split("/")[1:]:
             if _PARAMETER.fullmatch(segment):
@@ -61,13 +65,19 @@ class Router:
         assert method not in node.methods, f"{method} {template} is routed twice"
         node.methods[method] = (endpoint, template)
         self.templates.append((method, template))
+        if brief and recurs:
+            self._recurring.add((method, template))
         if "{" not in template:
             self._exact[method, template] = Route(endpoint, template, (), brief)
 
     def is_brief(self, method: str, path: str) -> bool:
-        """Whether a raw path without parameters leads to an endpoint that is brief."""
+        """Whether a raw path leads to an endpoint that is brief, and is one of few."""
         exact = self._exact.get((method, path))
-        return exact is not None and exact.brief
+        if exact is not None or not self._recurring:
+            return exact is not None and exact.brief
+        found = _walk(self._root, path.split("/")[1:], 0)
+        taken = None if found is None else found[0].methods.get(method)
+        return taken is not None and (method, taken[1]) in self._recurring
 
     def find(self, method: str, path: str) -> Route:
         """The route of a raw path; NotFoundError, or MethodNotAllowedError that lists what is allowed."""

@@ -60,9 +60,9 @@ class Surfaces:
         return self._native
 
     def is_brief(self, method: str, path: str) -> bool:
-        """Whether a raw path without parameters leads to an endpoint that is brief, whoever's it is."""
-        return self._native.router.is_brief(method, path) or any(
-            surface.router.is_brief(method, path) for surface in self._others
+        """Whether a raw path leads to an endpoint that is brief, and is one of few, whoever's it is."""
+        return self._native.router.is_brief(method, path) or (
+            not path.startswith(NATIVE) and any(surface.router.is_brief(method, path) for surface in self._others)
         )
 
 

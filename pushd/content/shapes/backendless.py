@@ -38,13 +38,16 @@ def to_apns(message: Message, send: Send, app: Settings, *, notification_id: int
             aps["alert"] = aps.get("alert", {}) | said
         if headers.get("ios-sound"):
             aps["sound"] = headers["ios-sound"]
-        if message.body:
-            headers.setdefault("message", message.body)
+        alert = aps.get("alert", {})
+        if text := alert.get("body"):
+            headers.setdefault("message", text)
         picture = parts.picture(message)
         if picture is not None:
             headers.setdefault(PICTURE, picture)
         if IOS in headers or NAMED in headers:
             aps["mutable-content"] = 1
+            # What is rendered for this device stands before the template's own texts, whose gaps are nobody's.
+            headers |= {f"ios-alert-{name}": alert[name] for name in ("title", "subtitle") if alert.get(name)}
     body = {**headers, "aps": aps}
     return apns.finished(body, message, send, notification_id=notification_id, now=now)
 

@@ -23,6 +23,8 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "user-token, Content-Type, Accept, application-type, locale",
     "Access-Control-Max-Age": "86400",
 }
+_RECURRING = (messages.send, templates.send, registrations.register, users.log_in)
+"""What is asked by whole apps at the same paths."""
 Handler = Callable[[Dialect, Incoming], Awaitable[Answer]]
 
 
@@ -66,7 +68,8 @@ class Backendless(Dialect):
 
     def _call(self, method: str, path: str, summary: str, handler: Handler) -> tuple[Call, ...]:
         return tuple(
-            Call(method, root + path, summary, partial(handler, self)) for root in ("/{app_id}/{api_key}", "/api")
+            Call(method, root + path, summary, partial(handler, self), recurs=handler in _RECURRING)
+            for root in ("/{app_id}/{api_key}", "/api")
         )
 
     def owns(self, host: str, path: str) -> bool:

@@ -56,6 +56,17 @@ def test_other_methods_are_told_what_is_allowed(router, method, path, allowed):
     assert caught.value.extra == {"allow": allowed}
 
 
+def test_paths_with_parameters_are_brief_only_where_they_recur():
+    router = Router()
+    router.add("POST", "/{app}/send", one, brief=True, recurs=True)
+    router.add("GET", "/{app}/sends/{id}", two, brief=True)
+    router.add("POST", "/send", two, brief=True)
+    assert router.is_brief("POST", "/a/send")
+    assert router.is_brief("POST", "/send")
+    for method, path in (("GET", "/a/send"), ("GET", "/a/sends/1"), ("POST", "/a/b"), ("POST", "//send")):
+        assert not router.is_brief(method, path)
+
+
 def test_routes_are_said_once(router):
     with pytest.raises(AssertionError):
         router.add("GET", "/devices/{id}", one)
