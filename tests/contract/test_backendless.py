@@ -15,7 +15,7 @@ from pushd.commands.expirations import Expirer
 from pushd.config import DialectsConfig
 from tests.acceptance.world import BUNDLE
 from tests.contract.cube import PASSWORD, until, vendors
-from tests.pushd.content.clients import backendless_ios
+from tests.pushd.content.clients import backendless_android, backendless_ios
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -349,6 +349,31 @@ async def test_a_publication_reaches_whom_it_is_for(app, server, body, systems):
     assert {os for os, token in tokens.items() if arrived(app, token)} == systems
     assert not any(arrived(app, token) for token in outside)
     assert is_status(await server.ok("GET", f"messaging/{told['messageId']}"), "published")
+
+
+async def test_what_devices_get_of_the_recorded_publication(app, server):
+    """Headers by their names on Android, `aps` and the other headers at Apple."""
+    channel = f"channel {next(NUMBERS)}"
+    (_, apple), (_, android) = [await server.register(os, [channel]) for os in ("IOS", "ANDROID")]
+    await server.ok("POST", f"messaging/{channel}", PUSH | {"subtopic": "a.b"})
+    (push,) = await until(lambda: app.vendors.world.simulator.record.pushes(apple))
+    payload = orjson.loads(push.payload)
+    shown = backendless_ios(payload)
+    assert shown["aps"]["alert"] == {"title": "iOS title", "subtitle": "sub", "body": "iOS text"}
+    assert (shown["aps"]["badge"], shown["aps"]["sound"]) == (1, "sound.wav")
+    assert payload["custom"] == "value"
+    assert not [name for name in payload if name.startswith(("android-", "wp-", "pushd"))]
+    (pushed,) = await until(lambda: [each for each in app.vendors.fcm.pushes if each.target == android])
+    on_android = backendless_android(pushed.content)
+    assert [on_android[name] for name in ("message", "title", "sub", "sound")] == ["hello", "Title", "sub", None]
+    assert HEADERS.items() <= on_android["data"].items()
+    # One that only Apple's devices are to notice, without anything to see there.
+    silent = {"message": "sync", "headers": {"ios-content-available": "1", "job": "7"}, "publishPolicy": "PUSH"}
+    await server.ok("POST", f"messaging/{channel}", silent)
+    pushes = await until(lambda: app.vendors.world.simulator.record.pushes(apple), 2)
+    payload = orjson.loads(pushes[1].payload)
+    assert payload["aps"] == {"content-available": 1}
+    assert (payload["job"], dict(pushes[1].headers)["apns-push-type"]) == ("7", "background")
 
 
 async def test_single_devices_are_reached_whatever_the_channel(app, server):

@@ -11,13 +11,15 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from pushd.config import DialectsConfig
 from tests.contract.cube import until, vendors
 from tests.npm import modules
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-PACKAGES = ("backendless@8.0.0", "backendless@7.4.9")
-"""One over HTTP, and one over TLS."""
+PACKAGES = ("backendless@8.0.0", "backendless@7.4.9", "backendless@8.0.0 by its domain")
+"""One over HTTP, one over TLS, and one that knows neither application id nor key."""
+APP_ID = "D31F2737-2549-309B-FF00-4B7E5E0A1F01"
 SCRIPT = Path(__file__).parent / "backendless.cjs"
 TEMPLATE = {
     "name": "MyTemplate",
@@ -32,19 +34,19 @@ USER = {"email": "node@example.com", "name": "Node", "___class": "Users"}
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def app():
-    async with vendors() as made:
-        yield await made.app(dialect="backendless")
+    async with vendors(dialects=DialectsConfig(backendless_domains={"127.0.0.1": APP_ID})) as made:
+        yield await made.app(dialect="backendless", identity=APP_ID)
 
 
 async def driven(app, package):
     """What the package was answered, and the token of its device."""
-    home = await asyncio.to_thread(modules, package)
+    home = await asyncio.to_thread(modules, package.partition(" ")[0])
     world = app.vendors.world
     secure = package == PACKAGES[1]
     root = f"https://localhost:{world.daemon.http.tls_port}" if secure else app.root
     token = app.tenant.token()
     node = await asyncio.create_subprocess_exec(
-        *("node", "-e", SCRIPT.read_text(), root, app.auth_key, app.secret, token),
+        *("node", "-e", SCRIPT.read_text(), root, "-" if package == PACKAGES[2] else APP_ID, app.secret, token),
         cwd=home,
         env=os.environ | {"NODE_EXTRA_CA_CERTS": str(app.vendors.fcm.ca_file)},
         stdout=asyncio.subprocess.PIPE,
@@ -95,8 +97,9 @@ async def test_the_package_logs_in_registers_publishes_asks_and_cancels(app, pac
     assert said["unregistered"] == {"result": True}
     assert said["gone"]["code"] == 5000
     assert said["loggedOut"]
-    if package == PACKAGES[0]:
-        assert said["info"] == {"rtURL": None, "appId": app.auth_key, "apiKey": app.secret, "loggers": []}
+    if package != PACKAGES[1]:
+        key = app.secret if package == PACKAGES[0] else None
+        assert said["info"] == {"rtURL": None, "appId": APP_ID, "apiKey": key, "loggers": []}
     await reached(app, token)
 
 
