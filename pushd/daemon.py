@@ -48,7 +48,7 @@ from pushd.model.app import Settings
 from pushd.model.device import GatewayName
 from pushd.model.notification import Notification
 from pushd.reports.beacons import Beacons
-from pushd.reports.limits import FollowerLimits, ReceiptLimits
+from pushd.reports.limits import FollowerLimits, PasswordLimits, ReceiptLimits
 from pushd.scheduler.gate import Gate
 from pushd.scheduler.habits import Habits
 from pushd.scheduler.runner import Runner
@@ -334,6 +334,7 @@ class Daemon:
             handles=Handles(subkey(self._master_key, b"handles")),
             limits=ReceiptLimits(self.config.receipts),
             followers=FollowerLimits(self.config.dialects),
+            passwords=PasswordLimits(self.config.dialects),
             feed=self.feed,
             pictures=fitted,
         )

@@ -10,7 +10,7 @@ from pushd.commands import users
 from pushd.commands.context import Context
 from pushd.commands.passwords import is_password, seal
 from pushd.commands.text import check_text, text_faults
-from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError
+from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError, UnavailableError
 from pushd.model.account import PASSWORD_CHARS_MAX, Account, Session
 from pushd.model.attributes import check as check_attributes
 from pushd.model.user import UserChange
@@ -48,14 +48,41 @@ async def sign_up(
 
 
 async def log_in(context: Context, app_id: int, *, login: str | None, email: str | None, password: str) -> Account:
-    """The account of this name and password; UnauthorizedError says no more."""
-    names = _folded(login, email)
+    """The account of this name and password, found by address, or else by login; UnauthorizedError says no more.
+
+    TooManyRequestsError after too many wrong ones for this account, or for a name that nobody has, which looks alike:
+    then also the right one has to wait.
+    """
+    names, wrong = _folded(login, email), UnauthorizedError("Name and password do not belong together")
     known = None
-    if any(names) and len(password) <= PASSWORD_CHARS_MAX and not text_faults(names):
-        known = await context.store.accounts.find(app_id, login=names[0], email=names[1])
-    if not await is_password(None if known is None else known[1], password[:PASSWORD_CHARS_MAX]) or known is None:
-        raise UnauthorizedError("Name and password do not belong together")
+    if not any(names):
+        raise wrong
+    if len(password) <= PASSWORD_CHARS_MAX and not text_faults(names):
+        known = await _named(context, app_id, names)
+    who = known[0].user_id if known is not None else str(names[0] or names[1])[:NAME_CHARS_MAX]
+    # Counted before it is tried: many tries at once are no more than so many.
+    context.passwords.admit(app_id, who, context.clock.monotonic())
+    is_wrong = True
+    try:
+        is_wrong = not await is_password(None if known is None else known[1], password[:PASSWORD_CHARS_MAX])
+    except UnavailableError:
+        is_wrong = False
+        raise
+    finally:
+        context.passwords.tried(app_id, who, context.clock.monotonic(), wrong=is_wrong)
+    if is_wrong or known is None:
+        raise wrong
     return known[0]
+
+
+async def _named(context: Context, app_id: int, names: tuple[str | None, str | None]) -> tuple[Account, bytes] | None:
+    login, email = names
+    known = None
+    if email is not None:
+        known = await context.store.accounts.find(app_id, login=None, email=email)
+    if known is None and login is not None:
+        known = await context.store.accounts.find(app_id, login=login, email=None)
+    return known
 
 
 async def get(context: Context, app_id: int, user_id: int) -> Account:

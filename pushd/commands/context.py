@@ -19,7 +19,7 @@ from pushd.credentials.handles import KEY_BYTES as HANDLE_BYTES
 from pushd.credentials.handles import Handles
 from pushd.errors import PushdError
 from pushd.reports.beacons import KEY_BYTES, Beacons
-from pushd.reports.limits import ClientSends, FollowerLimits, ReceiptLimits
+from pushd.reports.limits import ClientSends, FollowerLimits, PasswordLimits, ReceiptLimits
 from pushd.service import Service
 from pushd.transport.guard import Guard
 
@@ -134,6 +134,8 @@ class Context:
     """What browsers may still ask for that register themselves."""
     pictures: Pictures | None = None
     """Pictures that are fitted; None: they go out as they are given."""
+    passwords: PasswordLimits = field(default_factory=lambda: PasswordLimits(DialectsConfig()))
+    """How often passwords may still be wrong."""
     feed: Feed | None = None
     """Webhooks and streams; None: they are not served here."""
     _running: set[asyncio.Task[Any]] = field(default_factory=set)

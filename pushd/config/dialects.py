@@ -22,6 +22,10 @@ class DialectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The same of one app, from everywhere."""
     follower_calls_per_minute_max: Annotated[int, Meta(ge=1)] = 120
     """What one such browser may ask for: its tags, its alias, a new subscription; past it 429."""
+    wrong_passwords_max: Annotated[int, Meta(ge=1)] = 10
+    """So many for one account, one after the other, and then no more than below; past it 429, be the password right."""
+    wrong_passwords_per_hour_max: Annotated[int, Meta(ge=1)] = 100
+    """The same in the long run."""
     backendless_domains: dict[str, str] = {}
     """By host name, the Backendless application id whose own domain it is: what comes there below `/api` is its app's,
     and needs no API key."""

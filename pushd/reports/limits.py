@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 
 from pushd.config.dialects import DialectsConfig
@@ -15,6 +15,9 @@ ADDRESSES_MAX = 65_536
 """Client addresses that are counted."""
 USERS_MAX = 65_536
 """Users who send from their apps that are counted."""
+ACCOUNTS_MAX = 65_536
+"""Accounts whose wrong passwords are counted; those longest left alone are forgotten first."""
+SOON_S = 1.0
 MINUTE_ROOM = 1_000_000
 """What a user's sends of a minute come to, however many they may be."""
 
@@ -145,6 +148,42 @@ class FollowerLimits:
     def admit_call(self, app_id: int, install_id: str, now: float) -> None:
         """Counts a call of one that has registered; TooManyRequestsError."""
         _refuse(self._calls.take((app_id, install_id), 1, now), "This browser asks for too much")
+
+
+class PasswordLimits:
+    """How often a password may still be wrong for an account, or for a name that nobody has.
+
+    Those are apart, so that made-up names cannot push an account's failures out of memory. Each daemon counts alone.
+    """
+
+    def __init__(self, config: DialectsConfig) -> None:
+        self._accounts, self._nobody = (
+            Buckets(
+                per_s=config.wrong_passwords_per_hour_max / 3600,
+                room=config.wrong_passwords_max,
+                names_max=ACCOUNTS_MAX,
+            )
+            for _ in range(2)
+        )
+        self._trying: Counter[tuple[int, int | str]] = Counter()
+
+    def admit(self, app_id: int, who: int | str, now: float) -> None:
+        """Counts a try, as if it failed; TooManyRequestsError where there were too many. `who`: a user, or a name."""
+        wait_s = self._buckets(who).take((app_id, who), 1, now)
+        # What others try in this moment may turn out to be right.
+        _refuse(min(wait_s, SOON_S) if (app_id, who) in self._trying else wait_s, "Too many wrong passwords of late")
+        self._trying[app_id, who] += 1
+
+    def tried(self, app_id: int, who: int | str, now: float, *, wrong: bool) -> None:
+        """The end of what was admitted; what was not wrong does not count."""
+        self._trying[app_id, who] -= 1
+        if not self._trying[app_id, who]:
+            del self._trying[app_id, who]
+        if not wrong:
+            self._buckets(who).give_back((app_id, who), 1, now)
+
+    def _buckets(self, who: int | str) -> Buckets:
+        return self._accounts if isinstance(who, int) else self._nobody
 
 
 def _of_minute(most: int) -> Buckets:

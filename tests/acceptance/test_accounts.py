@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pushd.commands import accounts, users
-from pushd.errors import ConflictError, InvalidRequestError, UnauthorizedError
+from pushd.errors import ConflictError, InvalidRequestError, PushdError, TooManyRequestsError, UnauthorizedError
 from pushd.model.vendor_key import DialectName
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -46,6 +46,45 @@ async def test_wrong_words_and_unknown_names_are_told_the_same(context, tenant):
         with pytest.raises(UnauthorizedError) as told:
             await accounts.log_in(context, tenant.app_id, login=login, email=None, password=password)
         assert told.value.detail == "Name and password do not belong together"
+
+
+async def test_who_guesses_is_stopped_by_account_and_learns_nothing(context, tenant, monkeypatch):
+    made = await signed_up(context, tenant, email="anna@example.com")
+    now = context.clock.monotonic()
+    monkeypatch.setattr(context.clock, "monotonic", lambda: now)
+
+    async def told(password, login="anna", email=None):
+        try:
+            return await accounts.log_in(context, tenant.app_id, login=login, email=email, password=password)
+        except PushdError as error:
+            return type(error)
+
+    most = context.config.dialects.wrong_passwords_max
+    # As many at once as there are: no more are tried than so many, by either name of the account.
+    answers = await asyncio.gather(*(told(f"guess {n}") for n in range(most - 3)))
+    answers += await asyncio.gather(*(told(f"guess {n}", None, "ANNA@example.com") for n in range(6)))
+    assert answers.count(UnauthorizedError) == most
+    assert answers.count(TooManyRequestsError) == 3
+    assert await told("secret word") is TooManyRequestsError
+    # For names that nobody has it looks the same, and is counted apart.
+    nobody = [await told("x", "nobody") for _ in range(most + 1)]
+    assert nobody == [UnauthorizedError] * most + [TooManyRequestsError]
+    # The right one is free again with the next try, and never counted itself.
+    now += 0.99 * 3600 / context.config.dialects.wrong_passwords_per_hour_max
+    assert [await told("secret word") for _ in range(3)] == [made] * 3
+    assert [await told("wrong"), await told("wrong")] == [UnauthorizedError, TooManyRequestsError]
+
+
+async def test_many_who_are_right_at_once_are_not_held_for_guessers(context, tenant):
+    await signed_up(context, tenant)
+    both = [
+        accounts.log_in(context, tenant.app_id, login="anna", email=None, password="secret word") for _ in range(30)
+    ]
+    done = await asyncio.gather(*both, return_exceptions=True)
+    refused = [each for each in done if isinstance(each, TooManyRequestsError)]
+    assert len(refused) <= 20
+    assert {each.retry_after_s for each in refused} <= {1.0}
+    await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="secret word")
 
 
 async def test_another_app_has_other_accounts(context, tenant, world):

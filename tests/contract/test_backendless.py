@@ -519,6 +519,19 @@ async def test_apps_send_to_the_channels_that_they_may(behind):
     assert await user.fails(5007, "POST", "messaging/open", json=PUSH | {"pushSinglecast": [device]}) == 403
 
 
+async def test_who_guesses_passwords_waits(app, anna):
+    nobody, guess = Caller(app), {"login": anna.told["email"], "password": "guess"}
+    told = await asyncio.gather(*(nobody("POST", "users/login", json=guess) for _ in range(14)))
+    assert sorted({(status, body["code"]) for status, body in told}) == [(401, 3003), (429, 429)]
+
+
+async def test_a_login_that_looks_like_an_address_logs_in_as_often_as_it_likes(app):
+    login = f"login_{next(NUMBERS)}@example.com"
+    await Caller(app).ok("POST", "users/register", {"login": login, "password": PASSWORD})
+    for _ in range(12):
+        await Caller(app).ok("POST", "users/login", {"login": login, "password": PASSWORD})
+
+
 async def test_keys_that_are_not_known_together(app, behind):
     other = await behind.app(dialect="backendless")
     for identity, key in ((APP_ID, "unknown-key"), (other.auth_key, app.secret), ("0" * 8 + APP_ID[8:], app.secret)):

@@ -116,6 +116,19 @@ async def test_the_errors_of_sessions(app, anna):
     assert again[0] == 201
 
 
+async def test_who_guesses_passwords_waits(app, anna):
+    given = {"login": anna.told["user"]["login"], "password": "guess"}
+    bodies = {"/session": {"auth_key": app.auth_key, "user": given}, "/login": given}
+    own = {"CB-Token": anna.token}
+    asked = [app.raw("POST", path, headers=own, json=body) for path, body in bodies.items() for _ in range(7)]
+    told = {status: (body, headers) for status, headers, body in await asyncio.gather(*asked)}
+    assert told.keys() == {401, 429}
+    assert told[401][0] == {"errors": ["Unauthorized"]}
+    body, headers = told[429]
+    assert body == {"errors": {"base": ["Too many wrong passwords of late"]}}
+    assert 0 < int(headers["Retry-After"]) <= 36
+
+
 async def test_unknown_names_sign_up_by_logging_in_and_guests_without(app):
     one = await app.open(user={"login": "newcomer", "password": PASSWORD})
     again = await app.open(user={"login": "newcomer", "password": PASSWORD})

@@ -142,12 +142,8 @@ async def external_id(dialect: Dialect, who: Who) -> str | None:
 
 async def _known(dialect: Dialect, app_id: int, name: str, password: str) -> Account:
     """Who has this name, be it his address or his login, and this password; UnauthorizedError."""
-    if "@" in name:
-        try:
-            return await accounts.log_in(dialect.context, app_id, login=None, email=name, password=password)
-        except UnauthorizedError:
-            pass
-    return await accounts.log_in(dialect.context, app_id, login=name, email=None, password=password)
+    email = name if "@" in name else None
+    return await accounts.log_in(dialect.context, app_id, login=name, email=email, password=password)
 
 
 async def _named(dialect: Dialect, app_id: int, object_id: str) -> Account:
