@@ -43,6 +43,7 @@ from pushd.gateways.fcm import FcmGateway
 from pushd.gateways.hms import HmsGateway
 from pushd.gateways.safari import SafariGateway
 from pushd.gateways.webpush import WebPushGateway
+from pushd.heap import Heap
 from pushd.inbox.catalogue import Catalogue
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName
@@ -355,6 +356,7 @@ class Daemon:
         self.http = HttpServer(self.config.http, router, surfaces=surfaces(self.context))
         await self._begin(CoverageWatch(self.keyring, self.index))
         await self._begin(LoopLag(self.config.telemetry))
+        await self._begin(Heap(self.config.memory, lambda: self.fanout.unsettled > 0))
         await self._begin(self.http)
         await self._begin(self.feed.streams)  # ends before the listeners, which would wait for it
 

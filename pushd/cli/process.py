@@ -18,6 +18,7 @@ from pushd.cli.notify import Notifier
 from pushd.config import Config
 from pushd.daemon import Daemon
 from pushd.errors import ConfigError, PushdError
+from pushd.heap import give_back
 from pushd.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,7 @@ def _calm_collector() -> None:
     """Leaves what the start made out of every later collection, which would otherwise hold the loop to walk it all."""
     gc.collect()
     gc.freeze()
+    give_back()
     gc.set_threshold(*COLLECT_AFTER)
 
 

@@ -15,6 +15,7 @@ from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
 from pushd.config.inbox import InboxConfig
 from pushd.config.pictures import PicturesConfig
+from pushd.config.memory import MemoryConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
@@ -38,6 +39,7 @@ __all__ = [
     "ImportsConfig",
     "InboxConfig",
     "PicturesConfig",
+    "MemoryConfig",
     "PlacesConfig",
     "ReceiptsConfig",
     "SafariConfig",
@@ -72,4 +74,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     feed: FeedConfig = field(default_factory=FeedConfig)
     inbox: InboxConfig = field(default_factory=InboxConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -8,7 +8,7 @@ from functools import lru_cache
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@lru_cache(maxsize=4_096)  # the rows of a transaction share theirs
+@lru_cache(maxsize=256)  # the rows of a transaction share theirs
 def moment(seconds: float) -> datetime:
     """The timestamp of so many seconds since the epoch, to the microsecond."""
     return _EPOCH + timedelta(microseconds=round(seconds * 1_000_000))

@@ -23,6 +23,8 @@ HEAD_BYTES_MAX = 2_048
 BODY_BYTES_MAX = 65_536
 """Longer ones never come in one piece."""
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_ONCE = ("Idempotency-Key", "Traceparent", "X-Request-Id")
+"""Headers whose values are another for every request: a head with one never comes again, and takes others' place."""
 
 
 class Head(NamedTuple):
@@ -57,6 +59,7 @@ class Heads:
             and message.version == HttpVersion11
             and not (message.should_close or message.upgrade or message.chunked or message.compression)
             and "Expect" not in headers
+            and not any(name in headers for name in _ONCE)
             and length.isascii()
             and length.isdigit()
             and int(length) <= BODY_BYTES_MAX
