@@ -14,8 +14,8 @@ from pushd.config.hms import HmsConfig
 from pushd.config.http import HttpConfig
 from pushd.config.imports import ImportsConfig
 from pushd.config.inbox import InboxConfig
-from pushd.config.pictures import PicturesConfig
 from pushd.config.memory import MemoryConfig
+from pushd.config.pictures import PicturesConfig
 from pushd.config.places import PlacesConfig
 from pushd.config.receipts import ReceiptsConfig
 from pushd.config.safari import SafariConfig
@@ -38,8 +38,8 @@ __all__ = [
     "HttpConfig",
     "ImportsConfig",
     "InboxConfig",
-    "PicturesConfig",
     "MemoryConfig",
+    "PicturesConfig",
     "PlacesConfig",
     "ReceiptsConfig",
     "SafariConfig",

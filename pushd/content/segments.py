@@ -33,6 +33,8 @@ SURE_BYTES: Mapping[GatewayName, int] = {
 }
 """Platforms that messages are compiled for, and how long payloads certainly may be there; longer ones are rendered."""
 
+_MARKS = re.compile(rb'\|(\\+)"([0-9a-f]{16})\.(\d+);|(\d+)')
+"""Marks, and numbers that may stand for a badge: one pattern for all, for `re` keeps those that it has made."""
 _FIXED_LINK = re.compile(r"https?://[^/\s{}]+/|(?!https?:|javascript:|vbscript:|data:|blob:|file:)[a-z][a-z0-9+.-]*:\S")
 """How a link begins that stays a good one, whatever is put in behind it."""
 BADGE_LEAST = 1_000_000_000
@@ -174,8 +176,10 @@ class _Marked:
     def cut(self, payload: bytes) -> tuple[tuple[bytes, ...], tuple[Slot, ...]] | None:
         """Pieces and slots; None where a mark did not stay whole."""
         pieces, slots, at = [], [], 0
-        marks = re.compile(rb'\|(\\+)"%b\.(\d+);|%b' % (self.nonce.encode(), self._badge.encode()))
-        for found in marks.finditer(payload):
+        nonce, badge = self.nonce.encode(), self._badge.encode()
+        for found in _MARKS.finditer(payload):
+            if found[2] != nonce and found[4] != badge:
+                continue
             pieces.append(payload[at : found.start()])
             at = found.end()
             if found[1] is None:
@@ -184,9 +188,9 @@ class _Marked:
             depth = (len(found[1]) + 1).bit_length() - 1
             if 1 << depth != len(found[1]) + 1:
                 return None
-            slots.append(Slot(int(found[2]), depth))
+            slots.append(Slot(int(found[3]), depth))
         pieces.append(payload[at:])
-        if payload.count(self.nonce.encode()) + payload.count(self._badge.encode()) != len(slots):
+        if payload.count(nonce) + payload.count(badge) != len(slots):
             return None
         return tuple(pieces), tuple(slots)
 

@@ -1,4 +1,4 @@
-"""`pushd` that counts what it holds, on SIGUSR2, into the file that COUNTS names: `python -m tests.faults.counted serve`."""
+"""`pushd` that counts what it holds on SIGUSR2, into the file that COUNTS names: `python -m tests.faults.counted`."""
 
 import gc
 import os

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from itertools import count
+from itertools import count, pairwise
 
 import orjson
 import pytest
@@ -12,7 +12,7 @@ from tests.faults.counted import VARIABLE
 from tests.faults.world import QUIET, world
 
 DEVICES = 200
-WARM_UP, ROUNDS = 30, 40
+WARM_UP, ROUNDS = 30, 25
 SENDS = 7
 """Notifications of a round."""
 SETTINGS = QUIET | {"store.pool_size": 2, "memory.trim_interval_s": 1.0}
@@ -25,18 +25,22 @@ REST_S = 3.0
 async def test_nothing_of_a_notification_stays_in_memory(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "counts"))
     async with world(DEVICES, seed=1, fast=True, settings=SETTINGS, module="tests.faults.counted") as here:
-        keys = count()
-        for _ in range(WARM_UP):
-            await a_round(here, next(keys))
-        before = await counted(here, tmp_path / "counts")
-        for _ in range(ROUNDS):
-            await a_round(here, next(keys))
-        after = await counted(here, tmp_path / "counts")
-    sent = ROUNDS * SENDS
-    grown = {name: more for name in after["types"] if (more := after["types"][name] - before["types"].get(name, 0)) > 0}
-    print({"sent": sent, "blocks": after["blocks"] - before["blocks"], "grown": grown})
+        keys, seen = count(), []
+        for rounds in (WARM_UP, ROUNDS, ROUNDS):
+            for _ in range(rounds):
+                await a_round(here, next(keys))
+            seen.append(await counted(here, tmp_path / "counts"))
+    # What comes once, such as a cache that is made, is in one of the two differences; what stays of each send in both.
+    grown = {name: min(of_both) for name in seen[2]["types"] if min(of_both := growth(seen, name)) > 0}
+    blocks = [after["blocks"] - before["blocks"] for before, after in pairwise(seen)]
+    print({"sent": ROUNDS * SENDS, "blocks": blocks, "grown": grown})
     assert all(more < ROUNDS // 2 for more in grown.values()), grown
-    assert after["blocks"] - before["blocks"] < sent, "some text, number or array stays of each"
+    assert min(blocks) < ROUNDS * SENDS // 2, "some text, number or array stays of each"
+
+
+def growth(seen, name):
+    """How many more objects of a type there were after each of the two runs."""
+    return [after["types"].get(name, 0) - before["types"].get(name, 0) for before, after in pairwise(seen)]
 
 
 async def a_round(here, number):
@@ -44,14 +48,14 @@ async def a_round(here, number):
     await here.broadcast()
     await here.once()
     await here.single()
-    message = {"title": "Pears", "body": f"round {number}"}
+    message = {"title": "Pears", "body": f"round {number}"}  # another one in each: nothing is remembered by it
     everyone = {"audience": {"type": "broadcast"}, "message": message}
     held = await here.call("POST", "/notifications", everyone)
     for decision in ("pause", "resume", "cancel"):
         url = f"{here.daemon.url}/pushd/v1/notifications/{held['id']}/{decision}"
         async with here.session.post(url, headers=here._headers) as answer:
             assert answer.status in {200, 409}, "it may be over by now"
-    personal = {"title": "{{ user.id }}", "body": f"round {number}"}
+    personal = {"title": "{{ user.id }}", "body": "Plums"}  # parsed texts are remembered, a thousand of them
     await here.call("POST", "/notifications", everyone | {"message": personal, "liquid": True})
     one = {"audience": {"type": "users", "ids": ["user-1"]}, "message": message, "transactional": True}
     await here.call("POST", "/notifications", one)
