@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from pushd.bitset import Devices, Users
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
-from pushd.model.audience import Audience, Broadcast, InGeofences, UserIds
+from pushd.model.audience import Audience, Broadcast, InGeofences
 from pushd.model.device import GatewayName, Kind, Route, Shape
 from pushd.model.geofence import FenceImage, LocationRows
 from pushd.model.rows import DeviceFlag, DeviceRows, UserRows
-from pushd.targeting import audiences, device_images, evaluation, leaves_labels, leaves_places, likeness, user_images
+from pushd.targeting import (
+    audiences,
+    device_images,
+    evaluation,
+    leaves_labels,
+    leaves_places,
+    likeness,
+    single,
+    user_images,
+)
 from pushd.targeting.definitions import NOTHING, Definitions, expand, has_segments, stands_in, unknown
 from pushd.targeting.holders import Holders
 from pushd.targeting.likeness import Differences
@@ -25,7 +34,7 @@ from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
 from pushd.targeting.recipients import Recipients, recipients
-from pushd.targeting.resolution import NONE_MISSING, Addresses, Resolution
+from pushd.targeting.resolution import Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
 from pushd.targeting.statistics import statistics
 from pushd.targeting.tenants import Tenant
@@ -236,31 +245,12 @@ class Index:
         return found
 
     def one_user(self, app_id: int, audience: Audience, kinds: AbstractSet[Kind]) -> Resolution | None:
-        """The answer for one named user all of whose devices can be reached, as nearly everyone's can; else None."""
-        if type(audience) is not UserIds or len(audience.ids) != 1:
-            return None
-        (devices,) = self.each_user(app_id, audience.ids, kinds)
-        return None if devices is None else Resolution(devices, {}, NONE_MISSING, NONE_MISSING, named=1)
+        """As `single.one_user`."""
+        return single.one_user(self._population, self._tenant(app_id), app_id, audience, kinds)
 
     def each_user(self, app_id: int, names: Sequence[str], kinds: AbstractSet[Kind]) -> list[Devices | None]:
-        """For each external id the devices of that user, where all of them can be reached; None for others.
-
-        A set per user, as `resolve` would give to one who is asked for alone.
-        """
-        population, tenant = self._population, self._tenant(app_id)
-        every = tenant.kinds.keys() <= kinds
-        asked = [] if every else [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
-        find, of, reachable = population.identities.find, population.owners.of, tenant.reachable
-        found: list[Devices | None] = []
-        for name in names:
-            user = find(app_id, name)
-            devices = Devices(of(user)) if user else None
-            if devices and not devices.issubset(reachable):
-                devices = None
-            if devices and not every and sum(map(devices.intersection_cardinality, asked)) < len(devices):
-                devices = None
-            found.append(devices or None)
-        return found
+        """As `single.each_user`."""
+        return single.each_user(self._population, self._tenant(app_id), app_id, names, kinds)
 
     def still(self, app_id: int, devices: Devices, audience: Audience, kinds: AbstractSet[Kind]) -> Devices:
         """Those of `devices`, a batch that this audience once reached, that may still be sent to.

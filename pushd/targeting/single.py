@@ -1,0 +1,106 @@
+"""Audiences of one named person: most sends have one, and need no evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+from pushd.bitset import Devices
+from pushd.model.audience import And, Audience, Environments, Kinds, UserIds, UserNumbers
+from pushd.model.device import Kind
+from pushd.targeting.population import Population
+from pushd.targeting.resolution import NONE_MISSING, Resolution
+from pushd.targeting.tenants import Tenant
+
+PARTS_MAX = 8
+"""Of an audience that is looked through for one person; longer ones are evaluated."""
+DEVICES_MAX = 32
+"""Of one person that are looked at one by one."""
+_Narrowing = Environments | Kinds
+
+
+def one_user(
+    population: Population, tenant: Tenant, app_id: int, audience: Audience, kinds: AbstractSet[Kind]
+) -> Resolution | None:
+    """The answer for one named user all of whose devices can be reached, as nearly everyone's can; else None.
+
+    Exactly what an evaluation would say; beside the user the audience may ask for kinds and environments.
+    """
+    named: UserIds | UserNumbers | None = None
+    narrowings: list[_Narrowing] = []
+    if type(audience) is UserIds:
+        named = audience
+    else:
+        for part in _parts(audience):
+            if isinstance(part, (UserIds, UserNumbers)) and named is None:
+                named = part
+            elif isinstance(part, _Narrowing):
+                narrowings.append(part)
+            else:
+                return None
+    if named is None or len(named.ids) != 1:
+        return None
+    if isinstance(named, UserIds):
+        user = population.identities.find(app_id, named.ids[0])
+    else:
+        user = named.ids[0] if named.ids[0] in tenant.users else 0
+    (devices,) = reachable(population, tenant, (user,), kinds)
+    if devices is None:
+        return None
+    if narrowings:
+        if len(devices) > DEVICES_MAX:
+            return None
+        devices = Devices(device for device in devices if _is_asked(population, device, narrowings))
+    return Resolution(devices, {}, NONE_MISSING, NONE_MISSING, named=1)
+
+
+def each_user(
+    population: Population, tenant: Tenant, app_id: int, names: Sequence[str], kinds: AbstractSet[Kind]
+) -> list[Devices | None]:
+    """For each external id the devices of that user, where all of them can be reached; None for others.
+
+    A set per user, as an evaluation would give to one who is asked for alone.
+    """
+    find = population.identities.find
+    return reachable(population, tenant, [find(app_id, name) for name in names], kinds)
+
+
+def reachable(
+    population: Population, tenant: Tenant, users: Sequence[int], kinds: AbstractSet[Kind]
+) -> list[Devices | None]:
+    """For each number of a user (0: nobody) his devices, where there are any and all can be reached; else None."""
+    every = tenant.kinds.keys() <= kinds
+    asked = [] if every else [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
+    of = population.owners.of
+    found: list[Devices | None] = []
+    for user in users:
+        devices = Devices(of(user)) if user else None
+        if devices and not devices.issubset(tenant.reachable):
+            devices = None
+        if devices and not every and sum(map(devices.intersection_cardinality, asked)) < len(devices):
+            devices = None
+        found.append(devices or None)
+    return found
+
+
+def _parts(audience: Audience) -> Iterator[Audience]:
+    """What must all hold, conjunctions within conjunctions too; too many: the audience itself."""
+    left, seen = [audience], 0
+    while left:
+        part = left.pop()
+        seen += 1
+        if seen > PARTS_MAX:
+            yield audience
+            return
+        if type(part) is And:
+            left += part.of
+        else:
+            yield part
+
+
+def _is_asked(population: Population, device: int, narrowings: Sequence[_Narrowing]) -> bool:
+    route = population.routes[population.devices.routes.cells[device]]
+    return all(
+        route.kind in narrowing.any if isinstance(narrowing, Kinds) else route.environment is narrowing.is_
+        for narrowing in narrowings
+    )
