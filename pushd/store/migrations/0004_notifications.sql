@@ -180,7 +180,7 @@ CREATE FUNCTION accept_notifications(
     n_due float8[], n_nominal float8[], n_recurring boolean[],
     t_row int[], t_part int[], t_count int[], t_devices bytea[],
     k_row int[], k_key text[], k_hash bytea[], k_answer bytea[],
-    e_row int[], e_event text[]
+    e_row int[], e_events text
 ) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
@@ -247,13 +247,15 @@ BEGIN
     IF cardinality(e_row) > 0 THEN
         INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message,
                 universal, name, date, end_date, period, tag_query, created_at, updated_at, target)
-            SELECT d.id, n_app[e.row], d.dialect, d.user_id, n_id[e.row], d.channel, d.environment, d.message,
+            SELECT d.id, n_app[d.row], d.dialect, d.user_id, n_id[d.row], d.channel, d.environment, d.message,
                 d.universal, d.name, d.date, d.end_date, d.period, d.tag_query, to_timestamp(d.created_at),
                 to_timestamp(d.created_at), d.target
-            FROM unnest(e_row, e_event) AS e (row, event), json_to_record(e.event::json) AS d (
+            FROM ROWS FROM (unnest(e_row), json_to_recordset(e_events::json) AS (
                 id int, dialect text, user_id int, channel text, environment text, message text, universal boolean,
                 name text, date bigint, end_date bigint, period int, tag_query text, created_at float8, target text)
-            WHERE e.row <> ALL (known);
+            ) AS d (row, id, dialect, user_id, channel, environment, message, universal, name, date, end_date, period,
+                tag_query, created_at, target)
+            WHERE d.row <> ALL (known);
     END IF;
     IF EXISTS (SELECT FROM listeners) THEN
         PERFORM note_accepted(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due, known);

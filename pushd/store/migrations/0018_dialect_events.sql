@@ -30,7 +30,7 @@ CREATE TABLE dialect_events (
 );
 CREATE INDEX dialect_events_user ON dialect_events (app_id, user_id, dialect, id);
 CREATE INDEX dialect_events_target ON dialect_events (app_id, target) WHERE target IS NOT NULL;
-CREATE INDEX dialect_events_created ON dialect_events (created_at);
+CREATE INDEX dialect_events_created ON dialect_events USING brin (created_at);
 
 -- With a user goes what he asked for, and what was said to him alone.
 CREATE FUNCTION forget_dialect_events() RETURNS trigger LANGUAGE plpgsql AS $$

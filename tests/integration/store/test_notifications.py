@@ -199,7 +199,7 @@ async def test_a_commit_that_never_came_is_unavailable_and_cannot_come_later(sto
     with pytest.raises(asyncpg.PostgresError) as error:
         await store.database.fetch(
             "SELECT accept_notifications($1, 0, '1 day', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',"
-            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '[]')",
             node.id,
         )
     assert error.value.sqlstate == "PD503"
