@@ -130,8 +130,22 @@ def _told(wanted: NewEvent, event_id: int) -> Send:
 
 
 def _kept(wanted: NewEvent, event_id: int, dialect: DialectName, user_id: int, now: float) -> KeptEvent:
-    given = {name: getattr(wanted, name) for name in NewEvent.__struct_fields__ if name not in {"send", "collapses"}}
-    return KeptEvent(id=event_id, dialect=dialect, user_id=user_id, created_at=now, **given)
+    return KeptEvent(
+        id=event_id,
+        dialect=dialect,
+        user_id=user_id,
+        created_at=now,
+        channel=wanted.channel,
+        environment=wanted.environment,
+        message=wanted.message,
+        universal=wanted.universal,
+        name=wanted.name,
+        date=wanted.date,
+        end_date=wanted.end_date,
+        period=wanted.period,
+        tag_query=wanted.tag_query,
+        target=wanted.target,
+    )
 
 
 async def _planned(context: Context, app: App, wanted: Send, *, only_reached: bool) -> Plan | None:
@@ -161,10 +175,22 @@ async def _accepted(context: Context, app_id: int, made: Sequence[tuple[Plan, Ke
     )
     return [
         DialectEvent(
+            id=event.id,
             app_id=app_id,
+            dialect=event.dialect,
+            user_id=event.user_id,
             notification_id=notification_id,
+            channel=event.channel,
+            environment=event.environment,
+            message=event.message,
+            universal=event.universal,
+            name=event.name,
+            date=event.date,
+            end_date=event.end_date,
+            period=event.period,
+            tag_query=event.tag_query,
+            created_at=event.created_at,
             updated_at=event.created_at,
-            **{name: getattr(event, name) for name in KeptEvent.__struct_fields__ if name != "target"},
         )
         for notification_id, (_, event) in zip(ids, made, strict=True)
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pushd.model.app import Settings
 from pushd.model.message import PushType, Sound
 from pushd.model.notification import Send
@@ -33,7 +36,7 @@ def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
         and not _has_parts_with_rules(send)
         # What devices' JSON parsers could not hold can only be in free-form data.
         and (
-            message.data is None
+            (message.data is None and not message.overrides)
             or (text.count(b"{") + text.count(b"[") <= PLAIN_DEPTH_MAX and not has_long_number(text))
         )
     )
@@ -55,6 +58,12 @@ def _has_parts_with_rules(send: Send) -> bool:
         or message.badge_increment is not None
         or message.android is not None
         or message.live_activity is not None
-        or message.overrides
+        or (message.overrides and not _is_payload(message.overrides))
         or type(message.sound) is Sound
     )
+
+
+def _is_payload(overrides: Mapping[Any, dict[str, Any]]) -> bool:
+    """Whether no more is overridden than what iOS gets, which has one rule."""
+    own = overrides.get("apns")
+    return len(overrides) == 1 and isinstance(own, dict) and isinstance(own.get("aps", {}), dict)

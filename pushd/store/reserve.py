@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 
 from pushd.store.database import Database
@@ -16,9 +17,10 @@ GOOD_S = 1.0
 class Reserve:
     """Numbers of one sequence. Those that are not used are lost."""
 
-    __slots__ = ("_database", "_left", "_sequence", "_until")
+    __slots__ = ("_asking", "_database", "_left", "_sequence", "_until")
 
     def __init__(self, database: Database, sequence: str) -> None:
+        self._asking = asyncio.Lock()
         self._database = database
         self._sequence = sequence
         self._left: list[int] = []
@@ -26,16 +28,20 @@ class Reserve:
 
     async def take(self, count: int) -> list[int]:
         """So many numbers, ascending, which nobody else has or will have. Errors as those of `Database.fetch`."""
-        left, now = self._left, monotonic()
-        if now > self._until:
-            left.clear()
-        if len(left) < count:
-            # A few more than were asked for: the next ones take them without asking.
-            timeout_s = self._database.config.write_timeout_s
-            rows = await self._database.fetch(_NEXT, self._sequence, count + AHEAD, timeout_s=timeout_s)
-            if len(left) < count:
-                left[:] = [row[0] for row in rows]
-                self._until = now + GOOD_S
-        taken = left[:count]
-        del left[:count]
+        if not self._has(count):
+            async with self._asking:  # one asks for all who wait
+                while not self._has(count):
+                    await self._fill(count)
+        taken = self._left[:count]
+        del self._left[:count]
         return taken
+
+    def _has(self, count: int) -> bool:
+        return len(self._left) >= count and monotonic() <= self._until
+
+    async def _fill(self, count: int) -> None:
+        # A few more than were asked for: the next ones take them without asking.
+        timeout_s = self._database.config.write_timeout_s
+        rows = await self._database.fetch(_NEXT, self._sequence, count + AHEAD, timeout_s=timeout_s)
+        self._left[:] = [row[0] for row in rows]
+        self._until = monotonic() + GOOD_S

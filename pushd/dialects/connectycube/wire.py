@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -220,6 +221,7 @@ async def account(cube: Dialect, own: Session) -> Account:
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache
 def iso(at: float) -> str:
     """A time as the vendor writes it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -24,15 +24,19 @@ DATA = st.none() | st.dictionaries(
     max_size=4,
 )
 
+PAYLOADS = st.none() | st.builds(lambda aps, more: {**(more or {}), "aps": aps or {}}, DATA, DATA)
+
 
 def text_of(send: Send) -> bytes:
     return msgspec.json.encode(send)
 
 
 @settings(max_examples=300)
-@given(TEXT, TEXT, TEXT, DATA, st.none() | st.text("😀", max_size=60), st.none() | st.integers(0, 2**31 - 1))
-def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data, default_title, badge):
+@given(TEXT, TEXT, TEXT, DATA, st.none() | st.text("😀", max_size=60), st.none() | st.integers(0, 2**31 - 1), PAYLOADS)
+def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data, default_title, badge, payload):
     message = Message(title=title, subtitle=subtitle, body=body, data=data, badge=badge, priority="normal")
+    if payload is not None:
+        message = msgspec.structs.replace(message, overrides={"apns": payload})
     send = Send(audience=Broadcast(), message=message)
     app = Settings(default_title=default_title)
     if is_plain(send, text_of(send), app):
@@ -51,6 +55,7 @@ def test_what_has_rules_of_its_own_is_not_plain():
 
     assert plain()
     assert plain(data={"n": 1}, sound="chime", badge=0)
+    assert plain(overrides={"apns": {"aps": {"alert": "x"}, "n": [1]}})
     for fields in (
         {"url": "https://a.example/"},
         {"icon": "https://a.example/"},
@@ -59,6 +64,8 @@ def test_what_has_rules_of_its_own_is_not_plain():
         {"badge_increment": 1},
         {"android": Android(channel="a", notification_type="b")},
         {"overrides": {"apns": {"aps": 1}}},
+        {"overrides": {"apns": {"aps": {}, "n": 2**64}}},
+        {"overrides": {"apns": {}, "email": {"text": 1}}},
         {"sound": Sound(volume=0.5)},
         {"push_type": PushType.VOIP},
         {"title": None},
