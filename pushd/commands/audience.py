@@ -11,7 +11,7 @@ from pushd.commands.context import Context
 from pushd.commands.past import asks, gather
 from pushd.commands.text import check_text
 from pushd.content.kinds import kinds
-from pushd.model.audience import Audience
+from pushd.model.audience import Audience, Installs
 from pushd.model.device import Kind
 from pushd.model.message import PushType
 from pushd.targeting.index import Resolution
@@ -64,6 +64,11 @@ async def resolve(
     """
     if not in_app and (one := context.index.one_user(app_id, audience, reach)) is not None:
         return one
+    if type(audience) is Installs and len(audience.ids) == 1 and not in_app:
+        pairs = await context.store.past.installs(app_id, audience.ids)
+        devices = [device for _, device in pairs if device is not None]
+        if (found := context.index.one_install(app_id, devices, reach)) is not None:
+            return found
     context.index.check_names(app_id, audience)
     expanded = context.index.expand(app_id, audience)
     gathered = await gather(context, app_id, audience, expanded) if asks(expanded) else None

@@ -163,7 +163,8 @@ class PastReader:
 
     async def _installs(self, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[int | None]]:
         """Device ids by app and name of an install; None where it has no device."""
-        rows = await self._database.fetch(_INSTALLS, [app_id for app_id, _ in wanted], [name for _, name in wanted])
+        apps, names = [app_id for app_id, _ in wanted], [name for _, name in wanted]
+        rows = await self._database.fetch(_INSTALLS, apps, names, timeout_s=self._database.config.past_timeout_s)
         found: dict[tuple[int, str], list[int | None]] = {}
         for row in rows:
             found.setdefault(wanted[row["row"] - 1], []).append(row["id"])

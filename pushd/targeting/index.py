@@ -248,6 +248,10 @@ class Index:
         """As `single.one_user`."""
         return single.one_user(self._population, self._tenant(app_id), app_id, audience, kinds)
 
+    def one_install(self, app_id: int, ids: Sequence[int], kinds: AbstractSet[Kind]) -> Resolution | None:
+        """As `single.one_install`."""
+        return single.one_install(self._tenant(app_id), ids, kinds)
+
     def each_user(self, app_id: int, names: Sequence[str], kinds: AbstractSet[Kind]) -> list[Devices | None]:
         """As `single.each_user`."""
         return single.each_user(self._population, self._tenant(app_id), app_id, names, kinds)

@@ -1,8 +1,8 @@
-"""Audiences of one named person: most sends have one, and need no evaluation."""
+"""Audiences of one named person or install: most sends have one, and need no evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from pushd.bitset import Devices
@@ -69,18 +69,32 @@ def reachable(
     population: Population, tenant: Tenant, users: Sequence[int], kinds: AbstractSet[Kind]
 ) -> list[Devices | None]:
     """For each number of a user (0: nobody) his devices, where there are any and all can be reached; else None."""
-    every = tenant.kinds.keys() <= kinds
-    asked = [] if every else [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
-    of = population.owners.of
+    of, can = population.owners.of, _reaching(tenant, kinds)
     found: list[Devices | None] = []
     for user in users:
         devices = Devices(of(user)) if user else None
-        if devices and not devices.issubset(tenant.reachable):
-            devices = None
-        if devices and not every and sum(map(devices.intersection_cardinality, asked)) < len(devices):
-            devices = None
-        found.append(devices or None)
+        found.append(devices if devices and can(devices) else None)
     return found
+
+
+def one_install(tenant: Tenant, ids: Sequence[int], kinds: AbstractSet[Kind]) -> Resolution | None:
+    """The answer for one named install that has these devices, all of which can be reached; else None."""
+    devices = Devices(ids)
+    if not devices or not _reaching(tenant, kinds)(devices):
+        return None
+    return Resolution(devices, {}, NONE_MISSING, NONE_MISSING, named=1)
+
+
+def _reaching(tenant: Tenant, kinds: AbstractSet[Kind]) -> Callable[[Devices], bool]:
+    """Whether all of some devices can be reached and are of these kinds."""
+    if tenant.kinds.keys() <= kinds:
+        return lambda devices: devices.issubset(tenant.reachable)
+    asked = [tenant.kinds[kind] for kind in tenant.kinds.keys() & kinds]
+
+    def reaching(devices: Devices) -> bool:
+        return devices.issubset(tenant.reachable) and sum(map(devices.intersection_cardinality, asked)) == len(devices)
+
+    return reaching
 
 
 def _parts(audience: Audience) -> Iterator[Audience]:

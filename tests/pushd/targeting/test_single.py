@@ -72,3 +72,11 @@ def test_whatever_is_more_than_one_person_is_evaluated():
         assert index.one_user(1, audience, ALERT_KINDS) is None
     with mock.patch.object(single, "DEVICES_MAX", 2):
         assert index.one_user(1, And([UserNumbers([2]), Kinds([Kind.APNS])]), frozenset(Kind)) is None
+
+
+def test_one_install_is_found_where_all_it_has_can_be_reached():
+    index = people()
+    assert list(index.one_install(1, [11, 12], ALERT_KINDS).devices) == [11, 12]
+    assert index.one_install(1, [11, 12], ALERT_KINDS).named == 1
+    for ids in ([], [11, 13], [11, 99]):  # none, one that rings, one that is not there
+        assert index.one_install(1, ids, ALERT_KINDS) is None
