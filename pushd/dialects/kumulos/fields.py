@@ -149,6 +149,9 @@ class Fields:
 
     def names(self, name: str, most: int) -> list[str]:
         """A list of names: texts, or numbers in their place."""
+        value = self.given.get(name)
+        if isinstance(value, list) and 0 < len(value) <= most and _are_names(value):
+            return value
         return self.members(name, most, as_name, f"texts of 1 to {TEXT_CHARS_MAX} characters")
 
     def _value(self, name: str, required: bool) -> Any:
@@ -176,6 +179,14 @@ def as_name(value: Any) -> str | None:
         value = str(value)
     fine = isinstance(value, str) and 0 < len(value) <= TEXT_CHARS_MAX and "\0" not in value
     return value if fine else None
+
+
+def _are_names(value: list[Any]) -> bool:
+    """Whether all are texts that can be names; a hundred thousand in some milliseconds."""
+    if set(map(type, value)) != {str}:
+        return False
+    lengths = set(map(len, value))
+    return min(lengths) > 0 and max(lengths) <= TEXT_CHARS_MAX and "\0" not in "".join(value)
 
 
 def is_url(value: str) -> bool:

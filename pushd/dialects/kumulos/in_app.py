@@ -43,15 +43,14 @@ async def send(kumulos: Dialect, incoming: Incoming) -> Answer:
     """POST /v1/in-app-messages."""
     caller = await wire.server(kumulos, incoming)
     asked = parse(await wire.body(kumulos, incoming))
-    names = asked.target.names
     try:
         done = orjson.loads((await in_app.create(kumulos.context, caller.app, asked.new)).body)
     except UnknownTargetsError as error:
-        missing = target.errors(error.extra.get("targets"), names)
+        missing = target.errors(error.extra.get("targets"), asked.target)
         return wire.told({"message": None, "errors": missing or {}}, 400)
     view = await in_app.get(kumulos.context, caller.app, done["id"])
     shown = _shown(asked, view, caller.app, kumulos.context.config.inbox.keep_days * DAY_S)
-    return wire.told({"errors": target.errors(done.get("errors"), names), "message": shown}, 202)
+    return wire.told({"errors": target.errors(done.get("errors"), asked.target), "message": shown}, 202)
 
 
 def parse(given: Fields) -> Asked:

@@ -85,11 +85,10 @@ async def user_opens(kumulos: Dialect, incoming: Incoming) -> Answer:
 
 
 async def _sent(kumulos: Dialect, app_id: int, asked: Asked) -> Answer:
-    names = asked.target.names
     try:
         done = orjson.loads((await notifications.send(kumulos.context, app_id, asked.send)).body)
     except UnknownTargetsError as error:
-        missing = target.errors(error.extra.get("targets"), names)
+        missing = target.errors(error.extra.get("targets"), asked.target)
         return wire.told({"notification": None, "errors": missing or {}}, 400)
     title, text, data = asked.title, asked.message, asked.data
     if asked.send.template is not None:
@@ -109,7 +108,7 @@ async def _sent(kumulos: Dialect, app_id: int, asked: Asked) -> Answer:
         "createdAt": now,
         "id": done["id"],
     }
-    return wire.told({"notification": told, "errors": target.errors(done.get("errors"), names)}, 202)
+    return wire.told({"notification": told, "errors": target.errors(done.get("errors"), asked.target)}, 202)
 
 
 async def _opens(kumulos: Dialect, app_id: int, number: int, name: str, page: Page) -> Answer:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from pushd.dialects.kumulos.fields import Fields, as_name, as_number
+from pushd.dialects.kumulos.fields import Fields, as_number
 from pushd.model.audience import And, Audience, Broadcast, Channels, InGeofences, Installs, Not, Or, Segment, UserIds
 from pushd.model.device import ID_MAX
 
@@ -33,9 +33,7 @@ class Target:
 
     audience: Audience
     said: Mapping[str, Any]
-    """What the answer repeats as filters."""
-    names: Mapping[str, Any] = field(default_factory=dict)
-    """Installs and users that were named, each as it was given: user ids may be numbers there."""
+    """What the answer repeats as filters; user ids may be numbers there."""
 
 
 def of(given: Fields) -> Target:
@@ -56,8 +54,7 @@ def of(given: Fields) -> Target:
     if excluded := given.names("excludeInstallIds", NAMES_MAX):
         whole.append(Not(Installs(excluded)))
     said = {name: given.given[name] for name in _SAID if name in given}
-    names = _spelt(given.get("installIds")) | _spelt(given.get("userIds")) if people else {}
-    return Target(whole[0] if len(whole) == 1 else And(whole), said, names)
+    return Target(whole[0] if len(whole) == 1 else And(whole), said)
 
 
 def _says(given: Fields, name: str) -> bool:
@@ -87,20 +84,20 @@ def _geofence(value: Any) -> int | None:
     return number if number is not None and 0 < number <= ID_MAX else None
 
 
-def _spelt(given: Any) -> dict[str, Any]:
-    """What each name of a list was given as."""
-    named = given if isinstance(given, list) else []
-    return {name: each for each in named if (name := as_name(each)) is not None}
-
-
-def errors(missing: Mapping[str, Any] | None, names: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Whom a message does not reach, of those that it named; None: nobody is missing.
+def errors(missing: Mapping[str, Any] | None, whom: Target) -> dict[str, Any] | None:
+    """Whom a message does not reach, of those that it named, each as he was named; None: nobody is missing.
 
     Installs that are only excluded are missed by nobody.
     """
+    if not missing:
+        return None
     told: dict[str, Any] = {}
     for (why, group), name in _ERRORS.items():
-        found = ((missing or {}).get(why) or {}).get(group, ())
-        if asked := [names[each] for each in found if each in names]:
+        found = (missing.get(why) or {}).get(group, ())
+        if not found:
+            continue
+        given = whom.said.get("installIds" if group == "installs" else "userIds", ())
+        spelt = dict(zip(map(str, given), given, strict=True))
+        if asked := [spelt[each] for each in found if each in spelt]:
             told[name] = asked
     return told or None
