@@ -342,11 +342,8 @@ class Daemon:
         await self._begin(Crossings(self.context))  # stops after the commands: what they still commit is crossed
         self.runner = runner(self.context, self.fanout, self.gate, Habits(self.index, self.store.habits))
         await self._begin(self.runner)
-        await self._begin(UnderWay(self.context))
-        await self._begin(Importer(self.context))
-        await self._begin(Eraser(self.context))
-        await self._begin(Expirer(self.context))
-        await self._begin(InAppKeeper(self.context))
+        for made in (UnderWay, Importer, Eraser, Expirer, InAppKeeper):
+            await self._begin(made(self.context))
         router = Router()
         auth = Authenticator(self.store.keys, self.config.http.auth_failures_per_minute_max)
         native.mount(router, self.context, auth, subkey(self._master_key, b"cursors"), self.ready)
