@@ -41,6 +41,8 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
 def facts(data: dict[str, Any]) -> None:
     """Prints names and values, one a line."""
     grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_column()
+    grid.add_column(overflow="fold")  # keys and ids are of no use in part
     for name, value in data.items():
         grid.add_row(name.replace("_", " "), text(value))
     console.print(grid)

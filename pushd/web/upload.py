@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 FORM = "multipart/form-data"
 CHUNK_BYTES = 65_536
+UNSAID = frozenset(("", "application/octet-stream", "application/vnd.ms-excel"))
+"""Types of files whose sender does not know them: curl's of a CSV, and Windows'."""
 LINES_MAX = 500
 """Of a form, outside its file: headers, and what may stand before them."""
 
@@ -119,7 +121,7 @@ def _check(name: str, headers: Mapping[str, str], suffix: str, types: frozenset[
     if suffix and not name.lower().endswith(suffix):
         faults.append(Fault("/file", f"its name does not end with {suffix}"))
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if types and kind and kind not in types:
+    if types and kind not in types | UNSAID:
         faults.append(Fault("/file", f"its type is {kind}, and not {' or '.join(sorted(types))}"))
     if faults:
         raise InvalidRequestError("The file is not of the kind that is taken here", faults=faults)
