@@ -40,6 +40,15 @@ class OneNotification(Struct, frozen=True):
     notification_id: NotificationId
 
 
+class NotificationsPage(Page, frozen=True, kw_only=True):
+    """Which notifications to list."""
+
+    transactional: (
+        Annotated[bool, Meta(description="`false`: campaigns alone; pages may be short while there is a `next`.")]
+        | None
+    ) = None
+
+
 class OutcomePage(Page, frozen=True, kw_only=True):
     """Which devices of a notification to list."""
 
@@ -131,8 +140,15 @@ async def send_array(context: Context, caller: Caller, request: Request[list[Sen
     return Reply(answer.body, headers={"Idempotency-Replayed": "true"} if answer.replayed else {})
 
 
-async def listing(context: Context, caller: Caller, request: Request[None, Page]) -> Listing[NotificationView]:
+async def listing(
+    context: Context, caller: Caller, request: Request[None, NotificationsPage]
+) -> Listing[NotificationView]:
     """GET /notifications."""
+    sort = request.params.transactional
+    if sort is not None:
+        before, limit = request.after(_NEWEST), request.limit
+        of_sort, end = await progress.list_of_sort(context, caller.app, transactional=sort, before=before, limit=limit)
+        return request.part(of_sort, end)
     found, more = await progress.list_page(context, caller.app, before=request.after(_NEWEST), limit=request.limit)
     return request.listing(found, [each.id for each in found], more=more)
 
@@ -245,7 +261,7 @@ OPERATIONS = (
         summary="Notifications, newest first",
         description="A page of very large sends has fewer items than its limit; `next` says whether there are more.",
         handler=listing,
-        params=Page,
+        params=NotificationsPage,
         answer=Listing[NotificationView],
     ),
     Operation(

@@ -100,6 +100,10 @@ class Request(Generic[B, P]):
         full = more or len(items) >= self.limit
         return Listing(items=list(items), next=self._cursors.seal(self._scope, positions[-1]) if full else None)
 
+    def part(self, items: Sequence[T], end: int | None) -> Listing[T]:
+        """A page of items, however many; with a cursor that goes on from `end` where there is one."""
+        return Listing(items=list(items), next=None if end is None else self._cursors.seal(self._scope, end))
+
     @property
     def _scope(self) -> str:
         """What a cursor belongs to: this listing of this app."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,13 @@ RELEASES = ("number", "at", "targeted", "state")
 def listing(
     daemon: Daemon,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    transactional: Annotated[
+        bool | None, typer.Option("--transactional/--campaigns", help="Transactional ones alone, or all others.")
+    ] = None,
 ) -> None:
     """List notifications, the newest first."""
-    daemon.show(daemon.ask("GET", "/notifications", limit=limit)["items"], COLUMNS)
+    query: dict[str, Any] = {} if transactional is None else {"transactional": str(transactional).lower()}
+    daemon.show(daemon.ask("GET", "/notifications", limit=limit, **query)["items"], COLUMNS)
 
 
 @commands.command("show")

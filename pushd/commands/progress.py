@@ -40,6 +40,8 @@ OutcomeName = Literal[
 ]
 """`failed` stands for itself and the last seven."""
 
+WINDOW, PASSED_MAX = 1_000, 10_000
+"""Notifications looked at in one query, and for one page."""
 _GATEWAYS = tuple(GatewayName)
 _ASKED = tuple(name for name in Send.__struct_fields__ if name in NotificationView.__struct_fields__)
 
@@ -79,6 +81,32 @@ async def list_page(context: Context, app_id: int, *, before: int, limit: int) -
         return [_view(context, each) for each in await context.store.notifications.list(app_id, below, wanted)]
 
     return await newest_first(read, before, limit)
+
+
+async def list_of_sort(
+    context: Context, app_id: int, *, transactional: bool, before: int, limit: int
+) -> tuple[list[NotificationView], int | None]:
+    """Notifications of one sort with ids below `before`, newest first, and below which id to go on; None: at the end.
+
+    What is of the other sort is passed over, only so much of it at a time: a page may be short, or empty.
+    """
+    store = context.store.notifications
+    ids: list[int] = []
+    below, seen, left = before, 0, True
+    while left and len(ids) < limit and seen < PASSED_MAX:
+        window = await store.sorts(app_id, below, WINDOW)
+        ids += [each for each, found in window if found is transactional]
+        seen, left = seen + len(window), len(window) == WINDOW
+        below = window[-1][0] if window else below
+    if len(ids) > limit or (len(ids) == limit and left):
+        left, below = True, ids[limit - 1]
+
+    async def read(under: int, wanted: int) -> list[NotificationView]:
+        those = [each for each in ids[:limit] if each < under][:wanted]
+        return [_view(context, each) for each in await store.these(app_id, those)] if those else []
+
+    views, cut = await newest_first(read, before, limit)
+    return views, views[-1].id if cut else below if left else None
 
 
 async def outcome_devices(

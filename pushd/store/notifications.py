@@ -50,6 +50,15 @@ ORDER BY id DESC LIMIT $3
 """
 _GET = _SELECT.format(which="id = $2")
 _LIST = _SELECT.format(which="id < $2")
+_THESE = _SELECT.format(which="id = ANY($2)")
+# Most sends do not have the words at all, and are not parsed.
+_SORT = """send LIKE '%"transactional":true%' AND (send::json ->> 'transactional') = 'true' AS transactional"""
+_SORTS = f"""
+SELECT id, {_SORT} FROM notifications WHERE app_id = $1 AND id < $2
+UNION ALL
+SELECT id, {_SORT} FROM schedules WHERE app_id = $1 AND id < $2 AND NOT recurring
+ORDER BY id DESC LIMIT $3
+"""  # noqa: S608  # constants
 _TARGETED = "SELECT id, targeted FROM notifications WHERE app_id = $1 AND id = ANY($2)"
 _CANCEL = "SELECT * FROM cancel_notification($1, $2, $3)"
 _PAUSE = "SELECT pause_notification($1, $2, $3, $4)"
@@ -123,6 +132,15 @@ class NotificationStore(Service):
     async def list(self, app_id: int, before: int, limit: int) -> Sequence[Stored]:
         """Notifications with ids below `before` (0: all), the newest first."""
         return await self._stored(_LIST, app_id, before or 2**62, limit)
+
+    async def these(self, app_id: int, ids: Sequence[int]) -> Sequence[Stored]:
+        """The notifications of these ids, the newest first."""
+        return await self._stored(_THESE, app_id, list(ids), len(ids))
+
+    async def sorts(self, app_id: int, before: int, limit: int) -> Sequence[tuple[int, bool]]:
+        """Ids below `before`, the newest first, and whether each is transactional."""
+        rows = await self._database.fetch(_SORTS, app_id, before, limit)
+        return [(row["id"], row["transactional"]) for row in rows]
 
     async def cancel(self, app_id: int, notification_id: int) -> bool:
         """Whether something of it ran or waited: it goes out to nobody more, whatever crashes."""

@@ -142,6 +142,23 @@ async def test_a_push_for_later_is_a_schedule(site):
         ({"ttl": 2_419_201}, "ttl"),
         ({"display_time": "soon"}, "display_time"),
         ({"push_tag": "x" * 101}, "push_tag"),
+        ({"is_transactional": "maybe"}, "is_transactional"),
+        ({"is_transactional": {}}, "is_transactional"),
+        ({"display_time": 2_419_201}, "display_time"),
+        ({"payload": {"message": "x", "icon": "https://e.com/" + "x" * 1000 + ".png"}}, "payload/icon"),
+        ({"payload": {"message": "x", "image": "https://e.com/" + "x" * 1000 + ".png"}}, "payload/image"),
+        ({"payload": {"message": "x", "image": "https://e.com/a.webp"}}, "payload/image"),
+        ({"payload": {"message": "x", "redirect_url": "https://e.com/\t"}}, "payload/redirect_url"),
+        (
+            {"payload": {"message": "x", "buttons": [{"title": "A", "url": "https://e.com/" + "x" * 1000}]}},
+            "payload/buttons",
+        ),
+        ({"segments": ["a"], "audience": {"tags_segment": [{"association": "AND", "name": "a"}]}}, "audience"),
+        ({"audience": {"tags_segment": [{"association": "AND", "name": "x" * 256}]}}, "audience/tags_segment"),
+        (
+            {"audience": {"tags_segment": [{"association": "OR", "name": f"t{n}"} for n in range(257)]}},
+            "audience/tags_segment",
+        ),
         ({"send_date": 1_509_058_800_000}, "send_date"),
         ({"send_date": "tomorrow"}, "send_date"),
         ({"segments": ["a", "b"]}, "segments"),
@@ -184,6 +201,41 @@ async def test_what_a_browser_shows_is_what_was_sent(site):
     )
     assert message["buttons"] == [{"id": "button-1", "text": "Read", "url": "https://example.com/read"}]
     assert (message["display_time_s"], view["ttl_s"]) == (0, 0)
+
+
+async def test_what_is_just_within_the_limits_is_sent(site):
+    def url(ending=""):
+        return "https://example.com/" + "x" * (1000 - 20 - len(ending)) + ending
+
+    for own in (
+        {"message": "x" * 1000},
+        {"title": "x" * 1000},
+        {"icon": url(".jpg")},
+        {"image": url(".jpeg")},
+        {"redirect_url": url()},
+        {"buttons": [{"title": "x" * 48, "url": url()}, {"title": "y", "url": "https://example.com"}]},
+    ):
+        assert (await site.push(payload={"message": "x", **own}, audience={"tokens": ["anna"] * 100}))[0] == 200, own
+    names = ["x" * 255, "cars", *(f"tag {n}" for n in range(254))]
+    assert (await site("POST", f"/api/v3/tag?regId=anna&name={names[0]}"))[0] == 200
+    for name in names[2:]:
+        await site.tenant.register(f"holder of {name}", tags=[name])
+    segment = [{"association": "OR", "name": name} for name in names]
+    limits = {"push_tag": "x" * 100, "ttl": 2_419_200, "display_time": 2_419_200}
+    status, body = await site.push(audience={"tags_segment": segment}, **limits)
+    assert (status, body["ttl"], body["display_time"]) == (200, 2_419_200, 2_419_200), body
+
+
+async def test_a_transactional_push_is_none_of_the_campaigns(site):
+    sent = {}
+    for said in (True, "true", False, "", "false"):
+        status, body = await site.push(is_transactional=said, audience={"tokens": ["anna"]})
+        assert status == 200
+        sent[int(body["id"])] = said in {True, "true"}
+    for wanted in (True, False):
+        page = await site.tenant.server.ok("GET", f"/notifications?transactional={str(wanted).lower()}")
+        assert {each["id"] for each in page["items"]} == {id_ for id_, flag in sent.items() if flag is wanted}
+        assert page["next"] is None
 
 
 # Keys

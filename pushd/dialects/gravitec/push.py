@@ -21,6 +21,7 @@ TEXT_CHARS_MAX = 1_000
 BUTTONS_MAX = 2
 BUTTON_TITLE_CHARS_MAX = 48
 PUSH_TAG_CHARS_MAX = 100
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _PICTURE = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 
 
@@ -39,9 +40,17 @@ def parse(raw: bytes, now: float) -> Send:
     ttl_s = _number(given, "ttl", TTL_S, TTL_MAX_S, faults)
     push_tag = _text(given, "push_tag", PUSH_TAG_CHARS_MAX, faults)
     schedule = _schedule(given.get("send_date"), now, faults)
+    transactional = _flag(given, "is_transactional", faults)
     if faults:
         raise InvalidRequestError(f"{faults[0].pointer[1:]} {faults[0].detail}", faults=faults)
-    return Send(audience=audience, message=message, ttl_s=ttl_s, push_tag=push_tag, schedule=schedule)
+    return Send(
+        audience=audience,
+        message=message,
+        ttl_s=ttl_s,
+        push_tag=push_tag,
+        schedule=schedule,
+        transactional=transactional,
+    )
 
 
 def answer(notification_id: int, send: Send, now: float) -> bytes:
@@ -147,3 +156,11 @@ def _number(given: dict[str, Any], name: str, default: int, most: int, faults: F
         faults.add(name, f"is not a number of 0 to {most}")
         return default
     return value
+
+
+def _flag(given: dict[str, Any], name: str, faults: Faults) -> bool:
+    value = given.get(name, False)
+    flag = _FLAGS.get(str(value).lower()) if isinstance(value, bool | int | str) else None
+    if flag is None:
+        faults.add(name, "is neither true nor false")
+    return flag or False

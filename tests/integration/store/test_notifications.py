@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from pushd.bitset import Devices
 from pushd.errors import IdempotencyMismatchError, UnavailableError
@@ -52,6 +53,21 @@ async def test_listing_is_newest_first(store, app, node):
     assert [each.notification.id for each in first] == ids[:1:-1]
     rest = await store.notifications.list(app.id, first[-1].notification.id, 3)
     assert [each.notification.id for each in rest] == ids[1::-1]
+
+
+async def test_transactional_sends_are_told_from_others_by_their_flag_alone(store, app, other, node):
+    sends = [accept(app.id, node.id, Devices([1]), body=body) for body in ("hello", '"transactional":true')]
+    sends += [replace(each, send=replace(each.send, transactional=True)) for each in sends]
+    made = [(await store.notifications.accept(each)).id for each in sends]
+    assert (
+        await store.notifications.sorts(app.id, 2**62, 10)
+        == [*zip(made, (False, False, True, True), strict=True)][::-1]
+    )
+    assert await store.notifications.sorts(app.id, made[3], 1) == [(made[2], True)]
+    assert await store.notifications.sorts(other.id, 2**62, 10) == []
+    found = await store.notifications.these(app.id, made[1:3])
+    assert [each.notification.id for each in found] == [made[2], made[1]]
+    assert list(await store.notifications.these(other.id, made)) == []
 
 
 async def test_a_repeated_key_is_answered_as_the_first_time(store, app, other, node):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from pushd.commands import progress
 from pushd.errors import UnavailableError
 from pushd.model.device import GatewayName
 from pushd.outcome import ACCEPTED
@@ -113,6 +114,33 @@ async def test_notifications_are_listed_newest_first(call):
     assert [each["id"] for each in first["items"]] == sent[:0:-1]
     second = (await call("GET", "/notifications", params={"limit": 2, "cursor": first["next"]})).body
     assert second["items"][0]["id"] == sent[0]
+
+
+async def test_campaigns_and_transactional_sends_are_listed_apart(call, monkeypatch):
+    monkeypatch.setattr(progress, "WINDOW", 3)
+    monkeypatch.setattr(progress, "PASSED_MAX", 6)
+    word = {"title": '"transactional":true'}
+    sent = {True: [], False: []}
+    for number in range(20):
+        flag = number % 10 != 5  # of ten, one campaign
+        body = {"audience": {"type": "broadcast"}, "message": word} | ({"transactional": True} if flag else {})
+        sent[flag].insert(0, (await call("POST", "/notifications", json=body)).body["id"])
+    later = {"schedule": {"strategy": "utc", "send_at": "2100-01-01T00:00:00Z", "past_times": "ignore"}}
+    made = await call("POST", "/notifications", json=HELLO | {"message": word, **later})
+    assert made.status == 202, made.body
+    first = min(*sent[True], *sent[False])
+    sent[False].insert(0, made.body["id"])
+    for flag, ids in sent.items():
+        for limit in (1, 2, 5, 100):
+            found, pages = [], 0
+            query = f"/notifications?transactional={str(flag).lower()}&limit={limit}"
+            cursor = ""
+            while cursor is not None and pages < 100:
+                page = (await call("GET", query + cursor)).body
+                assert len(page["items"]) <= limit
+                found += [each["id"] for each in page["items"] if each["id"] >= first]
+                pages, cursor = pages + 1, f"&cursor={page['next']}" if page["next"] else None
+            assert found == ids, (flag, limit)
 
 
 async def test_missing_targets_are_reported(call):
