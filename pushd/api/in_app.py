@@ -61,6 +61,16 @@ async def cancel(context: Context, caller: Caller, request: Request[None, OneInA
     return await in_app.cancel(context, caller.app, request.params.message_id)
 
 
+async def pause(context: Context, caller: Caller, request: Request[None, OneInApp]) -> InAppView:
+    """POST /in-app-messages/{message_id}/pause."""
+    return await in_app.pause(context, caller.app, request.params.message_id)
+
+
+async def resume(context: Context, caller: Caller, request: Request[None, OneInApp]) -> InAppView:
+    """POST /in-app-messages/{message_id}/resume."""
+    return await in_app.resume(context, caller.app, request.params.message_id)
+
+
 async def recipients(
     context: Context, caller: Caller, request: Request[None, RecipientsPage]
 ) -> Listing[InAppRecipient]:
@@ -86,8 +96,9 @@ OPERATIONS = (
         summary="Sends an in-app message",
         description="Its recipients are the users of the devices in the audience, and those of their installs that "
         "have no user; installs without in-app consent are `unsubscribed`. They fetch it from `/inbox`. It is answered "
-        "after it is committed; `push` goes along as an ordinary notification to those who can be pushed to. With "
-        "`send_at` the audience is resolved then.",
+        "after it is committed; `push` goes along as an ordinary notification to those who can be pushed to. What has "
+        "a time is a schedule until then, and its audience is resolved when that comes; each occurrence of what recurs "
+        "is a message of its own.",
         handler=create,
         body=NewInApp,
         answer=InAppSent,
@@ -146,6 +157,30 @@ OPERATIONS = (
         description="One that waits for its time is never released; what of its push was not sent is cancelled. "
         "Cancelling again changes nothing.",
         handler=cancel,
+        params=OneInApp,
+        answer=InAppView,
+        errors=(ConflictError,),
+    ),
+    Operation(
+        name="pauseInAppMessage",
+        method="POST",
+        path="/in-app-messages/{message_id}/pause",
+        tag="in-app messages",
+        summary="Keeps back what of an in-app message is still to come",
+        description="Who has it has it. Its push is paused with it. Pausing again changes nothing.",
+        handler=pause,
+        params=OneInApp,
+        answer=InAppView,
+        errors=(ConflictError,),
+    ),
+    Operation(
+        name="resumeInAppMessage",
+        method="POST",
+        path="/in-app-messages/{message_id}/resume",
+        tag="in-app messages",
+        summary="Lets an in-app message that was paused go on",
+        description="What was to come meanwhile comes now, if it is not too late by its schedule.",
+        handler=resume,
         params=OneInApp,
         answer=InAppView,
         errors=(ConflictError,),

@@ -4,50 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 
-from pushd.bitset import Devices
-from pushd.commands import notifications
+from pushd.commands import notifications, schedules
 from pushd.commands.audience import TargetErrors, resolve, target_errors
 from pushd.commands.context import Context
-from pushd.commands.in_app_times import PASSED, release_time
-from pushd.commands.planning import examine
-from pushd.commands.templates import with_content
+from pushd.commands.in_app_content import examined, examined_later, with_content
+from pushd.commands.in_app_times import timed
+from pushd.commands.in_app_views import shown, waiting
 from pushd.commands.text import check_text
-from pushd.errors import (
-    ConflictError,
-    Fault,
-    InvalidRequestError,
-    NotFoundError,
-    PushdError,
-    UnknownTargetsError,
-)
+from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, PushdError, UnknownTargetsError
 from pushd.model.app import App
-from pushd.model.audience import And, Audience, InAppConsent
+from pushd.model.audience import Audience
 from pushd.model.device import Kind
 from pushd.model.in_app import (
-    DAY_S,
-    LETTERS_MAX,
-    InAppBody,
     InAppChange,
     InAppPush,
     InAppRecipient,
-    InAppState,
     InAppView,
     InboxEvent,
     NewInApp,
-    PresentedWhen,
-    faults_of_ttl,
 )
+from pushd.model.notification import Send
+from pushd.scheduler.due import begun, first, recurs
+from pushd.scheduler.in_app import push_to, released
 from pushd.store.accepts import Idempotency
-from pushd.store.in_app import Due, NewMessage, PendingPush, Release, Stored
+from pushd.store.in_app_rows import NewMessage, PendingPush, Release
+from pushd.store.literals import microseconds
 from pushd.targeting.index import Resolution
 
 _encode = msgspec.json.Encoder().encode
 _audience = msgspec.json.Decoder(Audience).decode
+LOOKS_MAX = 3
+"""At what changes from waiting to being released."""
 
 
 class InAppSent(Struct, frozen=True, omit_defaults=True):
@@ -56,8 +47,10 @@ class InAppSent(Struct, frozen=True, omit_defaults=True):
     id: int
     recipients: int | None = None
     """Users, and installs without one, that have it now; absent when it waits for its time."""
+    next_at: float | None = None
+    """UNIX seconds of the earliest instant at which it comes to anybody; absent when it was released."""
     send_at: float | None = None
-    """When it is released; absent when it was."""
+    """The same where that is one instant for all, and comes once."""
     errors: TargetErrors | None = None
     """Named targets that it cannot go to: `unsubscribed` are those that take no in-app messages."""
 
@@ -66,6 +59,7 @@ class _Told(Struct, frozen=True, omit_defaults=True):
     """What is kept of an answer beside the id: `InAppSent` without it."""
 
     recipients: int | None = None
+    next_at: float | None = None
     send_at: float | None = None
     errors: TargetErrors | None = None
 
@@ -91,19 +85,16 @@ async def create(
     if app is None:
         raise NotFoundError("There is no such app")
     wanted = await with_content(context, app_id, wanted)
-    now = context.clock.now()
-    due = release_time(wanted, app.settings.time_zone, now)
-    wanted = msgspec.structs.replace(wanted, send_at=due, schedule=None)
-    body = _examine(context, app, wanted)
-    waits = due is not None and due > now
-    if waits:
-        context.index.check(app_id, wanted.audience)
-        release, recipients, errors = None, None, None
-    else:
-        found = None if due == PASSED else await _resolve(context, app_id, wanted.audience)
-        errors = None if found is None else _errors(found)
-        release = await _release(context, app_id, body, found)
-        recipients = len(release.users) + release.installs
+    now = microseconds(context.clock.now())
+    send = timed(wanted, now)
+    key = Idempotency(*idempotency) if idempotency else None
+    if send is not None:
+        return await _create_later(context, app, wanted, send, now, key)
+    body = examined(context, app, wanted.audience, wanted.said, now)
+    found = await _resolve(context, app_id, wanted.audience)
+    errors = _errors(found)
+    whom = await context.index.recipients(app_id, found.devices)
+    release = released(wanted.said, whom, now, context.config.inbox.keep_days)
     await _check_room(context, app_id, release, len(body))
     (message_id,) = await context.store.notifications.acceptor.reserve(1)
     new = NewMessage(
@@ -114,29 +105,41 @@ async def create(
         audience=_encode(wanted.audience),
         body=body,
         push=None if wanted.push is None else _encode(wanted.push),
-        send_at=due if waits else None,
-        answer=_encode(_Told(recipients=recipients, send_at=due if waits else None, errors=errors)),
+        answer=_encode(_Told(recipients=len(release.users) + release.installs, errors=errors)),
     )
-    return await context.whole(_keep(context, new, release, Idempotency(*idempotency) if idempotency else None))
+    return await context.whole(_keep(context, new, release, key))
 
 
-async def release_due(context: Context, due: Due) -> bool:
-    """Whether a message whose time has come is released now, and by this node."""
-    try:
-        found = await _resolve(context, due.app_id, _audience(due.audience))
-    except InvalidRequestError:
-        # What it names (a segment, a geofence) is gone since: it reaches nobody, and is seen to have.
-        found = None
-    release = await _release(context, due.app_id, _encode(due.body), found)
-    released = await context.store.in_app.release(due.app_id, due.id, release)
-    if released:
-        await context.inbox.changed(due.app_id, [due.id])
-    return released
+async def _create_later(
+    context: Context, app: App, wanted: NewInApp, send: Send, now: float, key: Idempotency | None
+) -> Answer:
+    """The answer to a message with a time: a schedule, which becomes it, or a message with each occurrence."""
+    zone = app.settings.time_zone
+    due = first(send, accepted_at=now, app_zone=zone)
+    send = begun(send, accepted_at=now, app_zone=zone)
+    text = examined_later(context, app, send, wanted.said, due)
+    context.index.check(app.id, wanted.audience)
+    await _check_room(context, app.id, None, len(text))
+    (number,) = await context.store.notifications.acceptor.reserve(1)
+    once = due.at if not recurs(send) and due.nominal == due.at else None
+    new = NewMessage(
+        app_id=app.id,
+        id=number,
+        created_at=now,
+        name=wanted.name,
+        audience=_encode(send),
+        body=text,
+        push=None,
+        due=due,
+        recurring=recurs(send),
+        answer=_encode(_Told(next_at=due.at, send_at=once)),
+    )
+    return await context.whole(_keep(context, new, None, key))
 
 
 async def push_along(context: Context, pending: PendingPush) -> None:
     """Nothing, once the push that goes along is accepted, or it is clear that it never will be. UnavailableError."""
-    audience = And(of=[_audience(pending.audience), InAppConsent(is_=True)])
+    audience = push_to(_audience(pending.audience))
     key = f"\x01in-app:{pending.message_id}"
     notification_id: int | None = None
     # A key that is forgotten could not tell a push that nobody finished from one that was sent.
@@ -156,14 +159,25 @@ async def push_along(context: Context, pending: PendingPush) -> None:
 
 
 async def get(context: Context, app_id: int, message_id: int) -> InAppView:
-    """The message as it stands. NotFoundError."""
-    return _view(await _stored(context, app_id, message_id), context.clock.now())
+    """The message as it stands, or the schedule that it, or they, will come of. NotFoundError."""
+    for _ in range(LOOKS_MAX):
+        stored = await context.store.in_app.get(app_id, message_id)
+        if stored is not None:
+            return shown(stored, context.clock.now())
+        scheduled = await context.store.schedules.get(app_id, message_id, in_app=True)
+        if scheduled is not None:
+            return waiting(scheduled)
+    raise NotFoundError("There is no such in-app message")
 
 
 async def list_page(context: Context, app_id: int, *, before: int, limit: int) -> Sequence[InAppView]:
-    """Messages with ids below `before`, newest first."""
+    """Messages with ids below `before`, newest first, those that wait for their one time among them."""
     now = context.clock.now()
-    return [_view(stored, now) for stored in await context.store.in_app.list(app_id, before, limit)]
+    later = await context.store.schedules.waiting_in_app(app_id, before, limit)
+    views = {each.id: waiting(each) for each in later}
+    # Read after those: one whose time comes in between is in both.
+    views |= {each.id: shown(each, now) for each in await context.store.in_app.list(app_id, before, limit)}
+    return [views[number] for number in sorted(views, reverse=True)[:limit]]
 
 
 async def change(context: Context, app_id: int, message_id: int, wanted: InAppChange) -> InAppView:
@@ -173,7 +187,16 @@ async def change(context: Context, app_id: int, message_id: int, wanted: InAppCh
         raise InvalidRequestError(faults=[Fault("/ends_at", "is past: `cancel` withdraws it now")])
     done = await context.store.in_app.change(app_id, message_id, wanted, context.clock.now())
     if done is None:
-        raise NotFoundError("There is no such in-app message")
+        done = wanted.ends_at is UNSET
+        if not done and await context.store.schedules.get(app_id, message_id, in_app=True) is None:
+            raise NotFoundError("There is no such in-app message")
+        name = None if wanted.name is UNSET else wanted.name
+        if (
+            done
+            and wanted.name is not UNSET
+            and not await schedules.renamed(context, app_id, message_id, name, in_app=True)
+        ):
+            raise NotFoundError("There is no such in-app message")
     if not done:
         raise ConflictError("It is not released, or over, or ends before that")
     await context.inbox.changed(app_id, [message_id])
@@ -186,11 +209,26 @@ async def cancel(context: Context, app_id: int, message_id: int) -> InAppView:
     return await get(context, app_id, message_id)
 
 
+async def pause(context: Context, app_id: int, message_id: int) -> InAppView:
+    """The message, of which nothing more comes to anybody until it is resumed; who has it has it.
+
+    Its push is paused with it. NotFoundError; ConflictError where all of it came.
+    """
+    await context.whole(_switch(context, app_id, message_id, paused=True))
+    return await get(context, app_id, message_id)
+
+
+async def resume(context: Context, app_id: int, message_id: int) -> InAppView:
+    """The message, which goes on: what was to come meanwhile comes now. NotFoundError; ConflictError: all came."""
+    await context.whole(_switch(context, app_id, message_id, paused=False))
+    return await get(context, app_id, message_id)
+
+
 async def recipients(
     context: Context, app_id: int, message_id: int, *, events: Sequence[InboxEvent], after: int, limit: int
 ) -> Sequence[tuple[int, InAppRecipient]]:
     """Who did one of these things (none given: anything) with a message, with positions. NotFoundError."""
-    await _stored(context, app_id, message_id)
+    await get(context, app_id, message_id)
     return await context.store.inboxes.states(message_id, events, after, limit)
 
 
@@ -201,12 +239,44 @@ async def _cancel(context: Context, app_id: int, message_id: int) -> None:
     if not done:
         raise ConflictError("The message is over: nobody is shown it")
     await context.inbox.changed(app_id, [message_id])
-    stored = await _stored(context, app_id, message_id)
-    if stored.notification_id is not None:
+    stored = await context.store.in_app.get(app_id, message_id)
+    if stored is not None and stored.notification_id is not None:
         try:
             await notifications.cancel(context, app_id, stored.notification_id)
         except (ConflictError, NotFoundError):
             return  # it is done, or aged out: nothing of it is left to cancel
+
+
+async def _switch(context: Context, app_id: int, message_id: int, *, paused: bool) -> None:
+    stored = None
+    for _ in range(LOOKS_MAX):  # its time may come between the two looks
+        done = await context.store.in_app.pause(app_id, message_id, context.clock.now(), paused=paused)
+        stored = await context.store.in_app.get(app_id, message_id)
+        if done is None and stored is None:
+            if await schedules.switched(context, app_id, message_id, on=not paused, in_app=True):
+                return
+        elif done is not None:
+            break
+    else:
+        raise NotFoundError("There is no such in-app message")
+    if not done:
+        raise ConflictError("All of the message came, or it is withdrawn")
+    await context.inbox.changed(app_id, [message_id])
+    if not paused:
+        _wake(context, context.clock.now())
+    if stored is not None and stored.notification_id is not None:
+        switch = notifications.pause if paused else notifications.resume
+        try:
+            await switch(context, app_id, stored.notification_id)
+        except (ConflictError, NotFoundError):
+            return  # all of it went, or it is paused, or goes on, already
+
+
+def _wake(context: Context, at: float) -> None:
+    """Lets this node's scheduler hear of something that is due at an instant."""
+    heard = context.store.notifications.acceptor.on_scheduled
+    if heard is not None:
+        heard(at)
 
 
 async def _keep(context: Context, new: NewMessage, release: Release | None, key: Idempotency | None) -> Answer:
@@ -216,8 +286,8 @@ async def _keep(context: Context, new: NewMessage, release: Release | None, key:
         await context.inbox.changed(new.app_id, [new.id])
         if new.push is not None and (release.users or release.installs):
             await _push_now(context, new, release)
-    elif release is None:
-        context.inbox.woken.set()
+    elif new.due is not None and not kept.replayed:
+        _wake(context, new.due.at)
     return _answer(kept.id, kept.answer, replayed=kept.replayed)
 
 
@@ -228,56 +298,6 @@ async def _push_now(context: Context, new: NewMessage, release: Release) -> None
         await push_along(context, PendingPush(new.id, new.app_id, release.at, new.audience, push))
     except PushdError:
         context.inbox.woken.set()  # it is committed that it has to go: that is done in the background
-
-
-def _examine(context: Context, app: App, wanted: NewInApp) -> bytes:
-    """What recipients are given, as JSON, when all but the audience is in order; else InvalidRequestError."""
-    check_text(wanted)
-    faults = []
-    if wanted.ttl is not None and (wrong := faults_of_ttl(wanted.ttl)):
-        faults.append(Fault("/ttl", wrong))
-    presented = wanted.presented_when is not PresentedWhen.NEVER
-    if presented and wanted.ttl is None:
-        faults.append(Fault("/ttl", "is required of a message that is presented"))
-    if not presented and wanted.inbox is None:
-        faults.append(Fault("/inbox", "is required of a message that is never presented"))
-    inbox = wanted.inbox
-    if inbox is not None and inbox.available_to is not None:
-        if inbox.available_to <= (inbox.available_from or 0):
-            faults.append(Fault("/inbox/available_to", "is not after `available_from`"))
-        elif inbox.available_to <= max(context.clock.now(), wanted.send_at or 0):
-            faults.append(Fault("/inbox/available_to", "is over when the message is released"))
-    if faults:
-        raise InvalidRequestError("The message is not valid", faults=faults)
-    body = _encode(
-        InAppBody(
-            content=msgspec.Raw(_encode(wanted.content)),
-            presented_when=wanted.presented_when,
-            data=msgspec.Raw(_encode(wanted.data)),
-            ttl=wanted.ttl,
-            inbox=inbox,
-            template=wanted.template,
-        )
-    )
-    if len(body) > context.config.inbox.message_bytes_max:
-        raise InvalidRequestError(
-            faults=[
-                Fault("/content", f"is too long: with data and inbox {context.config.inbox.message_bytes_max:,} bytes")
-            ]
-        )
-    if wanted.push is not None:
-        _examine_push(context, app, wanted.audience, wanted.push)
-    return body
-
-
-def _examine_push(context: Context, app: App, audience: Audience, push: InAppPush) -> None:
-    send = push.send(And(of=[audience, InAppConsent(is_=True)]), 2**31 - 1)
-    try:
-        examine(context, app, send)
-    except InvalidRequestError as error:
-        faults = [Fault(f"/push{fault.pointer}", fault.detail) for fault in error.faults]
-        raise InvalidRequestError(error.detail, faults=faults) from None
-    context.index.check(app.id, send.audience)
 
 
 async def _resolve(context: Context, app_id: int, audience: Audience) -> Resolution:
@@ -292,30 +312,6 @@ def _errors(found: Resolution) -> TargetErrors | None:
     return errors
 
 
-async def _release(context: Context, app_id: int, body: bytes, found: Resolution | None) -> Release:
-    """A release now to whom was found, with the times that follow from what it says."""
-    said = msgspec.json.decode(body, type=InAppBody)
-    whom = await context.index.recipients(app_id, Devices() if found is None else found.devices)
-    now = context.clock.now()
-    expires = inbox_from = inbox_to = None
-    if said.presented_when is not PresentedWhen.NEVER and said.ttl is not None:
-        expires = now + said.ttl.seconds
-    if said.inbox is not None:
-        inbox_from = max(now, said.inbox.available_from or 0)
-        inbox_to = said.inbox.available_to or inbox_from + context.config.inbox.keep_days * DAY_S
-    return Release(
-        at=now,
-        expires_at=expires,
-        inbox_from=inbox_from,
-        inbox_to=inbox_to,
-        ends_at=max(expires or 0, inbox_to or 0),
-        users=whom.users,
-        devices=whom.devices,
-        installs=len(whom.installs),
-        letters=whom.numbers if len(whom) <= LETTERS_MAX else None,
-    )
-
-
 async def _check_room(context: Context, app_id: int, release: Release | None, nbytes: int) -> None:
     """Returns when the app may have one more; ConflictError."""
     if release is not None and release.letters is not None:
@@ -328,49 +324,6 @@ async def _check_room(context: Context, app_id: int, release: Release | None, nb
         raise ConflictError(f"The app shows {held.live:,} messages to many, as many as it may")
     if release is not None and held.bytes + nbytes > config.live_bytes_max:
         raise ConflictError(f"The messages to many that an app shows may have {config.live_bytes_max:,} bytes together")
-
-
-async def _stored(context: Context, app_id: int, message_id: int) -> Stored:
-    stored = await context.store.in_app.get(app_id, message_id)
-    if stored is None:
-        raise NotFoundError("There is no such in-app message")
-    return stored
-
-
-def _view(stored: Stored, now: float) -> InAppView:
-    if stored.cancelled_at is not None:
-        state = InAppState.CANCELLED
-    elif stored.ends_at is None:
-        state = InAppState.SCHEDULED
-    else:
-        state = InAppState.LIVE if stored.ends_at > now else InAppState.ENDED
-    body, raw = stored.body, _raw
-    return InAppView(
-        id=stored.id,
-        name=stored.name,
-        state=state,
-        audience=raw(stored.audience),
-        content=body.content,
-        template=body.template,
-        presented_when=body.presented_when,
-        ttl=body.ttl,
-        data=body.data,
-        inbox=body.inbox,
-        push=None if stored.push is None else raw(stored.push),
-        created_at=stored.created_at,
-        send_at=stored.send_at,
-        released_at=stored.released_at,
-        expires_at=stored.expires_at,
-        ends_at=stored.ends_at,
-        cancelled_at=stored.cancelled_at,
-        updated_at=stored.updated_at,
-        notification_id=stored.notification_id,
-        counts=stored.counts,
-    )
-
-
-def _raw(text: bytes) -> Any:
-    return msgspec.Raw(text)
 
 
 def _answer(message_id: int, told: bytes, *, replayed: bool) -> Answer:

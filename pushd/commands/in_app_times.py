@@ -1,31 +1,33 @@
-"""When an in-app message is released: the instant that its schedule names, and what a schedule of one may not say."""
+"""When an in-app message is released: its time as that of a send, and whether it has one at all."""
 
 from __future__ import annotations
 
-from typing import Final
+import msgspec
 
 from pushd.errors import Fault, InvalidRequestError
 from pushd.model.in_app import NewInApp
-from pushd.model.schedule import Strategy, When, check
-from pushd.scheduler.releases import plan
-
-PASSED: Final = 0.0
-"""The instant of a message whose time had passed when it was accepted, and that says to ignore that: nobody gets it."""
+from pushd.model.notification import Send
+from pushd.model.schedule import PastTimes, Schedule, Strategy, check
+from pushd.scheduler.due import is_timed
 
 
-def release_time(wanted: NewInApp, app_zone: str, now: float) -> float | None:
-    """UNIX seconds at which it is released; None: at once; `PASSED`: its time is over. InvalidRequestError."""
-    schedule = wanted.schedule
-    if schedule is None:
-        return wanted.send_at or None
-    faults = check(When(schedule=schedule))
-    if wanted.send_at is not None:
-        faults.append(Fault("/send_at", "excludes `schedule`: say one or the other"))
-    if schedule.strategy in {Strategy.LOCAL, Strategy.INTELLIGENT}:
-        faults.append(Fault("/schedule/strategy", "goes by devices, and in-app messages have one instant for all"))
-    if schedule.recurrence is not None:
-        faults.append(Fault("/schedule/recurrence", "is for notifications: an in-app message is released once"))
+def timed(wanted: NewInApp, now: float) -> Send | None:
+    """The send that says when it is released and to whom; None: at once. InvalidRequestError.
+
+    Its message is empty: what it says is kept beside it.
+    """
+    faults = check(wanted.when)
+    if wanted.send_at is not None and (wanted.schedule is not None or wanted.intelligent_delivery):
+        faults.append(Fault("/send_at", "excludes `schedule` and `intelligent_delivery`: say one of them"))
     if faults:
         raise InvalidRequestError("The schedule is not valid", faults=faults)
-    found = plan(schedule, names=(), app_zone=app_zone, now=now)
-    return found.releases[0].at if found.releases else PASSED
+    schedule = wanted.schedule
+    if wanted.send_at is not None and wanted.send_at > now:
+        schedule = Schedule(strategy=Strategy.UTC, send_at=wanted.send_at, past_times=PastTimes.IGNORE)
+    send = Send(
+        audience=wanted.audience,
+        name=wanted.name,
+        **{field: value for field, value in msgspec.structs.asdict(wanted.when).items() if field != "schedule"},
+        schedule=schedule,
+    )
+    return send if is_timed(send) else None

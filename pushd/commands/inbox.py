@@ -12,8 +12,9 @@ from pushd.bitset import Devices
 from pushd.commands.context import Context
 from pushd.errors import NotFoundError
 from pushd.inbox.catalogue import Reader
+from pushd.inbox.times import Times, times
 from pushd.model.in_app import InAppBody, InboxEvent, InboxMessage, InboxReport
-from pushd.store.in_app import Message
+from pushd.store.in_app_rows import Message
 from pushd.store.inboxes import Done, Letter, State
 from pushd.telemetry import IN_APP_EVENTS
 
@@ -59,6 +60,7 @@ class Entry(Struct, eq=False):
     recipient: int
     state: State
     body: InAppBody | None
+    times: Times
 
     @property
     def id(self) -> int:
@@ -68,15 +70,15 @@ class Entry(Struct, eq=False):
     @property
     def updated_at(self) -> float:
         """When the message, or what was done with it, last changed."""
-        return max(self.message.updated_at, self.state.updated_at or 0.0)
+        return max(self.message.updated_at, self.times.released_at, self.state.updated_at or 0.0)
 
     def in_inbox(self, now: float) -> bool:
         """Whether it stands in the inbox now."""
-        message = self.message
+        opens = self.times.inbox_from
         return (
-            message.inbox_from is not None
-            and message.inbox_from <= now < (message.inbox_to or 0.0)
-            and message.cancelled_at is None
+            opens is not None
+            and opens <= now < (self.times.inbox_to or 0.0)
+            and self.message.cancelled_at is None
             and self.state.deleted_at is None
         )
 
@@ -144,19 +146,24 @@ async def report(
     if device_key is not None:
         context.limits.admit_key(device_key, len(reports), context.clock.monotonic())
     reader = await _reader(context, app_id, owner, late=True)
-    messages = await context.inbox.find(app_id, dict.fromkeys(each.message_id for each in reports))
-    recipients = await context.inbox.addressed(reader, list(messages.values()))
+    found = await context.inbox.find(app_id, dict.fromkeys(each.message_id for each in reports))
     now = context.clock.now()
+    got = {
+        number: (each, times(each.message, each.batch))
+        for number, each in (await context.inbox.addressed(reader, found)).items()
+    }
     done: dict[int, Done] = {}
     known = 0
     for each in reports:
-        recipient = recipients.get(each.message_id)
-        if recipient is None:
+        letter, own = got.get(each.message_id, (None, None))
+        if letter is None or own is None or own.released_at > now:
             continue
         known += 1
-        message = messages[each.message_id]
-        entry = done.get(message.id) or done.setdefault(message.id, Done(recipient, message.id, message.created_at, {}))
-        at = now if each.at is None else max(message.released_at, min(each.at, now))
+        message = letter.message
+        entry = done.get(message.id) or done.setdefault(
+            message.id, Done(letter.recipient, message.id, message.created_at, {})
+        )
+        at = now if each.at is None else max(own.released_at, min(each.at, now))
         assert isinstance(entry.times, dict)
         entry.times.setdefault(each.event, at)
     bits = await context.store.inboxes.done(list(done.values()))
@@ -176,29 +183,35 @@ async def _entries(context: Context, app_id: int, owner: Owner) -> list[Entry]:
         return []
     now = context.clock.now()
     live = await context.inbox.live(app_id)
-    recipients = await context.inbox.addressed(reader, live)
-    many = [message for message in live if message.id in recipients]
+    many = (await context.inbox.addressed(reader, live)).values()
     letters, states = await context.store.inboxes.find(
         app_id,
         reader.recipients,
-        [(message.id, recipients[message.id], message.created_at) for message in many],
+        [(each.message.id, each.recipient, each.message.created_at) for each in many],
         now,
         context.config.inbox.letters_max,
     )
     entries = [
-        Entry(each, recipients[each.id], states.get((each.id, recipients[each.id]), _UNTOUCHED), each.body)
+        Entry(
+            each.message,
+            each.recipient,
+            states.get((each.message.id, each.recipient), _UNTOUCHED),
+            each.message.body,
+            times(each.message, each.batch),
+        )
         for each in many
     ]
     if letters:
         # One that reached both a user and an install of his, from when it had no user, is the user's.
         own = {each.message_id: each for each in sorted(letters, key=attrgetter("recipient"))}
-        entries += [
-            Entry(each, each.recipient, states.get((number, each.recipient), _UNTOUCHED), None)
-            for number, each in own.items()
-            if each.ends_at > now or each.cancelled_at is not None
-        ]
-        entries.sort(key=lambda each: -each.id)
-    return entries
+        by_id = {each.id: each for each in entries}
+        for number, each in own.items():
+            other = by_id.get(number)
+            if (each.ends_at > now or each.cancelled_at is not None) and (other is None or other.recipient < 0):
+                state = states.get((number, each.recipient), _UNTOUCHED)
+                by_id[number] = Entry(each, each.recipient, state, None, times(each, each.batch))
+        entries = sorted(by_id.values(), key=lambda each: -each.id)
+    return [each for each in entries if each.times.released_at <= now]
 
 
 async def _reader(context: Context, app_id: int, owner: Owner, *, late: bool = False) -> Reader:
@@ -239,8 +252,8 @@ def _message(entry: Entry, body: InAppBody) -> InboxMessage:
         content=content,
         data=data,
         inbox=body.inbox,
-        sent_at=message.released_at,
-        expires_at=message.expires_at,
+        sent_at=entry.times.released_at,
+        expires_at=entry.times.expires_at,
         updated_at=entry.updated_at,
         delivered_at=state.delivered_at,
         opened_at=state.opened_at,

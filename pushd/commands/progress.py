@@ -180,7 +180,7 @@ async def _found(context: Context, app_id: int, notification_id: int) -> Stored 
     What is sent once is a notification to the store from its acceptance on.
     """
     stored = await context.store.notifications.get(app_id, notification_id)
-    found = stored or await context.store.schedules.get(app_id, notification_id)
+    found = stored or await context.store.schedules.get(app_id, notification_id, in_app=False)
     if found is None:
         raise NotFoundError("There is no such notification")
     return found

@@ -11,12 +11,14 @@ import msgspec
 from msgspec import UNSET
 
 from pushd.commands.context import Context
+from pushd.commands.in_app_content import changed_content
 from pushd.commands.pages import newest_first
 from pushd.commands.personal import check_badge, prepare
 from pushd.commands.planning import examine
 from pushd.commands.text import check_text
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App
+from pushd.model.in_app import InAppContent
 from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.model.schedule import Schedule, Strategy
@@ -73,7 +75,8 @@ async def occurrences(
         OccurrenceView(
             at=_said(stored.send, each.at),
             outcome="fired" if each.fired else "skipped",
-            notification_id=each.notification_id,
+            notification_id=None if stored.in_app is not None else each.notification_id,
+            in_app_message_id=None if stored.in_app is None else each.notification_id,
             decided_at=each.decided_at,
         )
         for each in found
@@ -101,32 +104,32 @@ async def update(context: Context, app_id: int, schedule_id: int, change: Schedu
     return await _shown(context, changed)
 
 
-async def renamed(context: Context, app_id: int, schedule_id: int, name: str | None) -> bool:
-    """Whether there is such a schedule, over or not, which has this name now."""
+async def renamed(context: Context, app_id: int, schedule_id: int, name: str | None, *, in_app: bool = False) -> bool:
+    """Whether there is such a schedule, of sends or of in-app messages, over or not, which has this name now."""
 
     async def edit(stored: Scheduled) -> Scheduled:
         return replace(stored, send=msgspec.structs.replace(stored.send, name=name))
 
-    return await context.whole(_edited(context, app_id, schedule_id, edit)) is not None
+    return await context.whole(_edited(context, app_id, schedule_id, edit, in_app=in_app)) is not None
 
 
 async def cancel(context: Context, app_id: int, schedule_id: int) -> None:
     """Nothing, once nothing more occurs. NotFoundError; ConflictError where it is over, or was sent already."""
-    if not await context.whole(cancelled(context, app_id, schedule_id)):
+    if not await context.whole(cancelled(context, app_id, schedule_id, in_app=None)):
         raise await _absent(context, app_id, schedule_id)
 
 
-async def cancelled(context: Context, app_id: int, schedule_id: int) -> bool:
+async def cancelled(context: Context, app_id: int, schedule_id: int, *, in_app: bool | None = False) -> bool:
     """Whether there is such a schedule, of which nothing more occurs; ConflictError where it was over by itself."""
-    if await context.store.schedules.cancel(app_id, schedule_id):
+    if await context.store.schedules.cancel(app_id, schedule_id, in_app=in_app):
         return True
-    stored = await context.store.schedules.get(app_id, schedule_id)
+    stored = await context.store.schedules.get(app_id, schedule_id, in_app=in_app)
     if stored is not None and stored.cancelled_at is None:
         raise ConflictError("The schedule is over: nothing is left to cancel")
     return stored is not None
 
 
-async def switched(context: Context, app_id: int, schedule_id: int, *, on: bool) -> bool:
+async def switched(context: Context, app_id: int, schedule_id: int, *, on: bool, in_app: bool = False) -> bool:
     """Whether there is such a schedule, which is on or off now; ConflictError where it is over."""
     app = await context.store.apps.get(app_id)
     if app is None:
@@ -135,13 +138,15 @@ async def switched(context: Context, app_id: int, schedule_id: int, *, on: bool)
     async def edit(stored: Scheduled) -> Scheduled:
         return await _changed(context, app, stored, ScheduleChange(active=on))
 
-    return await _edited(context, app_id, schedule_id, edit) is not None
+    return await _edited(context, app_id, schedule_id, edit, in_app=in_app) is not None
 
 
-async def _edited(context: Context, app_id: int, schedule_id: int, edit: Edit) -> Scheduled | None:
+async def _edited(
+    context: Context, app_id: int, schedule_id: int, edit: Edit, *, in_app: bool | None = None
+) -> Scheduled | None:
     """The schedule as it was written, read and edited again where somebody was faster; None: there is none."""
     for _ in range(TRIES_MAX):
-        stored = await context.store.schedules.get(app_id, schedule_id)
+        stored = await context.store.schedules.get(app_id, schedule_id, in_app=in_app)
         if stored is None:
             return None
         changed = await edit(stored)
@@ -164,17 +169,20 @@ async def _changed(context: Context, app: App, stored: Scheduled, change: Schedu
     given = {name: getattr(change, name) for name in _EDITABLE}
     send = msgspec.structs.replace(stored.send, **{name: value for name, value in given.items() if value is not UNSET})
     active = stored.active if change.active is UNSET else change.active
-    said = send != msgspec.structs.replace(stored.send, name=send.name)
+    in_app = stored.in_app
+    said = change.in_app is not UNSET or send != msgspec.structs.replace(stored.send, name=send.name)
     if stored.ended_at is not None and (said or change.active is True or active != stored.active):
         raise ConflictError("The schedule is over: only its name can be changed")
     check_text({"name": send.name})
-    if said:
+    if (in_app is not None or change.in_app is not UNSET) and said:
+        in_app = await changed_content(context, app, stored, send, change)
+    elif said:
         # What was accepted stays so, whatever has become of the app's gateways: it can be named and switched.
         send = await _content(context, app.id, send, change)
         examine(context, app, send)
     if send.audience != stored.send.audience:
         context.index.check(app.id, send.audience)
-    changed = replace(stored, send=send, active=active)
+    changed = replace(stored, send=send, active=active, in_app=in_app)
     now = microseconds(context.clock.now())
     if any(getattr(send, name) != getattr(stored.send, name) for name in _TIME):
         return _anew(changed, app, now)
@@ -291,6 +299,7 @@ def _view(stored: Scheduled, coming: list[float | str]) -> ScheduleView:
         next=coming,
         occurred=stored.occurred,
         skipped=stored.skipped,
+        in_app=None if stored.in_app is None else msgspec.json.decode(stored.in_app, type=InAppContent),
         ended_at=stored.ended_at,
         cancelled_at=stored.cancelled_at,
     )

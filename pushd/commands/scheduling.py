@@ -7,8 +7,10 @@ from pushd.commands.audience import resolve
 from pushd.commands.context import Context
 from pushd.model.audience import Audience
 from pushd.model.device import Kind
+from pushd.scheduler.in_app import Letterbox, Releaser
 from pushd.scheduler.parts import Fanout, Gate, Habits, Parts
 from pushd.scheduler.runner import Runner
+from pushd.store.in_app_firings import InAppFirer
 from pushd.targeting.index import Resolution
 
 LOCK = 7006
@@ -18,6 +20,9 @@ LOCK = 7006
 def runner(context: Context, fanout: Fanout, gate: Gate, habits: Habits) -> Runner:
     """The runner of this node; what the store hears of schedules accepted or edited here wakes it."""
     store, config = context.store, context.config
+
+    async def addressed(app_id: int, audience: Audience) -> Resolution:
+        return await resolve(context, app_id, audience, frozenset(Kind), in_app=True)
 
     async def reached(app_id: int, audience: Audience, reach: frozenset[Kind]) -> Resolution:
         return await resolve(context, app_id, audience, reach)
@@ -45,6 +50,15 @@ def runner(context: Context, fanout: Fanout, gate: Gate, habits: Habits) -> Runn
         timeout_s=config.scheduler.lead_timeout_s,
         idle_s=config.store.node_timeout_s,
     )
-    made = Runner(parts, leader)
+    box = Letterbox(
+        firer=InAppFirer(store.database, context.clock, config.inbox.push_lease_s),
+        messages=store.in_app,
+        resolve=addressed,
+        recipients=context.index.recipients,
+        changed=context.inbox.changed,
+        push_waits=context.inbox.woken.set,
+        keep_days=config.inbox.keep_days,
+    )
+    made = Runner(parts, leader, Releaser(parts, box))
     store.notifications.acceptor.on_scheduled = made.scheduled
     return made

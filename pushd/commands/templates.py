@@ -12,15 +12,12 @@ from msgspec import UNSET, Struct
 from pushd.commands import notifications
 from pushd.commands.context import Context
 from pushd.commands.notifications import Answer
-from pushd.commands.personal import as_liquid, check_samples, refuse_missing, united
+from pushd.commands.personal import as_liquid, check_samples, united
 from pushd.commands.text import check_text
-from pushd.content.liquid import TemplateError
-from pushd.content.merge import merge
-from pushd.content.personal import Needs, needs, rendered, variants
+from pushd.content.personal import Needs, needs, variants
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App
 from pushd.model.audience import Audience, Broadcast
-from pushd.model.in_app import NewInApp
 from pushd.model.message import Message
 from pushd.model.notification import Send
 from pushd.model.template import (
@@ -113,49 +110,6 @@ async def send(
         name=wanted.name,
     )
     return await notifications.send(context, app_id, whole, idempotency)
-
-
-async def in_app_content(
-    context: Context, app_id: int, ref: TemplateRef, tags: Tags
-) -> tuple[StoredTemplate, dict[str, Any], Needs]:
-    """The template, its content with the tags in their places, and what that still reads of a user.
-
-    Where it reads something of users, the content is as it was written: `rendered` makes each user's of it.
-    NotFoundError; InvalidRequestError names every tag that is missing.
-    """
-    stored = await _get(context, app_id, ref.uid, ref.version)
-    body = stored.body
-    if body.kind is not TemplateKind.IN_APP or body.content is None:
-        raise InvalidRequestError(
-            "The template makes no in-app messages", faults=[Fault("/template", "is a template of notifications")]
-        )
-    content: dict[str, Any] = as_liquid(body.content, body.syntax)
-    needed = needs(content, "/content")
-    refuse_missing(needed, Send(audience=Broadcast(), content_tags=tags))
-    if needed.user or needed.device or needed.user_data:
-        return stored, content, needed
-    try:
-        return stored, rendered(content, tags, context.clock.now()), needed
-    except TemplateError as error:
-        fault = Fault("/content_tags", str(error))
-        raise InvalidRequestError("The content cannot be rendered", faults=[fault]) from None
-
-
-async def with_content(context: Context, app_id: int, wanted: NewInApp) -> NewInApp:
-    """The in-app message with its template's content, all gaps of it filled; its own is merged over that.
-
-    NotFoundError; InvalidRequestError names every tag that is missing, and refuses what would differ by user.
-    """
-    if wanted.template is None:
-        if not wanted.content:
-            raise InvalidRequestError("The message has no content", faults=[Fault("/content", "is required")])
-        return wanted
-    stored, content, needed = await in_app_content(context, app_id, wanted.template, wanted.content_tags)
-    if needed.user or needed.device or needed.user_data:
-        fault = Fault("/template", "reads what differs by user, which contents of in-app messages do not")
-        raise InvalidRequestError("The template is not the same for all", faults=[fault])
-    reference = TemplateRef(uid=stored.uid, version=stored.version)
-    return msgspec.structs.replace(wanted, template=reference, content=merge(content, wanted.content))
 
 
 def shown(stored: StoredTemplate) -> Template:

@@ -29,7 +29,7 @@ class InboxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cached_bitmap_bytes_max: int = 128 * 1024 * 1024
     """Their recipients in memory, likewise; a part of 2^20 users has up to 128 KB."""
     look_s: float = 5.0
-    """How often messages that are due, and pushes that nobody finished, are looked for."""
+    """How often pushes that go along, and that nobody finished, are looked for."""
     push_lease_s: float = 30.0
     """For a push that goes along to be accepted, before another node tries."""
     sweep_interval_s: float = 3_600.0

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from pushd.bitset import PART_BITS, Bitset, Devices
 from pushd.clock import Clock
 from pushd.config.inbox import InboxConfig
-from pushd.store.in_app import InAppStore, Message, PartKey
+from pushd.store.in_app import InAppStore
+from pushd.store.in_app_rows import Message, PartKey, batch
 
 PARTS_AT_ONCE = 32
 """Parts of up to 128 KB that are read at a stretch, 1 to 2 ms."""
@@ -35,26 +36,37 @@ class Reader(NamedTuple):
         return [each for each in (self.user, -self.install) if each]
 
 
+class Addressed(NamedTuple):
+    """A message that a reader got."""
+
+    message: Message
+    """The release by which it came."""
+    recipient: int
+    """As whom: the number of the user, or minus the install's."""
+    batch: int
+    """In which of the release's batches."""
+
+
 class _Shelf:
-    """Messages of one app, newest first."""
+    """Releases of messages of one app, newest first."""
 
     __slots__ = ("messages", "nbytes", "sorted")
 
     def __init__(self, messages: Iterable[Message]) -> None:
-        self.messages = {message.id: message for message in messages}
+        self.messages = {(message.id, message.release): message for message in messages}
         self.nbytes = sum(message.nbytes for message in self.messages.values())
         self.sorted = self._sort()
 
-    def put(self, messages: Iterable[Message], gone: Iterable[int]) -> None:
+    def put(self, messages: Iterable[Message], gone: Iterable[Message]) -> None:
         """Takes in what became of some."""
-        for message_id in gone:
-            self.messages.pop(message_id, None)
-        self.messages.update((message.id, message) for message in messages)
+        for message in gone:
+            self.messages.pop((message.id, message.release), None)
+        self.messages.update(((message.id, message.release), message) for message in messages)
         self.nbytes = sum(message.nbytes for message in self.messages.values())
         self.sorted = self._sort()
 
     def _sort(self) -> list[Message]:
-        return sorted(self.messages.values(), key=lambda message: -message.id)
+        return sorted(self.messages.values(), key=lambda message: (-message.id, message.release))
 
 
 class Catalogue:
@@ -84,32 +96,29 @@ class Catalogue:
         now = self._clock.now()
         return [message for message in shelf.sorted if self._shown(message, now)]
 
-    async def addressed(self, reader: Reader, messages: Sequence[Message]) -> Mapping[int, int]:
-        """By message, for those that the reader got, as whom: the number of the user, or minus the install's."""
+    async def addressed(self, reader: Reader, messages: Sequence[Message]) -> Mapping[int, Addressed]:
+        """By message, for those that the reader got, by which release, and as whom: the user's come first."""
         places = _places(reader)
         many = [message for message in messages if message.letters is None]
-        wanted = [(PartKey(message.id, *place), message) for message in many for place in places]
+        wanted = [(PartKey(message.id, message.release, *place), message) for message in many for place in places]
         parts = await self._load(reader.app_id, wanted)
-        found: dict[int, int] = {}
+        found: dict[int, Addressed] = {}
         for message in messages:
-            if message.letters is not None:
-                as_whom = next((each for each in reader.recipients if each in message.letters), 0)
-            elif reader.user and reader.user in parts[PartKey(message.id, True, reader.user >> PART_BITS)]:
-                as_whom = reader.user
-            else:
-                theirs = ((device, PartKey(message.id, False, device >> PART_BITS)) for device in reader.devices)
-                as_whom = -reader.install if any(device in parts[key] for device, key in theirs) else 0
-            if as_whom:
-                found[message.id] = as_whom
+            if message.id in found and found[message.id].recipient > 0:
+                continue
+            one = _in_letters(reader, message) if message.letters is not None else _in_parts(reader, message, parts)
+            if one is not None and (one.recipient > 0 or message.id not in found):
+                found[message.id] = one
         return found
 
-    async def find(self, app_id: int, ids: Iterable[int]) -> Mapping[int, Message]:
-        """Those of these messages that the app has released, to many or to few; bodies may be missing."""
+    async def find(self, app_id: int, ids: Iterable[int]) -> Sequence[Message]:
+        """The releases of those of these messages that the app has released; bodies may be missing."""
+        wanted = dict.fromkeys(ids)
         shelf = self._shelves.get(app_id)
-        known = {} if shelf is None else {each: shelf.messages[each] for each in ids if each in shelf.messages}
-        missing = [each for each in dict.fromkeys(ids) if each not in known]
-        if missing:
-            known |= {each.id: each for each in await self._store.messages(app_id, missing, bodies=False)}
+        known = [] if shelf is None else [shelf.messages[each, 0] for each in wanted if (each, 0) in shelf.messages]
+        here = {each.id for each in known}
+        if missing := [each for each in wanted if each not in here]:
+            known += await self._store.messages(app_id, missing, bodies=False)
         return known
 
     async def changed(self, app_id: int, ids: Sequence[int]) -> None:
@@ -122,7 +131,7 @@ class Catalogue:
                 shelf = self._shelves.pop(app_id)
                 self._shelf_bytes -= shelf.nbytes
                 now = self._clock.now()
-                over = [each.id for each in shelf.sorted if not self._shown(each, now)]
+                over = [each for each in shelf.sorted if not self._shown(each, now)]
                 shelf.put(found, over)
                 self._keep(app_id, shelf)
 
@@ -193,3 +202,28 @@ def _places(reader: Reader) -> list[tuple[bool, int]]:
     """The parts that a reader may be in, of users or of devices."""
     users = [(True, reader.user >> PART_BITS)] if reader.user else []
     return users + [(False, part) for part in sorted({device >> PART_BITS for device in reader.devices})]
+
+
+def _in_letters(reader: Reader, message: Message) -> Addressed | None:
+    letters = message.letters or ()
+    for each in reader.recipients:
+        if each in letters:
+            place = letters.index(each) if message.batches > 1 else 0
+            return Addressed(message, each, batch(place, len(letters), message.batches))
+    return None
+
+
+def _in_parts(reader: Reader, message: Message, parts: Mapping[PartKey, Bitset]) -> Addressed | None:
+    if reader.user:
+        part = parts[PartKey(message.id, message.release, True, reader.user >> PART_BITS)]
+        if reader.user in part:
+            return Addressed(message, reader.user, _batch(message, part, reader.user))
+    for device in reader.devices:
+        part = parts[PartKey(message.id, message.release, False, device >> PART_BITS)]
+        if device in part:
+            return Addressed(message, -reader.install, _batch(message, part, device))
+    return None
+
+
+def _batch(message: Message, part: Bitset, number: int) -> int:
+    return batch(part.rank(number) - 1, len(part), message.batches) if message.batches > 1 else 0

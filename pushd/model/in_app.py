@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, UnsetType
 
 from pushd.model.audience import Audience
 from pushd.model.device import ID_MAX
-from pushd.model.message import TTL_MAX_S, Message, ShortText, Url
+from pushd.model.message import TTL_MAX_S, LongText, Message, ShortText, Url
 from pushd.model.notification import Delivery, Send
 from pushd.model.receipt import TIME_MAX
-from pushd.model.schedule import Schedule
-from pushd.model.template import Tags, TemplateRef
+from pushd.model.schedule import Schedule, When
+from pushd.model.template import Locale, Tags, TemplateRef
 
 EVENTS_MAX = 5_000
 """Of one request."""
@@ -42,7 +42,9 @@ class InAppState(StrEnum):
 
     SCHEDULED = "scheduled"
     LIVE = "live"
-    """Released: its recipients can fetch it."""
+    """Released, some of it at least: its recipients can fetch it."""
+    PAUSED = "paused"
+    """Its time does not come until it is resumed; who has it has it."""
     ENDED = "ended"
     CANCELLED = "cancelled"
 
@@ -113,16 +115,30 @@ class InAppPush(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
         )
 
 
-class NewInApp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An in-app message as a producer asks for it."""
+class InAppVariant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is different for devices of a locale: each part is merged over the message's own; null removes."""
 
-    audience: Audience
-    """Whom it is for: recipients are the users of these devices, and those of their installs that have no user."""
+    content: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    inbox: dict[Literal["title", "subtitle", "image"], LongText | None] = {}
+
+
+InAppVariants = Annotated[dict[Locale, InAppVariant], Meta(max_length=60)]
+
+
+class InAppContent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an in-app message says, and how it is shown."""
+
     content: dict[str, Any] = {}
     """What the app draws it from: handed over as it is. Beside a template it is merged over the template's content."""
     template: TemplateRef | None = None
     """Of kind `in_app`: its content, with the tags in their places."""
+    liquid: bool = False
+    """Whether texts of content, data and inbox entry are Liquid, rendered for each reader; a template's always are."""
     content_tags: Tags = {}
+    """What texts read by name, the same for all."""
+    locales: InAppVariants = {}
+    """What is different for devices of a locale; others fall back from `pt-BR` to `pt`, and to the message itself."""
     presented_when: PresentedWhen
     ttl: Ttl | None = None
     """Required, unless it is never presented."""
@@ -131,12 +147,37 @@ class NewInApp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     inbox: InboxEntry | None = None
     """Where given, it is in the inbox, too."""
     push: InAppPush | None = None
+
+
+class NewInApp(InAppContent, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An in-app message as a producer asks for it."""
+
+    audience: Audience
+    """Whom it is for: recipients are the users of these devices, and those of their installs that have no user."""
     name: Annotated[str, Meta(max_length=255)] | None = None
     """For people."""
     send_at: Instant | None = None
     """UNIX seconds at which it is released, to whoever is in the audience then; absent: at once."""
     schedule: Schedule | None = None
-    """The same by strategy `utc` or `timezone`, as sends have it; without a recurrence, and not beside `send_at`."""
+    """The same as sends have it, recurrences too; not beside `send_at`."""
+    intelligent_delivery: bool = False
+    """As soon as possible at each user's preferred hour; not together with `schedule`."""
+    release_window_minutes: Annotated[int, Meta(ge=60, le=1440)] | None = None
+    """It comes to equal parts of its recipients, one a minute, over so many minutes; with `push`, the push does."""
+
+    @property
+    def when(self) -> When:
+        """What it says of its time."""
+        return When(
+            schedule=self.schedule,
+            intelligent_delivery=self.intelligent_delivery,
+            release_window_minutes=self.release_window_minutes,
+        )
+
+    @property
+    def said(self) -> InAppContent:
+        """What it says, without to whom and when."""
+        return InAppContent(**{name: getattr(self, name) for name in InAppContent.__struct_fields__})
 
 
 class InAppChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -157,6 +198,9 @@ class InAppBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inbox: InboxEntry | None = None
     template: TemplateRef | None = None
     """Whose content it is, in the version of then; recipients are not told."""
+    liquid: bool = False
+    content_tags: Tags = {}
+    locales: InAppVariants = {}
 
 
 class InAppCounts(Struct, frozen=True, kw_only=True):
@@ -170,6 +214,8 @@ class InAppCounts(Struct, frozen=True, kw_only=True):
     read: int
     dismissed: int
     deleted: int
+    suppressed: int
+    """Who did not get it, as its time had passed for them; no recipients."""
 
 
 class InAppView(Struct, frozen=True, kw_only=True):
@@ -182,6 +228,9 @@ class InAppView(Struct, frozen=True, kw_only=True):
     content: Any
     template: TemplateRef | None
     """Whose content it is, in the version of then."""
+    liquid: bool
+    content_tags: Tags
+    locales: InAppVariants
     presented_when: PresentedWhen
     ttl: Ttl | None
     data: Any
@@ -189,6 +238,13 @@ class InAppView(Struct, frozen=True, kw_only=True):
     push: Any
     created_at: float
     send_at: float | None
+    """When it was to be released to the first; null: when it was made."""
+    schedule_id: int | None
+    """Of the schedule that it is an occurrence of. What is released once has the id of its schedule, and null here."""
+    schedule: Schedule | None
+    """By which more of it is to come; null: by none."""
+    next_at: float | None
+    """UNIX seconds of the next instant at which it comes to anybody; null: all that comes has begun to."""
     released_at: float | None
     expires_at: float | None
     """From then on it is not presented any more."""

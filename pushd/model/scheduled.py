@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pushd.model.audience import Audience
 from pushd.model.device import Text255
+from pushd.model.in_app import InAppContent
 from pushd.model.message import TTL_MAX_S, Message
 from pushd.model.notification import Category, Delivery
 from pushd.model.quiet import Policy
@@ -63,6 +64,8 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     reporting_meta: dict[str, Any]
     category: str | None
     quiet_hours: Policy
+    in_app: InAppContent | None
+    """Of in-app messages, what each says: then what sends alone have means nothing."""
     created_at: float
     ended_at: float | None
     cancelled_at: float | None
@@ -93,6 +96,8 @@ class ScheduleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Another time, judged as if it had been sent now; null: it goes out at once."""
     intelligent_delivery: bool | UnsetType = UNSET
     release_window_minutes: Annotated[int, Meta(ge=60, le=1440)] | UnsetType | None = UNSET
+    in_app: InAppContent | UnsetType = UNSET
+    """Of in-app messages, all that they say; what sends alone have cannot be said beside it."""
     active: bool | UnsetType = UNSET
     """Off: nothing occurs. On again: it goes on with the next occurrence; what would have occurred is not caught up."""
     revision: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
@@ -106,6 +111,8 @@ class OccurrenceView(Struct, frozen=True, kw_only=True):
     """When it was due, as `next` of a schedule says it."""
     outcome: Literal["fired", "skipped"]
     notification_id: int | None
-    """What was sent; null of what was skipped."""
+    """What was sent; null of what was skipped, and of in-app messages."""
+    in_app_message_id: int | None
+    """The same of in-app messages."""
     decided_at: float
     """UNIX seconds."""

@@ -18,6 +18,7 @@ import structlog
 from pushd.cluster.leader import Leader
 from pushd.errors import TooManyRequestsError, UnavailableError
 from pushd.scheduler.firing import Shot, Starter
+from pushd.scheduler.in_app import Releaser
 from pushd.scheduler.opening import Opened, Opener
 from pushd.scheduler.parts import Parts
 from pushd.scheduler.volleys import Told, Volleys
@@ -36,9 +37,10 @@ POISON_S = 60.0
 class Runner(Service):
     """Fires and opens what is due, while its node leads."""
 
-    def __init__(self, parts: Parts, leader: Leader) -> None:
+    def __init__(self, parts: Parts, leader: Leader, releaser: Releaser) -> None:
         super().__init__()
         self._parts = parts
+        self._releaser = releaser
         self._config = parts.config
         self._leader = leader
         self._starter = Starter(parts)
@@ -127,11 +129,15 @@ class Runner(Service):
         behind: tuple[float, int] | None = None
         rows_max = self._config.due_rows_max
         while rows := await self._parts.schedules.due(now, rows_max, behind):
-            shots, rest = await self._starter.prepare_plain([row for row in rows if row.id not in self._schedules])
+            free = [row for row in rows if row.id not in self._schedules]
+            shots, rest = await self._starter.prepare_plain([row for row in free if row.in_app is None])
             if shots:
                 await self._begin_volley(shots)
             for row in rest:
                 await self._begin(self._schedules, row.id, self._fire_one(row))
+            for row in free:
+                if row.in_app is not None:
+                    await self._begin(self._schedules, row.id, self._release_one(row))
             if len(rows) < rows_max:
                 return
             behind = (rows[-1].next_at or now, rows[-1].id)
@@ -182,6 +188,18 @@ class Runner(Service):
             await self._rest(error)
         else:
             await self._settle([due], await self._firings.put([shot]))
+
+    async def _release_one(self, due: Scheduled) -> None:
+        """The same of in-app messages: nothing of them takes the fan-out's room."""
+        result: Told
+        try:
+            result = await self._releaser.carry_out(due)
+        except asyncpg.PostgresError as error:
+            result = error
+        except UnavailableError as error:
+            await self._rest(error, error.retry_after_s or 0.0)
+            return
+        await self._settle([due], [result])
 
     async def _settle(self, dues: Sequence[Scheduled], results: Sequence[Told]) -> None:
         """Sees to those that were not written: they are tried again."""

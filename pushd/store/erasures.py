@@ -67,6 +67,7 @@ PLACES: Sequence[Place] = (
     Place("notifications", "name", ("created_at", "id"), Kind.TEXT),
     Place("schedules", "send", ("id",), Kind.SEND),
     Place("schedules", "name", ("id",), Kind.TEXT),
+    Place("schedules", "in_app", ("id",), Kind.JSON),
     Place("segments", "audience", ("id",), Kind.JSON),
     Place("segments", "name", ("id",), Kind.TEXT),
     Place("geofences", "on_enter", ("id",), Kind.JSON),
@@ -91,7 +92,8 @@ NUMBERED: Mapping[str, str] = {"habits": "user_id"}
 _FORGET_STATES = "DELETE FROM in_app_states WHERE recipient = ANY ($1::int[])"
 _FORGET_MESSAGES = """
 UPDATE in_app_messages SET body = '{"content":{},"presented_when":"never"}', push = NULL, name = NULL
-WHERE app_id = $1 AND letters <> '{}' AND letters <@ $2::int[]
+WHERE app_id = $1 AND letters <> '{}' AND letters <@ $2::int[] AND NOT EXISTS (SELECT FROM schedules s
+    WHERE s.app_id = $1 AND s.id = in_app_messages.id AND s.stage IS NOT NULL AND s.ended_at IS NULL)
 """
 
 _ERASE = f"""

@@ -157,13 +157,12 @@ class Firer:
         now = moment(self._clock.now())
         async with self._database.transaction() as connection:
             await fence(connection, node_id)
-            keys = [(each.due.app_id, each.due.id, each.due.revision) for each in firings]
-            won = {(row["app_id"], row["id"]) for row in await connection.fetch(_WIN, *columns(keys, 3))}
+            won = await win(connection, [each.due for each in firings])
             winners = [each for each in firings if (each.due.app_id, each.due.id) in won]
             if not winners:
                 return [False] * len(firings)
-            decided = await _decide(connection, winners, now)
-            await _go_on(connection, winners, decided, now)
+            decided = await decide(connection, winners, now)
+            await go_on(connection, winners, decided, now)
             through = [each for each in winners if not each.notification_id or each.key in decided]
             over = await _begin(connection, [each for each in through if each.notification_id], node_id, now)
             await note_fired(connection, winners, decided, now)
@@ -184,14 +183,20 @@ class Firer:
         return [each.notification_id in running if each.runs else each.key in decided for each in firings]
 
 
-async def _decide(connection: Any, winners: Sequence[Firing], now: datetime) -> AbstractSet[_Key]:
+async def win(connection: Any, dues: Sequence[Scheduled]) -> AbstractSet[tuple[int, int]]:
+    """Those that have not changed since they were read, by app and id: they are held to the end of the transaction."""
+    keys = [(due.app_id, due.id, due.revision) for due in dues]
+    return {(row["app_id"], row["id"]) for row in await connection.fetch(_WIN, *columns(keys, 3))}
+
+
+async def decide(connection: Any, winners: Sequence[Firing], now: datetime) -> AbstractSet[_Key]:
     """Which occurrences are decided about now; the others were before."""
     rows = [(*each.key, each.notification_id or None) for each in winners]
     rows += [(each.due.id, moment(at), None) for each in winners for at in each.skipped]
     return {(row["schedule_id"], row["at"]) for row in await connection.fetch(_DECIDE, now, *columns(rows, 3))}
 
 
-async def _go_on(connection: Any, winners: Sequence[Firing], decided: AbstractSet[_Key], now: datetime) -> None:
+async def go_on(connection: Any, winners: Sequence[Firing], decided: AbstractSet[_Key], now: datetime) -> None:
     """Lets each schedule be due again, be over, or make room for what it becomes."""
     gone = [(each.due.app_id, each.due.id) for each in winners if each.becomes]
     left = []

@@ -15,6 +15,7 @@ from pushd.model.in_app import InAppRecipient, InboxEvent
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
+from pushd.store.in_app_rows import OWN_TIMES, batch
 from pushd.store.times import moment, seconds_or_none
 
 _READER = """
@@ -25,17 +26,23 @@ FROM installs i WHERE i.app_id = $1 AND i.name = $2
 _STATE = "s.delivered_at, s.opened_at, s.read_at, s.dismissed_at, s.deleted_at"
 # Letters, each with its message and its state; then the states of messages to many.
 _FOUND = f"""
-SELECT l.message_id, l.recipient, m.created_at, m.released_at, m.expires_at, m.inbox_from, m.inbox_to, m.ends_at,
-    m.cancelled_at, m.updated_at, {_STATE}, s.updated_at AS done_at
-FROM unnest($2::int[]) AS r (recipient)
-CROSS JOIN LATERAL (SELECT k.recipient, k.message_id, k.created_at FROM in_app_letters k
-    WHERE k.recipient = r.recipient AND k.ends_at > $3 ORDER BY k.message_id DESC LIMIT $4) l
+SELECT l.message_id, l.recipient, m.created_at, {OWN_TIMES}, m.cancelled_at,
+    greatest(m.updated_at, r.released_at) AS updated_at, coalesce(r.batches, 1) AS batches, m.pauses,
+    CASE WHEN r.batches > 1 THEN array_position(r.letters, l.recipient) - 1 END AS rank,
+    cardinality(r.letters) AS count,
+    {_STATE}, s.updated_at AS done_at
+FROM unnest($2::int[]) AS n (recipient)
+CROSS JOIN LATERAL (SELECT k.recipient, k.message_id, k.release, k.created_at FROM in_app_letters k
+    WHERE k.recipient = n.recipient AND k.ends_at > $3 ORDER BY k.message_id DESC LIMIT $4) l
 CROSS JOIN LATERAL (SELECT k.* FROM in_app_messages k
     WHERE k.app_id = $1 AND k.id = l.message_id AND k.created_at = l.created_at OFFSET 0) m
+LEFT JOIN LATERAL (SELECT k.* FROM in_app_releases k WHERE k.message_id = l.message_id AND k.release = l.release
+    AND k.created_at = l.created_at AND l.release > 0 OFFSET 0) r ON true
 LEFT JOIN LATERAL (SELECT k.* FROM in_app_states k WHERE k.recipient = l.recipient AND k.message_id = l.message_id
     AND k.created_at = l.created_at OFFSET 0) s ON true
 UNION ALL
-SELECT n.message_id, n.recipient, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, {_STATE}, s.updated_at
+SELECT n.message_id, n.recipient, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    {_STATE}, s.updated_at
 FROM unnest($5::bigint[], $6::int[], $7::timestamptz[]) AS n (message_id, recipient, created_at)
 CROSS JOIN LATERAL (SELECT k.* FROM in_app_states k WHERE k.recipient = n.recipient AND k.message_id = n.message_id
     AND k.created_at = n.created_at OFFSET 0) s
@@ -90,6 +97,10 @@ class Letter(Struct, eq=False):
     ends_at: float
     cancelled_at: float | None
     updated_at: float
+    batches: int
+    pauses: Sequence[float]
+    batch: int
+    """Which of these it came by, from 0."""
 
 
 class Done(NamedTuple):
@@ -213,6 +224,9 @@ def _letter(row: Any) -> Letter:
         ends_at=row["ends_at"].timestamp(),
         cancelled_at=seconds_or_none(row["cancelled_at"]),
         updated_at=row["updated_at"].timestamp(),
+        batches=row["batches"],
+        pauses=row["pauses"],
+        batch=batch(row["rank"], row["count"], row["batches"]) if row["rank"] is not None else 0,
     )
 
 

@@ -45,7 +45,7 @@ FROM (SELECT * FROM notifications WHERE app_id = $1 AND {which} ORDER BY id DESC
 UNION ALL
 (SELECT s.id, s.app_id, s.created_at, coalesce(s.next_at, s.ended_at, s.created_at), NULL, s.name, s.send, 0, NULL,
     CASE WHEN s.active THEN s.next_at END, s.ended_at, s.cancelled_at IS NOT NULL, NOT s.active, false, false, true
-FROM schedules s WHERE app_id = $1 AND {which} AND NOT recurring ORDER BY id DESC LIMIT $3)
+FROM schedules s WHERE app_id = $1 AND {which} AND NOT recurring AND in_app IS NULL ORDER BY id DESC LIMIT $3)
 ORDER BY id DESC LIMIT $3
 """
 _GET = _SELECT.format(which="id = $2")

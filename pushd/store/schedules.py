@@ -27,27 +27,37 @@ FAR = 32_503_680_000.0
 
 _DUE = "SELECT * FROM due_schedules($1, $2, $3, $4)"
 _NEXT = "SELECT next_at FROM due_schedules($1, 1, $2, $3)"
-_GET = "SELECT * FROM schedules WHERE app_id = $1 AND id = $2"
+# What goes round the world, stage by stage, is no schedule to anybody but whoever releases it.
+_GET = """
+SELECT * FROM schedules WHERE app_id = $1 AND id = $2 AND stage IS NULL
+    AND ($3::boolean IS NULL OR (in_app IS NOT NULL) = $3)
+"""
 _LIST = """
-SELECT * FROM schedules WHERE app_id = $1 AND id < $2
+SELECT * FROM schedules WHERE app_id = $1 AND id < $2 AND stage IS NULL
     AND ($4::boolean IS NULL OR (active AND next_at IS NOT NULL) = $4) ORDER BY id DESC LIMIT $3
 """
 _OCCURRENCES = """
 SELECT o.* FROM occurrences o WHERE o.schedule_id = $2 AND o.at < $3 AND (
     EXISTS (SELECT FROM schedules s WHERE s.app_id = $1 AND s.id = $2)
-    OR EXISTS (SELECT FROM notifications n WHERE n.app_id = $1 AND n.id = $2)) ORDER BY o.at DESC LIMIT $4
+    OR EXISTS (SELECT FROM notifications n WHERE n.app_id = $1 AND n.id = $2)
+    OR EXISTS (SELECT FROM in_app_messages m WHERE m.app_id = $1 AND m.id = $2)) ORDER BY o.at DESC LIMIT $4
 """
 _EDIT = """
 WITH changed AS (
     UPDATE schedules SET revision = revision + 1, name = $4, send = $5, recurring = $6, active = $7, next_at = $8,
-        nominal = $9, accepted_at = $10, ended_at = $11
-    WHERE app_id = $1 AND id = $2 AND revision = $3 RETURNING id
+        nominal = $9, accepted_at = $10, ended_at = $11, in_app = $13
+    WHERE app_id = $1 AND id = $2 AND revision = $3 AND stage IS NULL RETURNING id
 )
 SELECT changed.id, CASE WHEN $12 THEN note_change(11::smallint, $1, ARRAY[changed.id::int]) END FROM changed
 """
 _CANCEL = """
 UPDATE schedules SET cancelled_at = $3, ended_at = $3, next_at = NULL, revision = revision + 1
-WHERE app_id = $1 AND id = $2 AND ended_at IS NULL RETURNING 1
+WHERE app_id = $1 AND id = $2 AND ended_at IS NULL AND stage IS NULL
+    AND ($4::boolean IS NULL OR (in_app IS NOT NULL) = $4) RETURNING 1
+"""
+_WAITING = """
+SELECT * FROM schedules WHERE app_id = $1 AND id < $2 AND in_app IS NOT NULL AND NOT recurring AND stage IS NULL
+ORDER BY id DESC LIMIT $3
 """
 _POSTPONE = """
 UPDATE schedules s SET revision = s.revision + 1, next_at = $1
@@ -76,6 +86,10 @@ class Scheduled:
     skipped: int
     ended_at: float | None
     cancelled_at: float | None
+    in_app: bytes | None = None
+    """What in-app messages say, JSON; None: it sends notifications."""
+    stage: bytes | None = None
+    """Of one in-app message that goes round the world: what its releases go by, the scheduler's own JSON."""
 
     @property
     def recurring(self) -> bool:
@@ -113,9 +127,12 @@ class ScheduleStore:
         """When the first one is due that is due later than `after`; None: none ever."""
         return seconds_or_none(await self._database.fetchval(_NEXT, moment(FAR), moment(after), ID_MAX))
 
-    async def get(self, app_id: int, schedule_id: int) -> Scheduled | None:
-        """The schedule; None when the app has no such one, or it has become a notification."""
-        row = await self._database.fetchrow(_GET, app_id, schedule_id)
+    async def get(self, app_id: int, schedule_id: int, *, in_app: bool | None = None) -> Scheduled | None:
+        """The schedule; None when the app has no such one, or it has become what it was for.
+
+        `in_app`: only one of in-app messages, or only one of notifications.
+        """
+        row = await self._database.fetchrow(_GET, app_id, schedule_id, in_app)
         return None if row is None else _scheduled(row)
 
     async def occurrences(self, app_id: int, schedule_id: int, before: float, limit: int) -> Sequence[Occurrence]:
@@ -141,15 +158,23 @@ class ScheduleStore:
             *(moment_or_none(changed.next_at), moment_or_none(changed.nominal)),
             *(moment(changed.accepted_at), moment_or_none(changed.ended_at)),
             coming is not None and coming <= self._clock.now() + SOON_S,
+            None if changed.in_app is None else changed.in_app.decode(),
         )
         if row is not None and coming is not None and self._acceptor.on_scheduled is not None:
             self._acceptor.on_scheduled(coming)
         return row is not None
 
-    async def cancel(self, app_id: int, schedule_id: int) -> bool:
-        """Whether there was something to come of the schedule, and nothing is any more."""
+    async def cancel(self, app_id: int, schedule_id: int, *, in_app: bool | None = None) -> bool:
+        """Whether there was something to come of the schedule, and nothing is any more; `in_app` as for `get`."""
         now = moment(self._clock.now())
-        return bool(await self._database.fetchval(_CANCEL, app_id, schedule_id, now))
+        return bool(await self._database.fetchval(_CANCEL, app_id, schedule_id, now, in_app))
+
+    async def waiting_in_app(self, app_id: int, before: int, limit: int) -> Sequence[Scheduled]:
+        """In-app messages that wait for their one time, or were cancelled before, of ids below `before`, newest first.
+
+        Of these ids the store has no in-app messages.
+        """
+        return [_scheduled(row) for row in await self._database.fetch(_WAITING, app_id, before, limit)]
 
     async def postpone(self, due: Sequence[Scheduled], until: float) -> None:
         """Lets those that have not changed since they were read be due at another time, for the same occurrence."""
@@ -184,4 +209,6 @@ def _scheduled(row: Any) -> Scheduled:
         skipped=row["skipped"],
         ended_at=seconds_or_none(row["ended_at"]),
         cancelled_at=seconds_or_none(row["cancelled_at"]),
+        in_app=None if row["in_app"] is None else row["in_app"].encode(),
+        stage=None if row["stage"] is None else row["stage"].encode(),
     )

@@ -25,6 +25,7 @@ from pushd.model import audience as model
 from pushd.model.app import Settings
 from pushd.model.device import Registration
 from pushd.model.in_app import InboxEntry, InboxEvent, InboxReport, NewInApp, PresentedWhen, Ttl
+from pushd.scheduler import in_app as scheduled
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from tests.pushd.commands.world import NoCredentials, RecordingFanout
@@ -393,7 +394,7 @@ def small(**inbox_settings: Any) -> Config:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("seed", range(3))
 async def test_both_nodes_and_one_that_starts_show_what_the_model_says(dsn, seed, monkeypatch):
-    monkeypatch.setattr(in_app, "LETTERS_MAX", FEW)
+    monkeypatch.setattr(scheduled, "LETTERS_MAX", FEW)
     clock, chance = MovableClock(), random.Random(seed)
     daemons = [
         Daemon(dsn, clock, small()),
@@ -432,7 +433,7 @@ async def test_both_nodes_and_one_that_starts_show_what_the_model_says(dsn, seed
 
 @pytest.mark.asyncio
 async def test_what_is_new_is_new_once_however_many_report_it_at_once(dsn, monkeypatch):
-    monkeypatch.setattr(in_app, "LETTERS_MAX", FEW)
+    monkeypatch.setattr(scheduled, "LETTERS_MAX", FEW)
     clock = MovableClock()
     daemons = [Daemon(dsn, clock, Config()) for _ in range(2)]
     for daemon in daemons:

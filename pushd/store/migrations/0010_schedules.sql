@@ -23,6 +23,10 @@ CREATE TABLE schedules (
     skipped      int NOT NULL DEFAULT 0,
     ended_at     timestamptz,
     cancelled_at timestamptz,
+    -- Of in-app messages: what they say, JSON; null: it is of notifications.
+    in_app       text,
+    -- Of one in-app message that goes round the world, and is no schedule any more: what its releases go by, JSON.
+    stage        text,
     PRIMARY KEY (app_id, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX schedules_due ON schedules (next_at, id) WHERE active AND next_at IS NOT NULL;

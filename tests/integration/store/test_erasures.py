@@ -86,6 +86,7 @@ OF_THE_APP = {
     *((table, "button") for table in ("receipts", "receipt_deltas", "receipt_parts")),
     ("tallies", "category"),
     ("releases", "selector"),
+    ("schedules", "stage"),
     ("sessions", "dialect"),
     *(("dialect_events", column) for column in ("dialect", "channel", "environment")),
     *(("vendor_keys", column) for column in ("dialect", "role", "identity", "digest", "sealed", "name", "hint")),

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from pushd.commands import in_app
+from pushd.commands import scheduling
 from pushd.commands.in_app_keeper import InAppKeeper
+from pushd.commands.scheduling import runner
 from pushd.commands.users import delete as delete_user
 from pushd.config.receipts import ReceiptsConfig
 from pushd.errors import UnavailableError
@@ -59,6 +60,16 @@ async def fetch(call, *, key="device", install_id=None, user_id=None, **query):
     answer = await call("GET", of(install_id, user_id), key=key, params=params)
     assert answer.status == 200, answer.body
     return answer.body["items"]
+
+
+async def look(call, nodes=1):
+    """Does what is due, at several nodes at once."""
+    context = call.world.context
+    made = [runner(context, call.world.fanout, context.gate, None) for _ in range(nodes)]
+    await asyncio.gather(*(each.look() for each in made))
+    await asyncio.gather(*(each.idle() for each in made))
+    await asyncio.gather(*(each.stop() for each in made))
+    context.store.notifications.acceptor.on_scheduled = None
 
 
 async def ids(call, **whose):
@@ -114,7 +125,8 @@ async def test_a_message_goes_round(call):
         "live", "First", audience, {"title": "Harvest"}
     )  # fmt: skip
     assert view["counts"] == {
-        "recipients": 1, "users": 1, "delivered": 1, "opened": 1, "read": 0, "dismissed": 0, "deleted": 0
+        "recipients": 1, "users": 1, "delivered": 1, "opened": 1, "read": 0, "dismissed": 0, "deleted": 0,
+        "suppressed": 0,
     }  # fmt: skip
     assert view["ends_at"] == pytest.approx(view["released_at"] + 365 * 86_400)
     listed = (await call("GET", f"/in-app-messages/{number}/recipients")).body["items"]
@@ -393,21 +405,21 @@ async def test_a_push_without_room_goes_later_and_once(call):
 
 
 async def test_a_time_to_come(call):
-    keeper = InAppKeeper(call.world.context)
     at = round(time.time(), 3) + 0.3
     body = message(audience={"type": "tags", "any": ["timed"]}, send_at=at, inbox={"title": "a"})
     answer = await call("POST", "/in-app-messages", json=body)
-    assert (answer.status, answer.body) == (202, {"id": answer.body["id"], "send_at": at})
+    assert (answer.status, answer.body) == (202, {"id": answer.body["id"], "next_at": at, "send_at": at})
     number = answer.body["id"]
     await call.world.register("timed", tags=["timed"])
-    await keeper.work()
+    await look(call)
     assert (await call("GET", f"/in-app-messages/{number}")).body["state"] == "scheduled"
+    assert number in [each["id"] for each in (await call("GET", "/in-app-messages")).body["items"]]
     assert await ids(call, install_id="timed") == []
     assert await report(call, (number, "read"), install_id="timed") == {"taken": 0, "repeated": 0, "unknown": 1}
     dropped = (await call("POST", "/in-app-messages", json=body)).body["id"]
     assert (await call("POST", f"/in-app-messages/{dropped}/cancel")).body["state"] == "cancelled"
     await asyncio.sleep(0.35)
-    await asyncio.gather(keeper.work(), InAppKeeper(call.world.context).work())
+    await look(call, nodes=2)
     view = (await call("GET", f"/in-app-messages/{number}")).body
     assert (view["state"], view["counts"]["recipients"], view["send_at"]) == ("live", 1, pytest.approx(at, abs=1e-5))
     assert view["released_at"] >= at - 1e-5
@@ -422,18 +434,17 @@ async def test_one_that_cannot_be_released_now_keeps_no_other(call, monkeypatch)
         for _ in range(2)
     ]
     await asyncio.sleep(0.06)
-    resolve = in_app.resolve
+    resolve = scheduling.resolve
 
     async def troubled(context, *arguments, **options):
-        monkeypatch.setattr(in_app, "resolve", resolve)
-        raise UnavailableError("too slow", retry_after_s=1)
+        monkeypatch.setattr(scheduling, "resolve", resolve)
+        raise UnavailableError("too slow", retry_after_s=0.01)
 
-    monkeypatch.setattr(in_app, "resolve", troubled)
-    keeper = InAppKeeper(call.world.context)
-    await keeper.work()
+    monkeypatch.setattr(scheduling, "resolve", troubled)
+    await look(call)
     states = {each: (await call("GET", f"/in-app-messages/{each}")).body["state"] for each in (first, second)}
     assert sorted(states.values()) == ["live", "scheduled"]
-    await keeper.work()
+    await look(call)
     assert set(await ids(call, install_id="waits")) == {first, second}
 
 
@@ -451,18 +462,24 @@ async def test_a_schedule_names_one_instant(call):
     assert (await due(strategy="utc", **wall))["send_at"] == berlin["send_at"] + 2 * 3_600
     assert (await due(strategy="immediate"))["recipients"] == 1
     past = wall | {"send_at": "2001-01-01T09:00"}
-    assert (await due(strategy="utc", **past))["recipients"] == 0
+    ignored = (await due(strategy="utc", **past))["id"]
+    await look(call)
+    view = (await call("GET", f"/in-app-messages/{ignored}")).body
+    assert (view["state"], view["counts"]["recipients"], view["counts"]["suppressed"]) == ("ended", 0, 1)
     assert (
         time.time()
         < (await due(strategy="utc", **(past | {"past_times": "next_day"})))["send_at"]
         < time.time() + 2 * 86_400
     )
     assert (await call("GET", f"/in-app-messages/{berlin['id']}")).body["state"] == "scheduled"
-    every = {"strategy": "utc", "past_times": "ignore", "recurrence": {"every_s": 86_400}}
     for schedule, more, pointers in (
-        ({"strategy": "local", **wall}, {}, ["/schedule/strategy"]),
         ({"strategy": "timezone", **wall}, {}, ["/schedule/time_zone"]),
-        (every, {}, ["/schedule/recurrence"]),
+        ({"strategy": "local", **wall}, {"intelligent_delivery": True}, ["/intelligent_delivery"]),
+        (
+            {"strategy": "utc", "past_times": "ignore", "recurrence": {"cron": "@daily"}},
+            {"inbox": {"title": "a", "available_to": 4_000_000_000}},
+            ["/inbox/available_to"],
+        ),
         ({"strategy": "utc", **wall}, {"send_at": 4_000_000_000}, ["/send_at"]),
     ):
         answer = await call("POST", "/in-app-messages", json=message(audience=audience, schedule=schedule, **more))
@@ -476,7 +493,7 @@ async def test_what_is_due_and_names_what_is_gone_reaches_nobody(call):
     number = (await call("POST", "/in-app-messages", json=body)).body["id"]
     await call("DELETE", f"/segments/{uuid}")
     await asyncio.sleep(0.06)
-    await InAppKeeper(call.world.context).work()
+    await look(call)
     view = (await call("GET", f"/in-app-messages/{number}")).body
     assert (view["state"], view["counts"]["recipients"]) == ("live", 0)
 
