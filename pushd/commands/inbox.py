@@ -211,7 +211,11 @@ async def _entries(context: Context, app_id: int, owner: Owner) -> list[Entry]:
                 state = states.get((number, each.recipient), _UNTOUCHED)
                 by_id[number] = Entry(each, each.recipient, state, None, times(each, each.batch))
         entries = sorted(by_id.values(), key=lambda each: -each.id)
-    return [each for each in entries if each.times.released_at <= now]
+    return [
+        each
+        for each in entries
+        if each.times.released_at <= now and (each.times.ends_at > now or each.message.cancelled_at is not None)
+    ]
 
 
 async def _reader(context: Context, app_id: int, owner: Owner, *, late: bool = False) -> Reader:

@@ -29,12 +29,14 @@ class Times(NamedTuple):
     expires_at: float | None
     inbox_from: float | None
     inbox_to: float | None
+    ends_at: float
+    """The later of both ends."""
 
 
 def times(message: Released, batch: int) -> Times:
     """The times of a recipient of a batch: what was to come while it was paused comes when it goes on."""
     if message.batches <= 1:
-        return Times(message.released_at, message.expires_at, message.inbox_from, message.inbox_to)
+        return Times(message.released_at, message.expires_at, message.inbox_from, message.inbox_to, message.ends_at)
     at = message.released_at + batch * BATCH_S
     pauses = message.pauses
     for number in range(0, len(pauses), 2):
@@ -42,9 +44,6 @@ def times(message: Released, batch: int) -> Times:
         if pauses[number] <= at < end:
             at = end
     later = at - message.released_at
-    return Times(
-        at,
-        None if message.expires_at is None else min(message.expires_at + later, message.ends_at),
-        None if message.inbox_from is None else max(message.inbox_from, at),
-        message.inbox_to,
-    )
+    expires = None if message.expires_at is None else min(message.expires_at + later, message.ends_at)
+    opens = None if message.inbox_from is None else max(message.inbox_from, at)
+    return Times(at, expires, opens, message.inbox_to, max(expires or 0.0, message.inbox_to or 0.0))

@@ -232,7 +232,7 @@ class Releaser:
         if isinstance(send.audience, UserIds | DeviceIds) and len(send.audience.ids) <= NAMES_MAX:
             ahead = [each for each, _ in crowd.later(found.releases, at + NEAR_S, go | passed)]
         whom = await box.recipients(app.id, go)
-        whom = whom._replace(users=whom.users - users)
+        whom = Recipients(whom.users - users, whom.devices, whom.installs)
         minutes = 1 if said.push is not None else send.release_window_minutes or 1
         return store.Stage(
             due=due,

@@ -99,6 +99,11 @@ SCHEDULING = {
     "after-what-was-opened-started": Point(f"{_OPENER}.start", When.AFTER),
 }
 """Points on the way of what is scheduled."""
+_IN_APP = "pushd.store.in_app_firings:InAppFirer"
+IN_APP = {
+    f"{when.value}-in-app-{name}-commit": Point(f"{_IN_APP}.{name}", when) for name in ("fire", "open") for when in When
+}
+"""Points on the way of in-app messages that are scheduled."""
 AT_START = frozenset(
     {
         "node-locked-and-not-entered",
@@ -122,7 +127,7 @@ def hits_max(name):
 def arm(text, end=None):
     """Wraps the function of a point, given as `name:hit`; `end` is called in place of the kill."""
     name, _, hit = text.partition(":")
-    point = (POINTS | SCHEDULING)[name]
+    point = (POINTS | SCHEDULING | IN_APP)[name]
     owner, attribute = _find(point.place)
     countdown = _Countdown(int(hit or 1), end or _end)
     setattr(owner, attribute, _wrapped(getattr(owner, attribute), point, countdown))
