@@ -51,7 +51,7 @@ def runner(context: Context, fanout: Fanout, gate: Gate, habits: Habits) -> Runn
         idle_s=config.store.node_timeout_s,
     )
     box = Letterbox(
-        firer=InAppFirer(store.database, context.clock, config.inbox.push_lease_s),
+        firer=InAppFirer(store.database, context.clock),
         messages=store.in_app,
         resolve=addressed,
         recipients=context.index.recipients,

@@ -99,10 +99,9 @@ class InAppFirer:
     answer was lost is tried again, waits for the first, and finds the revision changed.
     """
 
-    def __init__(self, database: Database, clock: Clock, push_lease_s: float) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._push_lease_s = push_lease_s
 
     async def fire(self, wanted: InAppFiring, node_id: int) -> bool:
         """Whether it is carried out, whole; False: the schedule was changed meanwhile, or its occurrence decided about.
@@ -172,4 +171,5 @@ class InAppFirer:
 
     async def _release(self, connection: Any, app_id: int, message_id: int, release: Release) -> None:
         timeout_s = self._database.config.write_timeout_s
-        await write_release(connection, app_id, message_id, release, self._push_lease_s, timeout_s)
+        # Its push is for whoever looks for pushes: nobody works on it yet.
+        await write_release(connection, app_id, message_id, release, 0, timeout_s)

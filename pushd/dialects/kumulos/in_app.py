@@ -60,9 +60,6 @@ def parse(given: Fields) -> Asked:
     presented = given.choice("presentedWhen", PRESENTED, required=True)
     ttl = _ttl(given.within("ttl", required=presented is not None and presented is not PresentedWhen.NEVER))
     times = when.times_of(given)
-    for name in ("intelligentDelivery", "releaseWindowMinutes"):
-        if times.get("intelligent_delivery" if name == "intelligentDelivery" else "release_window_minutes"):
-            given.bad(name, "is not available for in-app messages: they have one instant for all")
     new = NewInApp(
         audience=whom.audience,
         template=None if uid is None else TemplateRef(uid=uid),
@@ -73,6 +70,8 @@ def parse(given: Fields) -> Asked:
         inbox=_inbox(given.within("inbox")),
         push=_push(given.within("notification")),
         schedule=times.get("schedule"),
+        intelligent_delivery=times.get("intelligent_delivery", False),
+        release_window_minutes=times.get("release_window_minutes"),
     )
     for name in ("userMeta", "reportingMeta"):
         given.object(name)
@@ -144,8 +143,8 @@ def _shown(asked: Asked, view: InAppView, app_id: int, keep_s: float) -> dict[st
         "completedAt": None,
         "hasEditedSchedule": False,
         "hasEditedContent": False,
-        "intelligentDeliveryAsap": False,
-        "releaseWindowMinutes": None,
+        "intelligentDeliveryAsap": asked.new.intelligent_delivery,
+        "releaseWindowMinutes": asked.new.release_window_minutes,
         "children": [],
         "appId": app_id,
         "template": given.get("template"),
