@@ -172,6 +172,35 @@ async def _kumulos(world: World) -> Speech:
     )
 
 
+async def _kumulos(world: World) -> Speech:
+    return Speech(
+        path="/v2/notifications",
+        headers=_basic(*await _key(world, "kumulos", role="server")),
+        status=202,
+        user=lambda number: f"user-{number}",
+        body=lambda user, number: {
+            "target": {"userIds": [user]},
+            "content": {"title": "Your code", "message": f"It is {number:06d}", "data": {"n": number}},
+        },
+    )
+
+
+async def _backendless(world: World) -> Speech:
+    app, key = await _key(world, "backendless", role="server")
+    return Speech(
+        path=f"/{app}/{key}/messaging/default",
+        headers={},
+        status=200,
+        user=lambda number: f"install-{number}",
+        body=lambda user, number: {
+            "message": f"It is {number:06d}",
+            "headers": {"ios-alert-title": "Your code"},
+            "publishPolicy": "PUSH",
+            "pushSinglecast": [user],
+        },
+    )
+
+
 SPEECHES: dict[str, Callable[[World], Awaitable[Speech]]] = {
     "appenate": _appenate,
     "backendless": _backendless,
