@@ -227,7 +227,7 @@ class Daemon:
         self.inbox.forget(app_ids)
         for app_id in app_ids:
             if await self.store.apps.get(app_id) is None:
-                self.index.remove_app(app_id)
+                await self.index.forget_app(app_id)
                 self.gate.forget((app_id,))
 
     async def _schedules_changed(self, _: Sequence[int]) -> None:

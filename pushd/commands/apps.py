@@ -50,7 +50,7 @@ async def _delete(context: Context, app_id: int) -> None:
         raise NotFoundError("There is no such app")
     context.store.keys.forget()  # its keys went with it
     context.store.vendor_keys.forget()
-    context.index.remove_app(app_id)
+    await context.index.forget_app(app_id)
     context.inbox.forget([app_id])
     await context.keyring.reload([app_id])
     context.fanout.credentials_changed()

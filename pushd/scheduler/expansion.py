@@ -30,10 +30,10 @@ def walls(rule: Rule, start: datetime, after: datetime | None) -> Iterator[datet
         period = _period(rule, start, number)
         if period is None or period.year > found.year + YEARS_MAX or period.year >= 3000:
             return
-        skip = _barren(rule, period)
+        skip, looks = _barren(rule, period)
         if skip is not None:
             near = rule.frequency is Frequency.DAILY and skip - period <= _DAY
-            number, idle = number + 1 if near else max(number + 1, _ceiling(rule, start, skip)), idle + 5
+            number, idle = number + 1 if near else max(number + 1, _ceiling(rule, start, skip)), idle + 5 * looks
             continue
         idle += _cost(rule)
         for wall in _within(rule, period):
@@ -109,25 +109,41 @@ def _week(at: datetime, week_start: int) -> date:
     return at.date() - timedelta(days=(at.weekday() - week_start) % 7)
 
 
-def _barren(rule: Rule, period: datetime) -> datetime | None:
-    """Where to look on, if nothing lies between the period's begin and there; None where something may."""
+def _barren(rule: Rule, period: datetime) -> tuple[datetime | None, int]:
+    """Where to look on, if nothing lies between the period's begin and there, and how many looks it took to know.
+
+    None where something may lie there.
+    """
     if rule.months and rule.frequency in {Frequency.MONTHLY, Frequency.DAILY, Frequency.HOURLY, Frequency.MINUTELY}:
         month = period.month
         while month not in rule.months:
             month = month % 12 + 1
         if month != period.month:
             year = period.year + (month < period.month)
-            return datetime(year, month, 1)
+            return datetime(year, month, 1), 1
     if rule.frequency >= Frequency.DAILY and not _fits(rule, period.date()):
-        return datetime.combine(period.date() + timedelta(days=1), time())
+        return _fitting(rule, period.date())
     if rule.frequency >= Frequency.HOURLY and rule.hours and period.hour not in rule.hours:
         later = [hour for hour in rule.hours if hour > period.hour]
         midnight = period.replace(hour=0, minute=0)
-        return midnight + timedelta(hours=later[0] if later else 24)
+        return midnight + timedelta(hours=later[0] if later else 24), 1
     if rule.frequency is Frequency.MINUTELY and rule.minutes and period.minute not in rule.minutes:
         minutes = [minute for minute in rule.minutes if minute > period.minute]
-        return period.replace(minute=0) + timedelta(minutes=minutes[0] if minutes else 60)
-    return None
+        return period.replace(minute=0) + timedelta(minutes=minutes[0] if minutes else 60), 1
+    return None, 0
+
+
+def _fitting(rule: Rule, day: date) -> tuple[datetime, int]:
+    """The next day that fits, or the next month, behind a day that does not; and how many days were looked at.
+
+    A rule by hours or minutes need not count its periods for each of them.
+    """
+    month, looks = day.month, 1
+    day += _DAY
+    while rule.frequency > Frequency.DAILY and day.month == month and not _fits(rule, day):
+        day += _DAY
+        looks += 1
+    return datetime.combine(day, time()), looks
 
 
 def _within(rule: Rule, period: datetime) -> Iterator[datetime]:
@@ -135,17 +151,20 @@ def _within(rule: Rule, period: datetime) -> Iterator[datetime]:
     days = [day for day in _days(rule, period) if _fits(rule, day)]
     hours = (period.hour,) if rule.frequency >= Frequency.HOURLY else rule.hours
     minutes = (period.minute,) if rule.frequency is Frequency.MINUTELY else rule.minutes
-    times = [time(hour, minute, rule.seconds[0]) for hour in hours for minute in minutes]
+    second, size = rule.seconds[0], len(hours) * len(minutes)
     if not rule.positions:
         for day in days:
-            for each in times:
-                yield datetime.combine(day, each)
+            for hour in hours:
+                for minute in minutes:
+                    yield datetime(day.year, day.month, day.day, hour, minute, second)
         return
-    size = len(days) * len(times)
-    places = {place - 1 if place > 0 else size + place for place in rule.positions}
+    whole = len(days) * size
+    places = {place - 1 if place > 0 else whole + place for place in rule.positions}
     for place in sorted(places):
-        if 0 <= place < size:
-            yield datetime.combine(days[place // len(times)], times[place % len(times)])
+        if 0 <= place < whole:  # counted, not listed: a day may have 1,440 times, and none of them be chosen
+            at, within = divmod(place, size)
+            hour, minute = divmod(within, len(minutes))
+            yield datetime.combine(days[at], time(hours[hour], minutes[minute], second))
 
 
 def _days(rule: Rule, period: datetime) -> Iterator[date]:
@@ -193,21 +212,27 @@ def _is(rule: Rule, day: date, weekday: int, ordinal: int) -> bool:
     if rule.frequency is Frequency.MONTHLY or rule.months:
         at, size = day.day, _month_days(day.year, day.month)
     else:
-        at, size = day.timetuple().tm_yday, _year_days(day.year)
+        at, size = _place_in_year(day), _year_days(day.year)
     return ordinal in {(at - 1) // 7 + 1, -((size - at) // 7 + 1)}
 
 
 def _year_day(day: date) -> set[int]:
-    at = day.timetuple().tm_yday
+    at = _place_in_year(day)
     return {at, at - _year_days(day.year) - 1}
 
 
 def _week_numbers(day: date, week_start: int) -> set[int]:
     """The number of the day's week, and that counted from the end of its year; the week that holds 4 January is 1."""
     middle = day - timedelta(days=(day.weekday() - week_start) % 7 - 3)
-    number = (middle.timetuple().tm_yday - 1) // 7 + 1
-    weeks = number + (_year_days(middle.year) - middle.timetuple().tm_yday) // 7
+    at = _place_in_year(middle)
+    number = (at - 1) // 7 + 1
+    weeks = number + (_year_days(middle.year) - at) // 7
     return {number, number - weeks - 1}
+
+
+def _place_in_year(day: date) -> int:
+    """1 for the first of January."""
+    return day.toordinal() - _year_begin(day.year) + 1
 
 
 @lru_cache(maxsize=4_096)
@@ -215,5 +240,11 @@ def _month_days(year: int, month: int) -> int:
     return ((date(year, month, 28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)).day
 
 
+@lru_cache(maxsize=512)
+def _year_begin(year: int) -> int:
+    return date(year, 1, 1).toordinal()
+
+
+@lru_cache(maxsize=512)
 def _year_days(year: int) -> int:
     return date(year, 12, 31).timetuple().tm_yday

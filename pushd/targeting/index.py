@@ -34,6 +34,7 @@ from pushd.targeting.places import Places
 from pushd.targeting.population import Population
 from pushd.targeting.presence import Presence, presence
 from pushd.targeting.recipients import Recipients, recipients
+from pushd.targeting.removal import removal
 from pushd.targeting.resolution import Addresses, Resolution
 from pushd.targeting.scope import Scope, Steps
 from pushd.targeting.statistics import statistics
@@ -136,18 +137,14 @@ class Index:
 
     def remove_app(self, app_id: int) -> None:
         """Forgets everything of an app for good: images of it that come later are ignored."""
-        self.version += 1
-        population = self._population
-        population.removed.add(app_id)
-        population.definitions.pop(app_id, None)
-        population.places.remove_app(app_id)
-        for watch in population.watches:
-            watch.remove_app(app_id)
-        tenant = population.tenants.pop(app_id, None)
-        if tenant is not None:
-            device_images.remove_devices(population, tenant.known.column())
-            user_images.remove_users(population, tenant.users.column())
-            population.attributes.pop(app_id, None)
+        for _ in removal(self._population, app_id):
+            self.version += 1
+
+    async def forget_app(self, app_id: int) -> None:
+        """Removes an app, a thousand or two of its rows at a time; nobody finds any of them from the start."""
+        for _ in removal(self._population, app_id):
+            self.version += 1
+            await asyncio.sleep(0)
 
     def define_channels(self, app_id: int, labels: Mapping[str, int]) -> None:
         """Knows the channels of an app from now on: their labels by uuid."""

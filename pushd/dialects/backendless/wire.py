@@ -17,20 +17,18 @@ from pushd.model.account import Session
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
 from pushd.web.answer import JSON, Answer
+from pushd.web.decode import is_deep
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.BACKENDLESS
 BODY_BYTES_MAX = 1_048_576
 LIVES_S = 90 * 86_400.0
 """A user's token lives so long after its last use."""
-NESTED_MAX = 64
 NUMBER_CHARS_MAX = 20
 MILLISECONDS_FROM = 1e11
 """A time above is said in milliseconds, one below in seconds."""
 CORS = {"Access-Control-Allow-Origin": "*"}
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
-_OPENING = frozenset(b"[{")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _Error = TypeVar("_Error", bound=PushdError)
 
 
@@ -169,18 +167,9 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise wrong("body", "is not JSON") from None
     if not isinstance(given, dict):
         raise wrong("body", "is not a JSON object")
-    if _is_deep(raw):
+    if is_deep(raw):
         raise wrong("body", "is too deep")
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _is_deep(raw: bytes) -> bool:
-    """Whether JSON may be nested deeper than what walks it: a bound, for brackets within texts count."""
-    deepest = level = 0
-    for octet in raw.translate(None, _NO_BRACKETS):
-        level += 1 if octet in _OPENING else -1
-        deepest = max(deepest, level)
-    return deepest > NESTED_MAX
 
 
 # Scalars ----------------------------------------------------------------------------------------------------------

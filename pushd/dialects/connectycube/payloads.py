@@ -11,6 +11,7 @@ import orjson
 
 from pushd.dialects.connectycube import messages, wire
 from pushd.model.message import Message, PushType
+from pushd.web.decode import is_deep
 
 BODY_CHARS_MAX = 4_096
 TITLE_CHARS_MAX = 1_000
@@ -124,7 +125,7 @@ def _object(raw: bytes) -> dict[str, Any] | None:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    if wire.is_deep(raw):
+    if is_deep(raw):
         raise wire.wrong("message", "is too deep")
     return found if isinstance(found, dict) else None
 

@@ -18,6 +18,7 @@ from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundErr
 from pushd.model.account import Account, Session
 from pushd.model.vendor_key import DialectName
 from pushd.web.answer import JSON, Answer
+from pushd.web.decode import is_deep
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.CONNECTYCUBE
@@ -27,16 +28,12 @@ LIVES_S = 7_200.0
 """A session lives so long after its last use."""
 DEPTH_MAX = 8
 """Of the keys of a form."""
-NESTED_MAX = 64
-"""Of JSON."""
 FIELDS_MAX = 10_000
 NUMBER_DIGITS_MAX = 15
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "CB-Token-ExpirationDate"}
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", FORM))
 _TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0", ""))
 _PART = re.compile(r"\[([^\[\]]*)\]")
-_OPENING = frozenset(b"[{")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def wrong(field: str, detail: str) -> InvalidRequestError:
@@ -72,15 +69,6 @@ def parse(raw: bytes, is_form: bool) -> dict[str, Any]:
     if is_deep(raw):
         raise wrong("base", "The body is too deep")
     return given
-
-
-def is_deep(raw: bytes) -> bool:
-    """Whether JSON may be nested deeper than what walks it: a bound, for brackets within texts count."""
-    deepest = level = 0
-    for octet in raw.translate(None, _NO_BRACKETS):
-        level += 1 if octet in _OPENING else -1
-        deepest = max(deepest, level)
-    return deepest > NESTED_MAX
 
 
 def _nested(raw: bytes) -> dict[str, Any]:

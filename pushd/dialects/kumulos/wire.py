@@ -20,6 +20,7 @@ from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
 from pushd.web.answer import JSON, Answer
 from pushd.web.caller import Caller
+from pushd.web.decode import is_deep
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.KUMULOS
@@ -27,11 +28,8 @@ BODY_BYTES_MAX = 4 * 1_048_576
 """A hundred thousand users, each by a name of some twenty characters."""
 CORS = {"Access-Control-Allow-Origin": "*"}
 NAME_CHARS_MAX = 255
-NESTED_MAX = 64
 TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 """Curl's -d says that it is a form, and browsers say that a text is one."""
-_OPENING = frozenset(b"[{")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 # Who asks ---------------------------------------------------------------------------------------------------------
@@ -100,13 +98,7 @@ def decoded(given: bytes) -> Any:
         value = orjson.loads(given)
     except orjson.JSONDecodeError:
         raise wrong("body", "is not JSON") from None
-    if given.count(b"[") + given.count(b"{") <= NESTED_MAX:
-        return value
-    deepest = level = 0
-    for octet in given.translate(None, _NO_BRACKETS):
-        level += 1 if octet in _OPENING else -1
-        deepest = max(deepest, level)
-    if deepest > NESTED_MAX:  # a bound: brackets within texts count
+    if is_deep(given):
         raise wrong("body", "is too deep")
     return value
 

@@ -10,9 +10,11 @@ import pytest
 from pushd.batch import Batch, Lane, Rendered
 from pushd.config import ApnsConfig
 from pushd.content.safari import LINK
+from pushd.gateways import safari
 from pushd.gateways.safari import SafariGateway, complete
 from pushd.model.credential import SafariCertificate
 from pushd.model.device import Environment, Kind, Route
+from pushd.outcome import NOT_WRITTEN
 from pushd.simulator.faults import Answer, Fault
 from pushd.simulator.simulator import Simulator
 
@@ -40,9 +42,14 @@ class World:
     def __init__(self, simulator, gateway):
         self.simulator, self.gateway = simulator, gateway
 
-    async def send(self, rows=1, payloads=None, *, site=SITE, credential=1, first=1):
+    async def send(self, rows=1, payloads=None, **more):
+        batch = self.batch(rows, payloads, **more)
+        await asyncio.wait_for(self.gateway.send(batch), 60)
+        return [self.gateway.reasons.name(code) for code in batch.outcomes.tolist()]
+
+    def batch(self, rows=1, payloads=None, *, site=SITE, credential=1, first=1):
         ids = np.arange(first, first + rows, dtype=np.uint32)
-        batch = Batch(
+        return Batch(
             route=Route(1, Kind.SAFARI, Environment.PRODUCTION, site),
             credential_id=credential,
             lane=Lane.BULK,
@@ -52,8 +59,6 @@ class World:
             notifications=7,
             payloads=payloads or pushed(),
         )
-        await asyncio.wait_for(self.gateway.send(batch), 60)
-        return [self.gateway.reasons.name(code) for code in batch.outcomes.tolist()]
 
     def arrived(self, number=1):
         push = self.simulator.record.last(token(number))
@@ -109,6 +114,35 @@ async def test_s03_a_link_that_does_not_fit_is_refused_aloud_and_alone(world):
         mixed = [pushed("https://example.com/a?from=b"), pushed("app:open"), pushed(), pushed(arguments=["1"])]
         assert await w.send(4, mixed) == ["accepted", "link_does_not_fit_site", "accepted", "link_does_not_fit_site"]
         assert w.simulator.record.total == 2
+
+
+async def test_s03_messages_of_a_batch_are_completed_in_slices(world, monkeypatch):
+    monkeypatch.setattr(safari, "AT_ONCE", 2)
+    async with world() as w:
+        turns = []
+
+        def turn():
+            turns.append(1)
+            asyncio.get_running_loop().call_soon(turn)
+
+        batch = w.batch(7, [pushed(f"https://example.com/{row}?from=b") for row in range(7)])
+        turn()
+        await w.gateway._complete(batch, w.gateway._secrets.secrets[1])
+        assert len(turns) >= 3
+        assert [args(each)[0] for each in batch.payloads] == [str(row) for row in range(7)]
+
+
+async def test_a_batch_that_is_recalled_before_it_is_complete_comes_home_unwritten(world, monkeypatch):
+    monkeypatch.setattr(safari, "AT_ONCE", 1)
+    async with world() as w:
+        batch = w.batch(3, [pushed(f"https://example.com/{row}?from=b") for row in range(3)])
+        sending = asyncio.create_task(w.gateway.send(batch))
+        await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert batch.outcomes.tolist() == [NOT_WRITTEN.code] * 3
+        assert not w.simulator.record.total
 
 
 async def test_s02_a_pool_per_certificate(world):

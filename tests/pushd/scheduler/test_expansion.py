@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -10,10 +11,18 @@ from dateutil.rrule import rrulestr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pushd.scheduler import expansion
 from pushd.scheduler.expansion import walls
 from pushd.scheduler.rules import RuleError, parse
 
 START = datetime(1997, 9, 2, 9)
+MANY_STEPS = [
+    "FREQ=HOURLY;BYYEARDAY=1,2,3;BYMONTHDAY=31",
+    "FREQ=HOURLY;INTERVAL=7;BYDAY=MO;BYMONTHDAY=31;BYYEARDAY=60,61,62,63",
+    "FREQ=MINUTELY;BYHOUR=3;BYYEARDAY=100;BYMONTHDAY=31",
+    "FREQ=DAILY;BYSETPOS=366;BYHOUR=0,1,2,3,4,5,6,7,8,9,10,11;BYMINUTE=" + ",".join(map(str, range(30))),
+]
+"""Rules that name no day at all, and seem to name one for long."""
 
 
 def found(text, start=START, after=None, number=10):
@@ -193,10 +202,30 @@ MINUTES = ",".join(map(str, range(60)))
         "FREQ=WEEKLY;BYDAY=MO;BYSETPOS=366",
         f"FREQ=MONTHLY;BYDAY=53MO;BYHOUR=0,1,2;BYMINUTE={MINUTES}",
         "FREQ=YEARLY;INTERVAL=100000;BYMONTH=1;BYMONTHDAY=1",
+        *MANY_STEPS,
     ],
 )
 def test_rules_that_never_occur_come_back(text):
     assert found(text, datetime(2025, 1, 7, 9, 30), after=datetime(2026, 11, 21)) == []
+
+
+@pytest.mark.parametrize("text", MANY_STEPS)
+def test_rules_that_never_occur_cost_few_steps(text):
+    """Lines of ours that are run, rather than time: a line takes a tenth of a microsecond or two."""
+    rule, start = parse(text), datetime(2025, 1, 7, 9, 30)
+    lines = 0
+
+    def count(frame, event, _):
+        nonlocal lines
+        lines += event == "line"
+        return count if frame.f_code.co_filename == expansion.__file__ else None
+
+    sys.settrace(count)
+    try:
+        assert next(walls(rule.filled(start), start, datetime(2026, 11, 21)), None) is None
+    finally:
+        sys.settrace(None)
+    assert lines < 150_000
 
 
 @pytest.mark.parametrize(

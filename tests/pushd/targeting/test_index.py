@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from unittest import mock
 
@@ -41,7 +42,7 @@ from pushd.model.audience import (
 )
 from pushd.model.device import ALERT_KINDS, Environment, Kind, Platform, Route
 from pushd.model.rows import DeviceFlag
-from pushd.targeting import Index, attributes, device_images, owners, user_images
+from pushd.targeting import Index, attributes, device_images, owners, removal, user_images
 
 from .naive import DAY, LIVE, NOW, PROFILES, ROUTES, TAG_NAMES, DeviceImage, Naive, UserImage, device_rows, user_rows
 
@@ -299,6 +300,24 @@ def test_a_removed_app_is_gone_for_good_and_leaves_others_alone(changes, late):
     assert set(index.resolve(2, Broadcast(), ALERT_KINDS).devices) == naive.reach(2, Broadcast(), ALERT_KINDS)
     again = index.columns(np.arange(1, 21, dtype=np.uint32))
     assert set(again.tokens.tolist()) == {b""}
+
+
+@pytest.mark.asyncio
+async def test_an_app_goes_in_slices_and_is_unknown_from_the_first_on(monkeypatch):
+    monkeypatch.setattr(removal, "DEVICES_AT_ONCE", 2)
+    monkeypatch.setattr(removal, "USERS_AT_ONCE", 1)
+    index, whole = small_index(), small_index()
+    whole.remove_app(1)
+    going = asyncio.create_task(index.forget_app(1))
+    turns = 0
+    while not going.done():
+        await asyncio.sleep(0)
+        turns += 1
+        assert not index.resolve(1, Broadcast(), frozenset(Kind)).devices
+        index.apply_devices(device_rows(DeviceImage(2, user=1, route=3, token=b"n" * 64, revision=9)))
+        assert len(index.resolve(2, Broadcast(), frozenset(Kind)).devices) == 1
+    assert turns >= 4
+    assert everything(index) == everything(whole)
 
 
 def small_index():

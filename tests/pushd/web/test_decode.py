@@ -2,6 +2,7 @@ import contextlib
 import json
 from typing import Annotated, Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from msgspec import Meta, Struct
 from pushd.errors import InvalidRequestError, NotFoundError, PushdError
 from pushd.model.notification import Send
 from pushd.web import decode
-from pushd.web.decode import JsonBody, Parameters, no_parameters
+from pushd.web.decode import DEPTH_MAX, JsonBody, Parameters, is_deep, no_parameters
 
 BODY = JsonBody(Send)
 
@@ -311,3 +312,12 @@ def test_brackets_in_strings_do_not_count_as_depth(text):
     with pytest.raises(InvalidRequestError) as caught:
         body.decode(deep)
     assert "deeper" in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize("quotes", [rb"\"", rb"\\", rb"\\\"", rb"\\\\", rb"\"\\\"", rb"\n\u005c\\", b"[{", b""])
+def test_depth_is_that_of_brackets_outside_of_texts(quotes):
+    text = b'"' + quotes + b"[" * 70 + quotes + b'"'
+    for within in range(1, DEPTH_MAX + 3):
+        raw = b"[" * within + b"%s,{},%s" % (text, text) + b"]" * within
+        assert orjson.loads(raw)
+        assert is_deep(raw) is (within + 1 > DEPTH_MAX)
