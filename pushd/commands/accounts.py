@@ -11,7 +11,8 @@ from pushd.commands.context import Context
 from pushd.commands.passwords import is_password, seal
 from pushd.commands.text import check_text, text_faults
 from pushd.errors import ConflictError, Fault, InvalidRequestError, NotFoundError, UnauthorizedError, UnavailableError
-from pushd.model.account import PASSWORD_CHARS_MAX, Account, Session
+from pushd.model.account import PASSWORD_CHARS_MAX, Account, AccountPage, AccountQuery, Session
+from pushd.model.app import Role
 from pushd.model.attributes import check as check_attributes
 from pushd.model.user import UserChange
 from pushd.model.vendor_key import DialectName
@@ -160,6 +161,36 @@ async def log_in_session(context: Context, own: Session, user_id: int | None) ->
 async def close_session(context: Context, token: str) -> None:
     """Nothing, once the token is good for nothing."""
     await context.store.sessions.close(token)
+
+
+async def close_session_of(context: Context, own: Session, session_id: int) -> None:
+    """Nothing, once a session is over: of one's own user, or for servers of anybody. NotFoundError."""
+    user_id = None if own.role is Role.SERVER else own.user_id
+    theirs = own.role is Role.SERVER or user_id is not None or session_id == own.id
+    if not theirs or not await context.store.sessions.close_one(own, session_id, user_id):
+        raise NotFoundError("There is no such session")
+
+
+async def close_other_sessions(context: Context, own: Session) -> None:
+    """Nothing, once all other sessions of one's user are over; without a user there are none."""
+    if own.user_id is not None:
+        await context.store.sessions.close_others(own)
+
+
+async def find(context: Context, app_id: int, query: AccountQuery, *, offset: int, limit: int) -> AccountPage:
+    """A page of the accounts that are looked for, in the order of their numeric ids; names in any case."""
+    check_text(query)
+    folded = {
+        name: None if given is None else [each.strip().casefold() for each in given]
+        for name, given in (("logins", query.logins), ("emails", query.emails), ("tags", query.tags))
+    }
+    wanted = msgspec.structs.replace(query, **folded)
+    return await context.store.accounts.page(app_id, wanted, offset=offset, limit=limit)
+
+
+async def delete(context: Context, account: Account) -> None:
+    """Nothing, once the account is gone with its user, and his sessions with it. NotFoundError."""
+    await users.delete(context, account.app_id, account.external_id)
 
 
 def _folded(login: str | None, email: str | None) -> tuple[str | None, str | None]:

@@ -40,3 +40,24 @@ class Session(Struct, frozen=True, kw_only=True):
     ends_at: float
     role: Role = Role.DEVICE
     """Of the key that it was opened with: a server's may send as it likes."""
+
+
+class AccountQuery(Struct, frozen=True, kw_only=True):
+    """Which accounts are looked for: those that have one of each that is not None."""
+
+    user_ids: list[int] | None = None
+    logins: list[str] | None = None
+    emails: list[str] | None = None
+    external_ids: list[str] | None = None
+    tags: list[str] | None = None
+    newest_first: bool = False
+    """By numeric id; else ascending."""
+
+
+class AccountPage(Struct, frozen=True, kw_only=True):
+    """Some of the accounts that were looked for."""
+
+    accounts: list[tuple[Account, list[str]]]
+    """Each with its user's tags."""
+    total: int
+    """How many there are of all."""

@@ -36,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
         list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(max_length=1000)
     ] = []
     """The only channels to which they may; none: they may send to whomever they like."""
+    client_user_search: bool = False
+    """Whether users find others by the sessions of dialects that apps hold; else only servers do."""
     default_bundle: Annotated[str, Meta(max_length=255)] | None = None
     """Bundle id of Apple devices whose SDK names none."""
 

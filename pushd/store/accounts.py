@@ -7,10 +7,11 @@ from typing import Any
 import asyncpg
 import orjson
 
-from pushd.model.account import Account
+from pushd.model.account import Account, AccountPage, AccountQuery
 from pushd.model.rows import UserRows
 from pushd.model.user import UserChange
 from pushd.store.database import Database
+from pushd.store.names import Names
 from pushd.store.times import moment, seconds
 from pushd.store.users import UserStore
 
@@ -18,6 +19,18 @@ _COLUMNS = """
 SELECT a.user_id, a.app_id, u.external_id, a.login, a.email, a.fields, a.created_at, a.updated_at, a.password
 FROM accounts a JOIN users u ON u.id = a.user_id
 """
+_PAGE_COLUMNS = """
+SELECT a.user_id, a.app_id, u.external_id, a.login, a.email, a.fields, a.created_at, a.updated_at, u.tags
+"""
+_FROM = "FROM accounts a JOIN users u ON u.id = a.user_id"
+_CONDITIONS = {
+    "user_ids": "a.user_id = ANY (${}::int[])",
+    "logins": "a.login = ANY (${}::text[])",
+    "emails": "a.email = ANY (${}::text[])",
+    "external_ids": "u.external_id = ANY (${}::text[])",
+    "tags": "u.tags && ARRAY(SELECT id FROM labels WHERE app_id = $1 AND kind = 0 AND folded = ANY (${}::text[]))",
+}
+"""By field of a query; the argument's number is filled in."""
 _GET = f"{_COLUMNS} WHERE a.app_id = $1 AND a.user_id = $2"
 _BY_LOGIN = f"{_COLUMNS} WHERE a.app_id = $1 AND a.login = $2"
 _BY_EMAIL = f"{_COLUMNS} WHERE a.app_id = $1 AND a.email = $2"
@@ -35,8 +48,9 @@ WHERE app_id = $1 AND user_id = $2 RETURNING user_id
 class AccountStore:
     """Accounts of every app."""
 
-    def __init__(self, database: Database, users: UserStore) -> None:
+    def __init__(self, database: Database, users: UserStore, names: Names) -> None:
         self._database = database
+        self._names = names
         self._users = users
 
     async def create(
@@ -83,6 +97,24 @@ class AccountStore:
         query, name = (_BY_LOGIN, login) if login is not None else (_BY_EMAIL, email)
         row = await self._database.fetchrow(query, app_id, name)
         return None if row is None else (_account(row), bytes(row["password"]))
+
+    async def page(self, app_id: int, query: AccountQuery, *, offset: int, limit: int) -> AccountPage:
+        """Accounts that are looked for, behind so many others, and how many there are; names are folded."""
+        wanted = {name: getattr(query, name) for name in _CONDITIONS if getattr(query, name) is not None}
+        conditions = [_CONDITIONS[name].format(number) for number, name in enumerate(wanted, 2)]
+        found = f"{_FROM} WHERE {' AND '.join(['a.app_id = $1', *conditions])}"
+        order = "DESC" if query.newest_first else "ASC"
+        count, args = len(wanted) + 2, (app_id, *wanted.values())
+        rows = await self._database.fetch(
+            f"{_PAGE_COLUMNS} {found} ORDER BY a.user_id {order} LIMIT ${count} OFFSET ${count + 1}",  # constants
+            *args,
+            limit,
+            offset,
+        )
+        total = await self._database.fetchval(f"SELECT count(*) {found}", *args)  # constants
+        names = await self._names.tag_names([tag for row in rows for tag in row["tags"] or ()])
+        told = [(_account(row), [names[tag] for tag in row["tags"] or ()]) for row in rows]
+        return AccountPage(accounts=told, total=total)
 
 
 def _account(row: Any) -> Account:

@@ -34,6 +34,8 @@ SELECT digest, {_COLUMNS} FROM sessions WHERE digest = ANY ($1::bytea[])
 _PROLONG = "UPDATE sessions SET ends_at = $2 WHERE id = $1 AND ends_at < $2"
 _LOG_IN = f"UPDATE sessions SET user_id = $2 WHERE id = $1 RETURNING {_COLUMNS}"  # noqa: S608  # constants
 _CLOSE = "DELETE FROM sessions WHERE digest = $1"
+_CLOSE_ONE = "DELETE FROM sessions WHERE id = $1 AND app_id = $2 AND dialect = $3 AND ($4::int IS NULL OR user_id = $4)"
+_CLOSE_OTHERS = "DELETE FROM sessions WHERE app_id = $1 AND dialect = $2 AND user_id = $3 AND id <> $4"
 _PURGE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ends_at < $1 LIMIT $2)"
 
 
@@ -88,6 +90,15 @@ class SessionStore(Service):
     async def close(self, token: str) -> None:
         """Nothing, once the token is good for nothing."""
         await self._database.execute(_CLOSE, _digest(token))
+
+    async def close_one(self, own: Session, session_id: int, user_id: int | None) -> bool:
+        """Whether there was such a session of this user, or of anybody, which is over now; beside `own` in its app."""
+        place = session_id, own.app_id, own.dialect.value, user_id
+        return (await self._database.execute(_CLOSE_ONE, *place)) != "DELETE 0"
+
+    async def close_others(self, own: Session) -> None:
+        """Nothing, once all other sessions of the one's user are over."""
+        await self._database.execute(_CLOSE_OTHERS, own.app_id, own.dialect.value, own.user_id, own.id)
 
     async def purge(self, now: float) -> bool:
         """Whether more may be left of the sessions that are over, some of which are deleted."""

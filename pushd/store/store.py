@@ -116,7 +116,7 @@ class Store(Service):
     def _make_dialects(self) -> None:
         """What the vendors' customers have beside: keys, people who log in, and what these asked for."""
         self.vendor_keys = VendorKeyStore(self.database)
-        self.accounts = AccountStore(self.database, self.users)
+        self.accounts = AccountStore(self.database, self.users, self.names)
         self.sessions = SessionStore(self.database, self.clock)
         self.dialect_events = DialectEventStore(self.database, self.clock)
 

@@ -37,6 +37,11 @@ async function main() {
     device: { platform: 'ios', udid: 'PROBE-05bd' },
   })
   said.subscriptions = await subscriptions.list()
+  said.found = await ConnectyCube.users.getV2({ login: { in: ['node', 'nobody'] }, sort_desc: 'id', limit: 5 })
+  said.byLogin = await ConnectyCube.users.get({ login: 'node' })
+  said.byTags = await ConnectyCube.users.get({ tags: 'vip', per_page: 5 })
+  said.page = await ConnectyCube.users.get({ filter: [{ field: 'id', param: 'in', value: [id] }] })
+  said.notFound = await ConnectyCube.users.get({ email: 'nobody@example.com' }).catch((error) => error)
   const payload = JSON.stringify({ message: 'Walking in a flowers garden', ios_badge: 2, user_id: '51' })
   const message = Buffer.from(payload).toString('base64')
   const event = { notification_type: 'push', environment: 'development', message }
@@ -59,6 +64,9 @@ async function main() {
   said.left = await subscriptions.list()
   await ConnectyCube.logout()
   await ConnectyCube.destroySession()
+  const last = await ConnectyCube.createSession({ login: user.login, password: user.password })
+  await ConnectyCube.users.delete()
+  said.lastSession = last.token
   process.stdout.write(JSON.stringify(said))
 }
 

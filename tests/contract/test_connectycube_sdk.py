@@ -24,7 +24,7 @@ TEXT = {"aps": {"alert": {"body": "Walking in a flowers garden"}, "badge": 2}, "
 @pytest_asyncio.fixture(loop_scope="package")
 async def app():
     async with vendors() as made:
-        yield await made.app()
+        yield await made.app(client_user_search=True)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -57,6 +57,12 @@ async def test_the_package_logs_in_subscribes_sends_lists_and_cancels(app, packa
     assert said["left"] == []
     assert [each["event"]["user_id"] for each in said["sent"]] == [me]
     assert orjson.loads(said["tagged"][0]["event"]["tag_query"]) == {"any": "vip,other", "exclude": "banned"}
+    assert (said["found"]["limit"], said["found"]["skip"], said["found"]["total_entries"]) == (5, 0, 1)
+    assert said["found"]["items"] == [said["byLogin"]["user"]] == [each["user"] for each in said["byTags"]["items"]]
+    assert said["page"] == {"current_page": 1, "per_page": 10, "total_entries": 1, "items": [said["byLogin"]]}
+    assert (said["byLogin"]["user"]["id"], said["byLogin"]["user"]["user_tags"]) == (me, "probe,vip")
+    assert said["notFound"]["code"] == 404
+    assert (await app.raw("GET", "/session", headers={"CB-Token": said["lastSession"]}))[0] == 401
     assert said["nobodyToSendTo"]["code"] == 422
     later = [each["event"]["id"] for each in said["later"]]
     assert said["later"][0]["event"]["event_type"] == "fixed_date"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from pushd.commands import audience, dialect_events
 from pushd.dialect import Call, Dialect, DialectKeys
-from pushd.dialects.connectycube import events, payloads, recipients, sessions, subscriptions, users, wire
+from pushd.dialects.connectycube import events, payloads, recipients, search, sessions, subscriptions, users, wire
 from pushd.errors import (
     ConflictError,
     ForbiddenError,
@@ -56,11 +56,20 @@ class ConnectyCube(Dialect):
             *self._call("POST", "/session", "Open a session, of a user or of nobody yet", sessions.open_session),
             *self._call("GET", "/session", "Look at the session", sessions.show_session),
             *self._call("DELETE", "/session", "End the session", sessions.close_session),
+            *self._call("DELETE", "/session/list", "End the user's other sessions", sessions.close_others),
+            *self._call("DELETE", "/session/{id}", "End a session of the user's", sessions.close_one),
             *self._call("POST", "/login", "Log a user in: the session becomes his", sessions.log_in),
             *self._call("DELETE", "/login", "Log the user out", sessions.log_out),
             *self._call("POST", "/users", "Sign a user up", users.sign_up),
+            *self._call("GET", "/users", "List users, with filters", search.show_page),
+            *self._call("GET", "/users/v2", "Find users by id, login, e-mail, external id or tag", search.show_v2),
+            *self._call("GET", "/users/by_login", "Find a user by login", search.show_by_login),
+            *self._call("GET", "/users/by_email", "Find a user by e-mail address", search.show_by_email),
+            *self._call("GET", "/users/by_tags", "Find users by tag", search.show_tagged),
+            *self._call("GET", "/users/external/{id}", "Find a user by external id", search.show_external),
             *self._call("GET", "/users/{id}", "Look at oneself", users.show_user),
             *self._call("PUT", "/users/{id}", "Change oneself: names, password, tags", users.change_user),
+            *self._call("DELETE", "/users/{id}", "Delete oneself", users.delete_user),
             *self._call("POST", "/subscriptions", "Subscribe a device to pushes", subscriptions.create),
             *self._call("GET", "/subscriptions", "List one's subscriptions", subscriptions.show_all),
             *self._call("DELETE", "/subscriptions/{id}", "Take back a subscription", subscriptions.delete),

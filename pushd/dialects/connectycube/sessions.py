@@ -10,7 +10,7 @@ from pushd.commands import accounts
 from pushd.dialect import Dialect
 from pushd.dialects.connectycube import users, wire
 from pushd.dialects.connectycube.signature import key_of
-from pushd.errors import ConflictError, InvalidRequestError, UnauthorizedError
+from pushd.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.account import Account, Session
 from pushd.web.answer import Answer
 from pushd.web.incoming import Incoming
@@ -53,6 +53,24 @@ async def close_session(cube: Dialect, incoming: Incoming) -> Answer:
     """DELETE /session."""
     await wire.session(cube, incoming)
     await accounts.close_session(cube.context, wire.token(incoming))
+    return wire.done()
+
+
+async def close_one(cube: Dialect, incoming: Incoming) -> Answer:
+    """DELETE /session/{id}: one of one's own, or for servers anybody's."""
+    own = await wire.session(cube, incoming)
+    try:
+        await accounts.close_session_of(cube.context, own, wire.path_number(incoming))
+    except NotFoundError:
+        raise NotFoundError("Session not found") from None
+    return wire.done()
+
+
+async def close_others(cube: Dialect, incoming: Incoming) -> Answer:
+    """DELETE /session/list: all of the user's but this one."""
+    own = await wire.session(cube, incoming)
+    await wire.account(cube, own)
+    await accounts.close_other_sessions(cube.context, own)
     return wire.done()
 
 

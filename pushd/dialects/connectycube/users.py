@@ -61,6 +61,18 @@ async def change_user(cube: Dialect, incoming: Incoming) -> Answer:
     return wire.told(await shown(cube, changed))
 
 
+async def delete_user(cube: Dialect, incoming: Incoming) -> Answer:
+    """DELETE /users/{id}: oneself, with his address; servers delete all."""
+    account = await _named(cube, incoming)
+    theirs = await devices.list_page(
+        cube.context, account.app_id, after=0, limit=1, install_id=f"email:{account.user_id}"
+    )
+    for device in theirs:
+        await devices.delete(cube.context, account.app_id, device.id)
+    await accounts.delete(cube.context, account)
+    return wire.done()
+
+
 async def logged_in(cube: Dialect, app_id: int, given: dict[str, Any]) -> Account:
     """Who has this name and password; UnauthorizedError."""
     try:
@@ -139,21 +151,24 @@ def _external(account: Account) -> str:
 
 async def shown(cube: Dialect, account: Account) -> dict[str, Any]:
     """A user as he is told."""
-    tags = (await users.get(cube.context, account.app_id, account.external_id)).tags
+    return {"user": told(account, (await users.get(cube.context, account.app_id, account.external_id)).tags)}
+
+
+def told(account: Account, tags: list[str], *, whole: bool = True) -> dict[str, Any]:
+    """A user with his tags; to others without how he is reached."""
     external = _external(account)
     digits = external.isascii() and external.isdigit() and len(external) <= wire.NUMBER_DIGITS_MAX
+    said = {name: account.fields.get(name) if whole or name != "phone" else None for name in SAID}
     return {
-        "user": {
-            "id": account.user_id,
-            "login": account.login,
-            "email": account.email,
-            **{name: account.fields.get(name) for name in SAID},
-            "external_user_id": int(external) if digits else external or None,
-            "facebook_id": None,
-            "twitter_id": None,
-            "user_tags": ",".join(tags) or None,
-            "created_at": wire.iso(account.created_at),
-            "updated_at": wire.iso(account.updated_at),
-            "last_request_at": wire.iso(account.updated_at),
-        }
+        "id": account.user_id,
+        "login": account.login,
+        "email": account.email if whole else None,
+        **said,
+        "external_user_id": int(external) if digits else external or None,
+        "facebook_id": None,
+        "twitter_id": None,
+        "user_tags": ",".join(tags) or None,
+        "created_at": wire.iso(account.created_at),
+        "updated_at": wire.iso(account.updated_at),
+        "last_request_at": wire.iso(account.updated_at),
     }

@@ -14,6 +14,7 @@ CREATE TABLE accounts (
     updated_at timestamptz NOT NULL,
     CHECK (login IS NOT NULL OR email IS NOT NULL)
 );
+CREATE INDEX accounts_of_app ON accounts (app_id, user_id);
 CREATE UNIQUE INDEX accounts_login ON accounts (app_id, login) WHERE login IS NOT NULL;
 CREATE UNIQUE INDEX accounts_email ON accounts (app_id, email) WHERE email IS NOT NULL;
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushd.content.platforms import render
-from pushd.dialects.connectycube import events, payloads, wire
+from pushd.dialects.connectycube import events, payloads, search, wire
 from pushd.errors import InvalidRequestError
 from pushd.model.app import Settings
 from pushd.model.audience import Broadcast
@@ -105,3 +105,18 @@ def test_devices_get_what_is_told_to_the_octet_by_fields_or_by_overrides(channel
     assert in_shape(gateway, made.message) == told
     if {*fields} <= {"message", "custom"} and fields["message"]:
         assert not made.message.overrides
+
+
+@given(
+    st.sampled_from([*search._FIELDS, "", "full_name"]),
+    st.recursive(
+        st.text(max_size=9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+    ),
+)
+def test_any_condition_is_values_or_refused_at_a_field(field, value):
+    try:
+        made = search._values(field, value)
+    except InvalidRequestError:
+        return
+    assert made
+    assert all(type(each) is str for each in made)
