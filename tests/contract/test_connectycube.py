@@ -698,7 +698,7 @@ async def test_a_mail_goes_to_the_users_address(app, behind, message):
         ("GET", "/events/1/more", 404),
         ("PATCH", "/events", 405),
         ("POST", "/session", 413),
-        ("GET", "/users.json", 405),
+        ("PUT", "/users.json", 405),
         ("POST", "/events", 415),
     ],
 )
