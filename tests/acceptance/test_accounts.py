@@ -136,6 +136,17 @@ async def test_an_account_changes(context, tenant):
     assert (await users.get(context, tenant.app_id, "anna")).tags == ["b"]
 
 
+async def test_attributes_are_the_users_and_those_that_are_not_named_stay(context, tenant):
+    made = await signed_up(context, tenant, attributes={"plan": "pro", "age": 30})
+    await accounts.change(context, made, attributes={"age": 31, "city": "Kyiv"})
+    user = await users.get(context, tenant.app_id, "anna")
+    assert user.attributes == {"plan": "pro", "age": 31, "city": "Kyiv"}
+    with pytest.raises(InvalidRequestError):
+        await accounts.change(context, made, attributes={"x" * 65: 1})
+    with pytest.raises(InvalidRequestError):
+        await signed_up(context, tenant, external_id="ben", login="ben", attributes={"x" * 65: 1})
+
+
 async def test_a_session_lives_by_use_and_belongs_to_its_dialect(context, tenant, world):
     made = await signed_up(context, tenant)
     opened, token = await accounts.open_session(
