@@ -97,22 +97,6 @@ async def _appenate(world: World) -> Speech:
     )
 
 
-async def _backendless(world: World) -> Speech:
-    identity, api_key = await _key(world, "backendless")
-    return Speech(
-        path=f"/{identity}/{api_key}/messaging/default",
-        headers={},
-        status=200,
-        user=lambda number: f"install-{number}",
-        body=lambda user, number: {
-            "message": f"It is {number:06d}",
-            "headers": {"ios-alert-title": "Your code"},
-            "publishPolicy": "PUSH",
-            "pushSinglecast": [user],
-        },
-    )
-
-
 async def _connectycube(world: World) -> Speech:
     identity, _ = await _key(world, "connectycube", role="server")
     url = f"http://127.0.0.1:{world.port}/session"
