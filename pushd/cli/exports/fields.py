@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,14 @@ _PLAIN = re.compile(r"[^a-z0-9]")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 
 
+COLUMNS_KEPT = 10_000
+RANKS = 1_000
+"""More than any field has names."""
+
+Meaning: TypeAlias = tuple[str | None, int, str | None]
+"""The field of a column, how good a name of it that is, and the attribute that it is called after."""
+
+
 class InvalidRowError(ValueError):
     """Why a row cannot be imported: which field says what is wrong."""
 
@@ -57,7 +65,8 @@ class Said:
 
     def text(self, name: str) -> str:
         """The text of a field; empty where there is none."""
-        return as_text(name, self.values.get(name))
+        value = self.values.get(name)
+        return "" if value is None else as_text(name, value)
 
 
 class Names:
@@ -80,6 +89,8 @@ class Names:
                 self._found.setdefault(plain(spelling), (name, rank))
         self._found |= {plain(column): (name, 0) for column, name in mapped.items()}
         self._fixed = dict(fixed)
+        self._met: dict[str, Meaning] = {}
+        """Of columns that came before: most of them come in every row."""
 
     def unused(self, header: Iterable[str]) -> list[str]:
         """Columns that stand for no field."""
@@ -96,17 +107,12 @@ class Names:
         for column, value in _flat(values, "", 0):
             if value is None or value in ([], {}) or (isinstance(value, str) and value.strip() in NOTHING):
                 continue
-            known = self._found.get(plain(column))
-            if known is None:
-                if (attribute := _attribute(column)) is not None:
-                    said.attributes[attribute] = value
-                elif column not in OURS:
-                    said.rest[column] = value
-                continue
-            name, rank = known
-            if name.startswith(ATTRIBUTE):
-                said.attributes[name.removeprefix(ATTRIBUTE)] = value
-            elif rank < ranks.get(name, 1_000):
+            name, rank, attribute = self._met.get(column) or self._meaning(column)
+            if attribute is not None:
+                said.attributes[attribute] = value
+            elif name is None:
+                said.rest[column] = value
+            elif name not in OURS and rank < ranks.get(name, RANKS):
                 ranks[name], said.values[name], said.columns[name] = rank, value, column
         for name, value in self._fixed.items():
             if name.startswith(ATTRIBUTE):
@@ -114,6 +120,16 @@ class Names:
             else:
                 said.values.setdefault(name, value)
         return said
+
+    def _meaning(self, column: str) -> Meaning:
+        """What a column stands for."""
+        name, rank = self._found.get(plain(column), (None, RANKS))
+        attribute = _attribute(column) if name is None else _attribute(name)
+        if name is None and column in OURS:
+            name = column
+        if len(self._met) < COLUMNS_KEPT:
+            self._met[column] = name, rank, attribute
+        return name, rank, attribute
 
 
 @lru_cache(maxsize=10_000)

@@ -50,6 +50,9 @@ ENVIRONMENTS = {
     **dict.fromkeys(("production", "prod", "live", "release", "store", "adhoc"), "production"),
 }
 INSTALL_TEXTS = ("locale", "country", "time_zone", "app_version", "os_version", "alias")
+DEVICE_TEXTS = ("bundle", "user_id", *INSTALL_TEXTS, "shape")
+DEVICE_FIELDS = frozenset(("kind", "platform", "tags", "user_id", *INSTALL_TEXTS))
+"""What makes a row one about a device, where it names an install and no address."""
 APPLES = frozenset(kind for kind in Kind if kind.gateway.value == "apns" and kind is not Kind.APNS_CHANNEL)
 
 
@@ -189,8 +192,7 @@ def _device(said: Said) -> dict[str, Any] | None:
     subscription = _subscription(said)
     token = "" if subscription is not None else said.text("token")
     install_id = said.text("install_id")
-    said_more = any(name in said.values for name in ("kind", "platform", "tags", "user_id", *INSTALL_TEXTS))
-    if not (token or subscription or (install_id and said_more)):
+    if not (token or subscription or (install_id and not DEVICE_FIELDS.isdisjoint(said.values))):
         return None
     kind = _kind(said, is_web=subscription is not None)
     device: dict[str, Any] = {"kind": kind.value}
@@ -204,8 +206,8 @@ def _device(said: Said) -> dict[str, Any] | None:
         if plain(environment) not in ENVIRONMENTS:
             raise InvalidRowError("environment", "is neither production nor sandbox")
         device["environment"] = ENVIRONMENTS[plain(environment)]
-    for name in ("bundle", "user_id", *INSTALL_TEXTS, "shape"):
-        if text := said.text(name):
+    for name in DEVICE_TEXTS:
+        if name in said.values and (text := said.text(name)):
             device[name] = text
     if platform := said.text("platform"):
         device["platform"] = PLATFORMS.get(plain(platform), "other")
