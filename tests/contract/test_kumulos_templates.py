@@ -212,6 +212,24 @@ async def test_a_message_for_later(app):
     assert await phone.messages() == []
 
 
+@pytest.mark.parametrize(
+    ("schedule", "more"),
+    [
+        ({"sendAt": TOMORROW.strftime("%Y-%m-%d %H:%M"), "strategy": "local", "pastTimes": "nextDay"}, {}),
+        ({"sendAt": TOMORROW.strftime("%Y-%m-%d"), "strategy": "intelligent", "pastTimes": "ignore"}, {}),
+        (None, {"intelligentDelivery": True}),
+        (None, {"releaseWindowMinutes": 60}),
+    ],
+)
+async def test_a_message_goes_by_the_clocks_of_its_readers(app, schedule, more):
+    await app.phone().start("anna")
+    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "schedule": schedule, **more})
+    assert (status, told["message"]["schedule"]) == (202, schedule), told
+    assert told["message"]["intelligentDeliveryAsap"] is more.get("intelligentDelivery", False)
+    assert told["message"]["content"]["title"] == "Push Yourself"
+    assert told["message"]["releaseWindowMinutes"] == more.get("releaseWindowMinutes")
+
+
 async def test_who_cannot_get_a_message_is_told(app):
     await app.phone().start("anna")
     target = {"userIds": ["anna", 123], "installIds": ["uuid1"]}

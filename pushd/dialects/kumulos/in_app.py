@@ -148,7 +148,7 @@ def _shown(asked: Asked, view: InAppView, app_id: int, keep_s: float) -> dict[st
         "children": [],
         "appId": app_id,
         "template": given.get("template"),
-        "content": orjson.loads(bytes(view.content)),
+        "content": wire.plain_json(view.content),
         "presentedWhen": given.get("presentedWhen"),
         "ttl": given.get("ttl"),
         "inbox": _inbox_shown(view, keep_s),

@@ -6,8 +6,6 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
-
 from pushd.commands import inbox
 from pushd.commands.inbox import Owner
 from pushd.dialect import Dialect
@@ -68,8 +66,8 @@ def shown(message: InboxMessage) -> dict[str, Any]:
     told: dict[str, Any] = {
         "id": message.id,
         "presentedWhen": _PRESENTED[message.presented_when],
-        "content": orjson.loads(bytes(message.content)),
-        "data": orjson.loads(bytes(message.data)),
+        "content": wire.plain_json(message.content),
+        "data": wire.plain_json(message.data),
         "badge": None,
         "inbox": None,
         "openedAt": wire.iso_or_none(message.opened_at or message.dismissed_at),

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 
 from pushd.dialect import Dialect
@@ -126,6 +127,11 @@ def path_number(incoming: Incoming, what: str) -> int:
 def told(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer in JSON, which scripts of other origins may read."""
     return Answer(orjson.dumps(content), status=status, headers={**CORS, **(headers or {})})
+
+
+def plain_json(value: Any) -> Any:
+    """JSON that a command hands on, as text or as values, as values."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def done() -> Answer:
