@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import re
 import sys
@@ -166,7 +167,7 @@ def _clean(value: Any) -> Any:
 
 def configure_logging(config: TelemetryConfig, stream: BinaryIO | None = None) -> None:
     """Sets structlog and the standard library's logging up, once per process; lines go to stderr unless told."""
-    out: BinaryIO = stream or sys.stderr.buffer
+    out = _buffered(stream or sys.stderr.buffer)
     console = config.log_format == "console" or (config.log_format == "auto" and out.isatty())
     level = logging.getLevelNamesMapping()[config.log_level.upper()]
     before: list[Processor] = [
@@ -192,6 +193,11 @@ def configure_logging(config: TelemetryConfig, stream: BinaryIO | None = None) -
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _buffered(out: BinaryIO) -> BinaryIO:
+    """The stream with a buffer. Python has none where PYTHONUNBUFFERED is set, as in many containers."""
+    return open(out.fileno(), "wb", closefd=False) if isinstance(out, io.RawIOBase) else out
 
 
 class _RequestLines:

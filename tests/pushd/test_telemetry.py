@@ -170,3 +170,14 @@ async def test_request_lines_of_one_turn_of_the_event_loop_leave_together(lines)
     log_request({"id": "3"})
     await asyncio.sleep(0)
     assert out.flushes == 2
+
+
+@pytest.mark.asyncio
+async def test_request_lines_leave_together_where_the_stream_has_no_buffer(lines, tmp_path):  # which restores what was
+    with (tmp_path / "log").open("wb", buffering=0) as raw:
+        configure_logging(TelemetryConfig(log_format="json"), raw)
+        for number in range(3):
+            log_request({"id": str(number)})
+        assert (tmp_path / "log").read_bytes() == b""
+        await asyncio.sleep(0)
+        assert [json.loads(line)["id"] for line in (tmp_path / "log").read_text().splitlines()] == ["0", "1", "2"]
