@@ -781,6 +781,21 @@ async def test_flutters_calls_with_the_strictness_of_its_parser(app, anna):
                 assert told_of(each["message"]) == expected
 
 
+async def test_a_universal_event_goes_to_all_channels_or_to_none(anna):
+    _, apple = await anna.subscribe("apns")
+    _, android = await anna.subscribe("gcm")
+    before = (await anna("GET", "/events"))[1]["total_entries"]
+    # It fits Android's data, and not Apple's payload around it.
+    long = {"message": "x" * 4_060}
+    status, told = await anna.event(user={"ids": [anna.id]}, message=b64(long))
+    assert (status, list(told["errors"])) == (422, ["message"])
+    assert (await anna("GET", "/events"))[1]["total_entries"] == before
+    status, told = await anna.event(user={"ids": [anna.id]}, message=b64({"message": "short"}))
+    assert (status, len(told)) == (201, 2)
+    assert len(await until(lambda: anna.at_google(android))) == 1
+    assert len(await until(lambda: anna.at_apple(apple))) == 1
+
+
 async def test_preflights_of_browsers_are_answered(app):
     headers = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
     for path in ("/session.json", "/events", "/events/7.json", "/subscriptions/7"):
