@@ -10,10 +10,10 @@ from pushd.model.message import PushType, Sound
 from pushd.model.notification import Send
 
 PLAIN_BYTES_MAX = 1_000
-"""Of a send's JSON and the app's title: three times that, as escaped text within text, fits every platform's limit."""
+"""Of a send and the app's title and icon: three times that, as escaped text within text, fits every platform's limit."""
 PLAIN_DEPTH_MAX = 64
 TITLE_WEIGHT = 4
-"""Bytes that a character of the app's title takes at most."""
+"""Bytes that a character of the app's title or icon takes at most."""
 
 LONG_NUMBER = b"0" * 19
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -26,7 +26,7 @@ def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
     """
     message = send.message
     return (
-        len(text) + TITLE_WEIGHT * len(settings.default_title or "") <= PLAIN_BYTES_MAX
+        len(text) + TITLE_WEIGHT * (len(settings.default_title or "") + len(settings.icon or "")) <= PLAIN_BYTES_MAX
         and message.push_type is PushType.ALERT
         and (message.title is not None or message.body is not None)
         and send.collapse_id is None

@@ -33,7 +33,7 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     if message.push_type is not PushType.ALERT:
         return None
     collapse = life.collapse_id(send, notification_id)
-    shown = _notification(message, app.default_title, collapse)
+    shown = _notification(message, app, collapse)
     body: dict[str, Any] = {"notification": shown, "pushd": _ours(message, notification_id)}
     if shown.get("title") and shown.get("navigate"):
         body = {"web_push": DECLARATIVE, **body}
@@ -59,13 +59,13 @@ def _urgency(message: Message) -> str:
     return "high" if message.priority == "high" else "normal"
 
 
-def _notification(message: Message, default_title: str | None, collapse: str | None) -> dict[str, Any]:
+def _notification(message: Message, app: Settings, collapse: str | None) -> dict[str, Any]:
     lines = [text for text in (message.subtitle, message.body) if text]
     values = {
-        "title": message.title if message.title is not None else default_title,
+        "title": message.title if message.title is not None else app.default_title,
         "body": "\n".join(lines) or None,
         "navigate": message.url,
-        "icon": message.icon,
+        "icon": message.icon if message.icon is not None else app.icon,
         "image": message.image,
         "tag": collapse,
         "silent": True if _silent(message.sound) else None,

@@ -49,6 +49,14 @@ class SiteCall(Struct, frozen=True, kw_only=True, rename={"app_key": "appKey", "
 _body = msgspec.json.Decoder(SiteCall)
 
 
+def parse(raw: bytes) -> SiteCall:
+    """The call of a body. InvalidRequestError."""
+    try:
+        return _body.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"The body is no such call: {error}") from None
+
+
 class Sites:
     """The calls of pages; a follower proves itself by the key that it was given, `Authorization: Bearer`."""
 
@@ -138,10 +146,7 @@ class Sites:
         """The body, and the app that it names."""
         timeout_s = self._context.config.http.body_timeout_s
         raw = await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
-        try:
-            body = _body.decode(raw)
-        except msgspec.MsgspecError as error:
-            raise InvalidRequestError(f"The body is no such call: {error}") from None
+        body = parse(raw)
         return body, await self._app(body.app_key, incoming)
 
     async def _app(self, app_key: str, incoming: Incoming) -> int:

@@ -46,6 +46,13 @@ def test_the_apps_title_stands_in():
     assert "title" not in text(Message(body="B"), Settings())["notification"]
 
 
+def test_the_apps_icon_stands_in():
+    app = Settings(icon="https://e.org/site.png")
+    assert text(Message(body="B"), app)["notification"]["icon"] == "https://e.org/site.png"
+    assert text(Message(body="B", icon="https://e.org/i.png"), app)["notification"]["icon"] == "https://e.org/i.png"
+    assert "icon" not in text(Message(body="B"))["notification"]
+
+
 def test_every_field_that_browsers_know():
     message = Message(
         title="T",
