@@ -10,7 +10,7 @@ from pushd.model.message import PushType, Sound
 from pushd.model.notification import Send
 
 PLAIN_BYTES_MAX = 1_000
-"""Of a send and the app's title and icon: three times that, as escaped text within text, fits every platform's limit."""
+"""Of a send and the app's title and icon: three times that, as escaped text within text, fits any platform's limit."""
 PLAIN_DEPTH_MAX = 64
 TITLE_WEIGHT = 4
 """Bytes that a character of the app's title or icon takes at most."""

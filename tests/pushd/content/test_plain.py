@@ -38,7 +38,7 @@ def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data,
     if payload is not None:
         message = msgspec.structs.replace(message, overrides={"apns": payload})
     send = Send(audience=Broadcast(), message=message)
-    app = Settings(default_title=default_title)
+    app = Settings(default_title=default_title, icon=default_title)
     if is_plain(send, text_of(send), app):
         validate(send, app)
         for gateway, shape in [(gateway, Shape.OWN) for gateway in RENDERERS] + list(SHAPES):
