@@ -23,7 +23,7 @@ from pushd.commands.import_records import FULL, UNKNOWN_INSTALL
 from pushd.errors import InvalidRequestError, NotFoundError, PushdError, UnavailableError
 from pushd.model.imports import ImportState, Records, Subscribe, Unsubscribe, UserLine, Users
 from pushd.model.user import UserChange
-from pushd.service import Service, is_set_within
+from pushd.service import Contained, Service, is_set_within
 from pushd.store.imports import ImportStore, Work
 from pushd.telemetry import IMPORT_LINES
 
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 SLICE_LINES = 250
 """Users that are decoded at a stretch, a few ms: then others have the event loop."""
+OURS = "pushd failed at a line: its log says why"
 UNKNOWN = {"users": "is no user of the app", "installs": UNKNOWN_INSTALL}
 
 
@@ -74,28 +75,40 @@ class Importer(Service):
         self._imports.started.set()
 
     async def _carry_out(self, work: Work | None) -> None:
-        """Carries an import out to its end, or as long as it is this node's."""
+        """Carries an import out to its end, or as long as it is this node's; what we fail at ends it and nothing else."""
+        broken: list[Exception] = []
         while work is not None:
-            try:
-                await self._go_on(work)
-            except UnavailableError as error:
-                log.warning("import_waits", number=work.id, error=error.detail)
-            except (PushdError, asyncpg.PostgresError) as error:
-                # What PostgreSQL says may quote the line.
-                code = error.code if isinstance(error, PushdError) else error.sqlstate
-                log.warning("import_failed", number=work.id, error=type(error).__name__, code=code)
-                # A channel that went this moment is unknown to the lines that name it, the next time.
-                if not (isinstance(error, NotFoundError) and isinstance(work.job, Users | Records)):
-                    await self._fail(work, error)
-            else:
+            with Contained(f"import {work.id}", broken.append):
+                if await self._is_through(work):
+                    return
+            if broken:
+                await self._fail(work, broken[0])
                 return
             await asyncio.sleep(self._config.retry_s)
             with suppress(UnavailableError):
                 work = await self._imports.look(self._context.node_id, work.id)
 
+    async def _is_through(self, work: Work) -> bool:
+        """Whether an import came to its end, or is another node's; not, where it is to be looked at again."""
+        try:
+            await self._go_on(work)
+        except UnavailableError as error:
+            log.warning("import_waits", number=work.id, error=error.detail)
+        except (PushdError, asyncpg.PostgresError) as error:
+            # What PostgreSQL says may quote the line.
+            code = error.code if isinstance(error, PushdError) else error.sqlstate
+            log.warning("import_failed", number=work.id, error=type(error).__name__, code=code)
+            # A channel that went this moment is unknown to the lines that name it, the next time.
+            if not (isinstance(error, NotFoundError) and isinstance(work.job, Users | Records)):
+                await self._fail(work, error)
+        else:
+            return True
+        return False
+
     async def _fail(self, work: Work, error: Exception) -> None:
         known = isinstance(error, InvalidRequestError | NotFoundError)
-        failure = error.detail if known and isinstance(error, PushdError) else "The database refused a line"
+        refused = "The database refused a line" if isinstance(error, PushdError | asyncpg.PostgresError) else OURS
+        failure = error.detail if known and isinstance(error, PushdError) else refused
         with suppress(UnavailableError):
             await self._imports.end(work.id, ImportState.FAILED, failure)
 

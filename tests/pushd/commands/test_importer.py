@@ -11,7 +11,7 @@ import pytest
 
 from pushd.cluster.node import Node
 from pushd.commands import channels, imports
-from pushd.commands.importer import Importer
+from pushd.commands.importer import OURS, Importer
 from pushd.config import Config, ImportsConfig
 from pushd.errors import PayloadTooLargeError, UnavailableError
 from pushd.model import audience as model
@@ -192,6 +192,26 @@ async def test_what_is_said_last_of_a_user_counts(world: World):
         assert await channels.of_user(world.context, world.app.id, "user-0") == []
         await ended(world, await begun(world, Users(), b"".join(lines[:3])))
     assert [each.uuid for each in await channels.of_user(world.context, world.app.id, "user-0")] == ["news"]
+
+
+async def test_an_import_that_we_fail_at_ends_and_the_next_one_is_carried_out(world: World, monkeypatch):
+    await people(world, 2)
+    real = world.context.store.imports.advance
+
+    async def broken(connection, work, *rest):
+        if work.id == first:
+            raise KeyError(work.id)
+        await real(connection, work, *rest)
+
+    monkeypatch.setattr(world.context.store.imports, "advance", broken)
+    first = await begun(world, Subscribe(channel="news"), b"user-0\n")
+    async with importing(world):
+        shown = await ended(world, first)
+        assert (shown.state, shown.done, shown.failure) == (ImportState.FAILED, 0, OURS)
+        second = await begun(world, Subscribe(channel="news"), b"user-1\n")
+        assert (await ended(world, second)).state is ImportState.DONE
+    found = await channels.subscribers(world.context, world.app.id, "news", "users", after=0, limit=10)
+    assert [name for _, name in found] == ["user-1"]
 
 
 async def test_cancelling_stops_an_import_between_chunks(world: World, monkeypatch):
