@@ -75,7 +75,7 @@ class Importer(Service):
         self._imports.started.set()
 
     async def _carry_out(self, work: Work | None) -> None:
-        """Carries an import out to its end, or as long as it is this node's; what we fail at ends it and nothing else."""
+        """Carries an import out to its end, or while it is this node's; what we fail at ends it, and nothing else."""
         broken: list[Exception] = []
         while work is not None:
             with Contained(f"import {work.id}", broken.append):
