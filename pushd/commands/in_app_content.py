@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from pushd.commands.context import Context
-from pushd.commands.personal import as_liquid, refuse_missing
+from pushd.commands.personal import as_liquid, refuse_missing, united
 from pushd.commands.planning import examine
 from pushd.commands.text import check_text
 from pushd.content.check import validate_time
+from pushd.content.in_app import Document, documents
 from pushd.content.liquid import TemplateError
 from pushd.content.merge import merge
-from pushd.content.personal import Needs, needs, rendered
+from pushd.content.personal import needs, rendered
 from pushd.errors import Fault, InvalidRequestError, NotFoundError
 from pushd.model.app import App
 from pushd.model.audience import Audience, Broadcast
 from pushd.model.device import ID_MAX
-from pushd.model.in_app import InAppContent, InAppPush, PresentedWhen, faults_of_ttl
+from pushd.model.in_app import InAppContent, InAppPush, InAppVariant, InboxEntry, PresentedWhen, faults_of_ttl
 from pushd.model.notification import Send
 from pushd.model.scheduled import ScheduleChange
-from pushd.model.template import Tags, TemplateKind, TemplateRef
+from pushd.model.template import TemplateKind, TemplateRef
 from pushd.scheduler.due import recurs
 from pushd.scheduler.in_app import body_of, push_to
 from pushd.store.accepts import Due
 from pushd.store.schedules import Scheduled
-from pushd.store.templates import StoredTemplate
 
 Said = TypeVar("Said", bound=InAppContent)
 _encode = msgspec.json.Encoder().encode
@@ -35,14 +35,42 @@ _OF_ALL = frozenset({"name", "audience", "schedule", "intelligent_delivery", "re
 _OF_CHANGES = frozenset({"active", "revision", "in_app"})
 
 
-async def in_app_content(
-    context: Context, app_id: int, ref: TemplateRef, tags: Tags
-) -> tuple[StoredTemplate, dict[str, Any], Needs]:
-    """The template, its content with the tags in their places, and what that still reads of a user.
+async def with_content(context: Context, app_id: int, wanted: Said) -> Said:
+    """The in-app message with its template's content, its own merged over that, and rendered where all read the same.
 
-    Where it reads something of users, the content is as it was written: `rendered` makes each user's of it.
-    NotFoundError; InvalidRequestError names every tag that is missing.
+    What reads the user or the device, and what differs by locale, is kept as it was written. NotFoundError;
+    InvalidRequestError names every tag that is missing.
     """
+    if wanted.template is None:
+        if not wanted.content:
+            raise InvalidRequestError("The message has no content", faults=[Fault("/content", "is required")])
+        own, said = wanted.content, wanted
+    else:
+        own, said = {}, await _with_template(context, app_id, wanted, wanted.template)
+    whole = documents(_document(said), said.locales)
+    if not said.liquid:
+        return said
+    needed = united([needs(each, f"/locales/{locale}" if locale else "") for locale, each in whole.items()])
+    refuse_missing(needed, Send(audience=Broadcast(), content_tags=said.content_tags))
+    if needed.user_data:
+        fault = Fault(
+            "/template" if said.template else "/content", "reads user_data, which in-app messages do not have"
+        )
+        raise InvalidRequestError("The message reads what is not there", faults=[fault])
+    if needed.user or needed.device or said.locales:
+        return said if own else msgspec.structs.replace(said, content=merge(said.content, wanted.content))
+    try:
+        made = rendered(whole[""], said.content_tags, context.clock.now())
+        inbox = msgspec.convert(made["inbox"], InboxEntry | None)
+    except (TemplateError, msgspec.ValidationError) as error:
+        fault = Fault("/content_tags", str(error))
+        raise InvalidRequestError("The content cannot be rendered", faults=[fault]) from None
+    content = made["content"] if own else merge(made["content"], wanted.content)
+    return msgspec.structs.replace(said, content=content, data=made["data"], inbox=inbox, liquid=False)
+
+
+async def _with_template(context: Context, app_id: int, wanted: Said, ref: TemplateRef) -> Said:
+    """The message with its template's content and variants in the place of its own content."""
     stored = await context.store.templates.get(app_id, ref.uid, ref.version)
     if stored is None:
         raise NotFoundError("There is no such template, or it has no such version")
@@ -51,33 +79,18 @@ async def in_app_content(
         raise InvalidRequestError(
             "The template makes no in-app messages", faults=[Fault("/template", "is a template of notifications")]
         )
-    content: dict[str, Any] = as_liquid(body.content, body.syntax)
-    needed = needs(content, "/content")
-    refuse_missing(needed, Send(audience=Broadcast(), content_tags=tags))
-    if needed.user or needed.device or needed.user_data:
-        return stored, content, needed
-    try:
-        return stored, rendered(content, tags, context.clock.now()), needed
-    except TemplateError as error:
-        fault = Fault("/content_tags", str(error))
-        raise InvalidRequestError("The content cannot be rendered", faults=[fault]) from None
+    locales = {name: InAppVariant(content=patch) for name, patch in as_liquid(body.locales, body.syntax).items()}
+    return msgspec.structs.replace(
+        wanted,
+        template=TemplateRef(uid=stored.uid, version=stored.version),
+        content=as_liquid(body.content, body.syntax),
+        locales={**locales, **wanted.locales},
+        liquid=True,
+    )
 
 
-async def with_content(context: Context, app_id: int, wanted: Said) -> Said:
-    """The in-app message with its template's content, all gaps of it filled; its own is merged over that.
-
-    NotFoundError; InvalidRequestError names every tag that is missing, and refuses what would differ by user.
-    """
-    if wanted.template is None:
-        if not wanted.content:
-            raise InvalidRequestError("The message has no content", faults=[Fault("/content", "is required")])
-        return wanted
-    stored, content, needed = await in_app_content(context, app_id, wanted.template, wanted.content_tags)
-    if needed.user or needed.device or needed.user_data:
-        fault = Fault("/template", "reads what differs by user, which contents of in-app messages do not")
-        raise InvalidRequestError("The template is not the same for all", faults=[fault])
-    reference = TemplateRef(uid=stored.uid, version=stored.version)
-    return msgspec.structs.replace(wanted, template=reference, content=merge(content, wanted.content))
+def _document(said: InAppContent) -> Document:
+    return {"content": said.content, "data": said.data, "inbox": msgspec.to_builtins(said.inbox)}
 
 
 async def changed_content(context: Context, app: App, stored: Scheduled, send: Send, change: ScheduleChange) -> bytes:

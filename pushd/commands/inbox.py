@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from pushd.bitset import Devices
 from pushd.commands.context import Context
+from pushd.commands.inbox_readers import Person, differs
+from pushd.content.in_app import Document
 from pushd.errors import NotFoundError
 from pushd.inbox.catalogue import Reader
 from pushd.inbox.times import Times, times
@@ -97,7 +99,8 @@ async def page(
     only what changed since then, and then also what was deleted or withdrawn. NotFoundError: there is no such owner.
     """
     now = context.clock.now()
-    entries = [each for each in await _entries(context, app_id, owner) if each.id < before]
+    reader = await _reader(context, app_id, owner)
+    entries = [each for each in await _entries(context, app_id, reader) if each.id < before]
     if inbox:
         entries = [each for each in entries if each.in_inbox(now)]
     if after is not None:
@@ -106,31 +109,38 @@ async def page(
         entries = [each for each in entries if each.message.cancelled_at is None and each.state.deleted_at is None]
     shown = entries[:limit]
     await _read_bodies(context, app_id, shown)
-    messages = [_message(each, each.body) for each in shown if each.body is not None]
-    return messages, [each.id for each in shown], len(entries) > limit
+    messages = await _messages(context, reader, owner, shown)
+    return messages, [each.id for each in shown if each.body is not None], len(entries) > limit
 
 
 async def get(context: Context, app_id: int, owner: Owner, message_id: int) -> InboxMessage:
     """The message as its recipient has it. NotFoundError: also where it is withdrawn, deleted or over."""
-    for each in await _entries(context, app_id, owner):
+    reader = await _reader(context, app_id, owner)
+    for each in await _entries(context, app_id, reader):
         if each.id == message_id and each.message.cancelled_at is None and each.state.deleted_at is None:
             await _read_bodies(context, app_id, [each])
-            if each.body is not None:
-                return _message(each, each.body)
+            for message in await _messages(context, reader, owner, [each]):
+                return message
     raise NotFoundError("There is no such message in this inbox")
 
 
 async def badge(context: Context, app_id: int, owner: Owner) -> Badge:
     """How many messages stand in the inbox now, and how many of them are unread. NotFoundError."""
     now = context.clock.now()
-    entries = [each for each in await _entries(context, app_id, owner) if each.in_inbox(now)]
+    entries = [
+        each for each in await _entries(context, app_id, await _reader(context, app_id, owner)) if each.in_inbox(now)
+    ]
     return Badge(unread=sum(each.unread for each in entries), total=len(entries))
 
 
 async def mark_read(context: Context, app_id: int, owner: Owner) -> MarkedRead:
     """How many messages that stand in the inbox now were unread; they are read from now on. NotFoundError."""
     now = context.clock.now()
-    unread = [each for each in await _entries(context, app_id, owner) if each.in_inbox(now) and each.unread]
+    unread = [
+        each
+        for each in await _entries(context, app_id, await _reader(context, app_id, owner))
+        if each.in_inbox(now) and each.unread
+    ]
     done = [Done(each.recipient, each.id, each.message.created_at, {InboxEvent.READ: now}) for each in unread]
     bits = await context.store.inboxes.done(done)
     return MarkedRead(marked=sum(1 for new in bits if new > 0))
@@ -176,9 +186,8 @@ async def report(
     return counts
 
 
-async def _entries(context: Context, app_id: int, owner: Owner) -> list[Entry]:
-    """Everything that the owner has, newest first; nothing where no in-app messages are taken."""
-    reader = await _reader(context, app_id, owner)
+async def _entries(context: Context, app_id: int, reader: Reader) -> list[Entry]:
+    """Everything that the reader has, newest first; nothing where no in-app messages are taken."""
     if not reader.recipients:
         return []
     now = context.clock.now()
@@ -246,16 +255,34 @@ async def _read_bodies(context: Context, app_id: int, entries: Sequence[Entry]) 
             missing[message.id].body = message.body
 
 
-def _message(entry: Entry, body: InAppBody) -> InboxMessage:
+async def _messages(context: Context, reader: Reader, owner: Owner, entries: Sequence[Entry]) -> list[InboxMessage]:
+    """What these say to their reader; one whose texts fail for him is left out, and its entry has no body then."""
+    made: list[InboxMessage] = []
+    person: Person | None = None
+    for each in entries:
+        if each.body is None:
+            continue
+        said = None
+        if differs(each.body):
+            person = person or Person(context, reader, owner.user_id)
+            said = await person.document(each.body, each.message if isinstance(each.message, Message) else None)
+            if said is None:
+                each.body = None
+                continue
+        made.append(_message(each, each.body, said))
+    return made
+
+
+def _message(entry: Entry, body: InAppBody, said: Document | None) -> InboxMessage:
     message, state = entry.message, entry.state
-    content: Any = body.content
-    data: Any = body.data
+    content: Any = body.content if said is None else said["content"]
+    data: Any = body.data if said is None else said["data"]
     return InboxMessage(
         id=entry.id,
         presented_when=body.presented_when,
         content=content,
         data=data,
-        inbox=body.inbox,
+        inbox=body.inbox if said is None else said["inbox"],
         sent_at=entry.times.released_at,
         expires_at=entry.times.expires_at,
         updated_at=entry.updated_at,

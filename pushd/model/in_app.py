@@ -276,7 +276,8 @@ class InboxMessage(Struct, frozen=True, kw_only=True):
     presented_when: PresentedWhen
     content: Any
     data: Any
-    inbox: InboxEntry | None
+    inbox: Any
+    """Title, subtitle, image, and when it is there; null: it is not in the inbox."""
     sent_at: float
     expires_at: float | None
     """From then on it is not to be presented any more."""

@@ -56,6 +56,8 @@ class Message(Struct, eq=False):
     """None: not read."""
     nbytes: int = 0
     """Of the body, of which a message has one for all its releases."""
+    script: Any = None
+    """What is made of a body that differs by reader, by whoever asks first."""
 
 
 class Stored(Struct, frozen=True):

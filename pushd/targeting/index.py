@@ -311,9 +311,13 @@ class Index:
         """The number of a user; 0 when the app has no such one."""
         return self._population.identities.find(app_id, external_id)
 
+    def devices_of(self, user: int) -> Devices:
+        """The devices of a user."""
+        return Devices(self._population.owners.of(user))
+
     def takes_in_app(self, app_id: int, user: int) -> bool:
         """Whether any install of a user takes in-app messages, or he has none at all."""
-        devices = Devices(self._population.owners.of(user))
+        devices = self.devices_of(user)
         return not devices or not devices.issubset(self._tenant(app_id).silent)
 
     def people(self, app_id: int, ids: NDArray[np.uint32]) -> People:

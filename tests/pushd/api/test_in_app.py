@@ -650,3 +650,45 @@ async def test_an_app_shows_so_many_messages_to_many(call):
     await call("PATCH", f"/in-app-messages/{first}", json={"ends_at": time.time() + 0.05})
     await asyncio.sleep(0.06)
     assert (await call("POST", "/in-app-messages", json=message(audience=audience))).status == 202
+
+
+async def test_each_reader_is_told_what_is_his(call):
+    for name, locale, fruit in (("ada", "de-AT", "Birnen"), ("bob", "en", None), ("eve", "pt-BR", "peras")):
+        await call.world.register(f"reads-{name}", user_id=name, tags=["reads"], locale=locale)
+        if fruit is not None:
+            await call("PUT", f"/users/{name}", json={"attributes": {"fruit": fruit}})
+    said = {
+        "audience": {"type": "tags", "any": ["reads"]},
+        "content": {"title": "{{ shop }}: {{ user.fruit | default: 'fruit' }}", "n": 1},
+        "data": {"for": "{{ user.id }}"},
+        "inbox": {"title": "Fruit for {{ user.id | upcase }}"},
+        "liquid": True,
+        "content_tags": {"shop": "Orchard"},
+        "locales": {"de": {"content": {"title": "{{ user.fruit }} da"}, "inbox": {"title": "Obst"}}},
+    }
+    number = await sent(call, **said)
+    told = {}
+    for name in ("ada", "bob", "eve"):
+        (mine,) = [each for each in await fetch(call, install_id=f"reads-{name}") if each["id"] == number]
+        told[name] = (mine["content"]["title"], mine["inbox"]["title"], mine["data"], mine["content"]["n"])
+        one = (await call("GET", f"{of(user_id=name)}/{number}")).body
+        assert one["content"] == mine["content"]
+    assert told == {
+        "ada": ("Birnen da", "Obst", {"for": "ada"}, 1),
+        "bob": ("Orchard: fruit", "Fruit for BOB", {"for": "bob"}, 1),
+        "eve": ("Orchard: peras", "Fruit for EVE", {"for": "eve"}, 1),
+    }
+    await call("PUT", "/users/nobody-yet", json={"attributes": {"fruit": "plums"}})
+    for more, pointers in (
+        ({"content": {"a": "{{ user }}"}}, ["/content/a"]),
+        ({"content": {"a": "{{ other }}"}}, ["/content_tags/other"]),
+        ({"content": {"a": "{{ user_data.x }}"}}, ["/content"]),
+        ({"locales": {"de": {"inbox": {"title": ""}}}}, ["/locales/de/inbox"]),
+        ({"locales": {"de": {}, "DE": {}}}, ["/locales/DE"]),
+    ):
+        answer = await call("POST", "/in-app-messages", json=message(**(said | more)))
+        assert (answer.status, answer.pointers) == (400, pointers), more
+    hostile = "{% for a in (1..100) %}{% for b in (1..100) %}{{ user.id }}{% endfor %}{% endfor %}"
+    bad = await sent(call, **(said | {"content": {"a": hostile}, "locales": {}}))
+    assert bad not in await ids(call, install_id="reads-bob")  # it goes past the limit, and keeps no other
+    assert number in await ids(call, install_id="reads-bob")

@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from pushd.commands import arrays, notifications, previews, templates, users
+from pushd.commands.in_app_content import with_content
 from pushd.commands.notifications import Sent
 from pushd.commands.previews import PreviewAsk
 from pushd.commands.templates import TemplateSend
 from pushd.errors import ConflictError, InvalidRequestError, NotFoundError, PushdError
 from pushd.model.audience import Audience, Broadcast, UserIds
+from pushd.model.in_app import InAppContent, PresentedWhen
 from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
 from pushd.model.template import NewTemplate, Syntax, TemplateChange, TemplateKind, TemplateRef
@@ -247,10 +249,15 @@ async def test_a_preview_is_what_one_user_would_get(world):
 async def test_in_app_contents_are_any_json(world):
     content = {"blocks": [{"text": "{{ title }}"}, {"n": 1}]}
     await made(world, kind=TemplateKind.IN_APP, message=None, content=content)
-    _, filled, _ = await templates.in_app_content(world.context, world.app.id, ONE, {"title": "T"})
+
+    async def told(template, **tags):
+        wanted = InAppContent(template=template, content_tags=tags, presented_when=PresentedWhen.NEXT_OPEN)
+        return await with_content(world.context, world.app.id, wanted)
+
+    filled = (await told(ONE, title="T")).content
     assert filled == {"blocks": [{"text": "T"}, {"n": 1}]}
     with pytest.raises(InvalidRequestError) as refused:
-        await templates.in_app_content(world.context, world.app.id, ONE, {})
+        await told(ONE)
     assert [fault.pointer for fault in refused.value.faults] == ["/content_tags/title"]
     with pytest.raises(InvalidRequestError) as refused:
         await send(world, Broadcast(), content_tags={"title": "T"})
@@ -258,8 +265,8 @@ async def test_in_app_contents_are_any_json(world):
     shown = await previews.preview(world.context, world.app.id, "one", PreviewAsk(content_tags={"title": "T"}))
     assert shown.content == filled
     await made(world, uid="two", name="two", kind=TemplateKind.IN_APP, message=None, content={"hi": "{{ user.id }}"})
-    _, kept, needed = await templates.in_app_content(world.context, world.app.id, TemplateRef(uid="two"), {})
-    assert (kept, needed.user) == ({"hi": "{{ user.id }}"}, {"id"})
+    kept = await told(TemplateRef(uid="two"))
+    assert (kept.content, kept.liquid) == ({"hi": "{{ user.id }}"}, True)
 
 
 async def test_badges_of_their_own_are_read_where_there_can_be_one(world):
