@@ -146,19 +146,6 @@ async def _gravitec(world: World) -> Speech:
 async def _kumulos(world: World) -> Speech:
     return Speech(
         path="/v2/notifications",
-        headers=_basic(*await _key(world, "kumulos")),
-        status=202,
-        user=lambda number: f"user-{number}",
-        body=lambda user, number: {
-            "target": {"userIds": [user]},
-            "content": {"title": "Your code", "message": f"It is {number:06d}", "data": {"number": number}},
-        },
-    )
-
-
-async def _kumulos(world: World) -> Speech:
-    return Speech(
-        path="/v2/notifications",
         headers=_basic(*await _key(world, "kumulos", role="server")),
         status=202,
         user=lambda number: f"user-{number}",

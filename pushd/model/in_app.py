@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct, UnsetType
 
 from pushd.model.audience import Audience
-from pushd.model.device import ID_MAX
+from pushd.model.device import ID_MAX, Text255
 from pushd.model.message import TTL_MAX_S, LongText, Message, ShortText, Url
 from pushd.model.notification import Delivery, Send
 from pushd.model.receipt import TIME_MAX
@@ -100,6 +100,10 @@ class InAppPush(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     ttl_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
     collapse_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    user_meta: dict[Text255, dict[str, Any]] = {}
+    """By external id, what that user's events of the push carry; no device sees it."""
+    reporting_meta: dict[str, Any] = {}
+    """What all events of the push carry; no device sees it."""
 
     def send(self, audience: Audience, message_id: int) -> Send:
         """The push as a send."""
@@ -112,6 +116,8 @@ class InAppPush(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
             delivery=self.delivery,
             ttl_s=self.ttl_s,
             collapse_id=self.collapse_id,
+            user_meta=self.user_meta,
+            reporting_meta=self.reporting_meta,
         )
 
 

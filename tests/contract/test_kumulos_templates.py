@@ -193,6 +193,10 @@ async def test_every_field_of_an_in_app_message(app):
     (got,) = await phone.messages()
     assert (got["presentedWhen"], got["inbox"]["imagePath"]) == ("next-open", "https://example.com/b.png")
     assert got["inbox"]["from"] == "2026-01-01T00:00:00+0000"
+    await app.pushed(phone)
+    view = await app.tenant.server.ok("GET", f"/in-app-messages/{message['id']}")
+    push = await app.tenant.server.ok("GET", f"/notifications/{view['notification_id']}")
+    assert (push["reporting_meta"], push["ttl_s"]) == ({"campaign": "Summer Promotion"}, 1_440)
     assert 0 < moment(got["expiresAt"]).timestamp() - time.time() <= 5 * 3_600
 
 

@@ -68,13 +68,11 @@ def parse(given: Fields) -> Asked:
         ttl=None if presented is PresentedWhen.NEVER else ttl,
         data=given.object("data"),
         inbox=_inbox(given.within("inbox")),
-        push=_push(given.within("notification")),
+        push=_push(given, given.within("notification")),
         schedule=times.get("schedule"),
         intelligent_delivery=times.get("intelligent_delivery", False),
         release_window_minutes=times.get("release_window_minutes"),
     )
-    for name in ("userMeta", "reportingMeta"):
-        given.object(name)
     given.check()
     return Asked(new, whom, given)
 
@@ -87,12 +85,18 @@ def _ttl(given: Fields | None) -> Ttl | None:
     return None if units is None or count is None else Ttl(**{units: count})
 
 
-def _push(given: Fields | None) -> InAppPush | None:
+def _push(whole: Fields, given: Fields | None) -> InAppPush | None:
+    user_meta, reporting_meta = message.user_meta(whole), whole.object("reportingMeta") or {}
     if given is None:
         return None
     title = given.text("title", message.TEXT_CHARS_MAX, required=True)
     text = given.text("message", message.MESSAGE_CHARS_MAX, required=True)
-    return InAppPush(message=message.said(given, title=title, body=text), ttl_s=message.ttl_of(given))
+    return InAppPush(
+        message=message.said(given, title=title, body=text),
+        ttl_s=message.ttl_of(given),
+        user_meta=user_meta,
+        reporting_meta=reporting_meta,
+    )
 
 
 def _inbox(given: Fields | None) -> InboxEntry | None:

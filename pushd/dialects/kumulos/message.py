@@ -53,7 +53,7 @@ def templated(given: Fields) -> Asked:
         audience=whom.audience,
         template=None if uid is None else TemplateRef(uid=uid),
         content_tags=given.object("content") or {},
-        user_meta=_user_meta(given),
+        user_meta=user_meta(given),
         reporting_meta=given.object("reportingMeta") or {},
         **when.times_of(given),
     )
@@ -84,7 +84,7 @@ def _nested(given: Fields) -> Asked:
         message=message,
         ttl_s=ttl_of(given),
         collapse_id=_collapse_id(given),
-        user_meta=_user_meta(given),
+        user_meta=user_meta(given),
         reporting_meta=given.object("reportingMeta") or {},
         **when.times_of(given),
     )
@@ -108,7 +108,7 @@ def _flat(given: Fields) -> Asked:
         audience=whom.audience,
         message=message,
         ttl_s=TTL_S,
-        user_meta=_user_meta(given),
+        user_meta=user_meta(given),
         reporting_meta=given.object("reportingMeta") or {},
     )
     given.check()
@@ -186,8 +186,8 @@ def _buttons(given: Fields) -> list[Button]:
     return buttons
 
 
-def _user_meta(given: Fields) -> dict[str, dict[str, Any]]:
-    """By user, what his events carry."""
+def user_meta(given: Fields) -> dict[str, dict[str, Any]]:
+    """By user, what his events carry; faults are noted."""
     meta = given.object("userMeta") or {}
     if any(not isinstance(each, dict) or not 0 < len(name) <= 255 for name, each in meta.items()):
         given.bad("userMeta", "is not an object of objects by user")
