@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import structlog
 from msgspec import Meta, Struct
 
 from pushd.api.operation import EVERYONE, Operation
 from pushd.api.request import Request
 from pushd.commands import beacons
 from pushd.commands.beacons import BEACONS_MAX, Beacon, BeaconKey
-from pushd.errors import NotFoundError
+from pushd.errors import NotFoundError, PushdError
 from pushd.model.device import ID_MAX, Text255
+from pushd.web import problem
 from pushd.web.answer import JSON, Answer
 from pushd.web.caller import Caller
 from pushd.web.deadlines import Deadlines
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 
 PATH = "/pushd/beacons/{app}"
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+_READABLE = {"Access-Control-Expose-Headers": "Retry-After"}
 _PREFLIGHT = _ANY_ORIGIN | {
     "Access-Control-Allow-Methods": "POST",
     "Access-Control-Allow-Headers": "Content-Type",
     "Access-Control-Max-Age": "86400",
 }
+log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,6 +63,15 @@ def mount(router: Router, context: Context) -> None:
     deadlines = Deadlines(context.config.http.request_timeout_s)
 
     async def take(incoming: Incoming) -> Answer:
+        try:
+            return await taken(incoming)
+        except PushdError as error:
+            # Without the header a page of another origin is not shown what was wrong, nor when to come again.
+            if error.status >= 500:
+                log.warning("request_error", id=incoming.id, code=error.code, detail=error.detail)
+            return problem.render(error, incoming.id, _ANY_ORIGIN | _READABLE)
+
+    async def taken(incoming: Incoming) -> Answer:
         app_id = _app(incoming.path_values[0])
         # Browsers send text/plain across origins without asking first: whatever type it is said to be, it is JSON.
         raw = await incoming.body(

@@ -30,6 +30,7 @@ def send(
     message: Annotated[str | None, typer.Option(help="The whole message, as JSON; options add to it.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     category: Annotated[str | None, typer.Option(help="Of your own, such as marketing: for frequency caps.")] = None,
+    push_tag: Annotated[str | None, typer.Option(help="Of your own: reports compare what has one.")] = None,
     quiet_hours: Annotated[Policy, typer.Option(help="What they do to it where they apply.")] = Policy.HOLD,
     ttl_s: Annotated[int | None, typer.Option(help="How long gateways may hold it, seconds.")] = None,
     transactional: Annotated[bool, typer.Option("--transactional", help="Never behind a campaign.")] = False,
@@ -45,7 +46,8 @@ def send(
     what: dict[str, Any] = orjson.loads(message) if message else {}
     what |= {name: value for name, value in (("title", title), ("body", body)) if value is not None}
     request: dict[str, Any] = {"audience": whom.expression(), "message": what} | time.said()
-    more = {"name": name, "category": category, "ttl_s": ttl_s, "transactional": transactional or None}
+    more = {"name": name, "category": category, "push_tag": push_tag, "ttl_s": ttl_s}
+    more |= {"transactional": transactional or None}
     request |= {field: value for field, value in more.items() if value is not None}
     if quiet_hours is not Policy.HOLD:
         request["quiet_hours"] = quiet_hours.value

@@ -271,7 +271,9 @@ async def test_the_command_line(tenant):
     assert (await pushd(client, "notification", "cancel", number))["state"] == "cancelled"
     assert (await pushd(client, "notification", "show", number))["state"] == "cancelled"
     soon = str(time.time() + 2)
-    done = await pushd(client, "send", "--broadcast", "--at", soon, "--category", "a", "--wait", "Hello")
-    assert (done["state"], done["counts"]["accepted"], done["category"]) == ("done", 1, "a")
+    done = await pushd(
+        client, "send", "--broadcast", "--at", soon, "--category", "a", "--push-tag", "t", "--wait", "Hello"
+    )
+    assert (done["state"], done["counts"]["accepted"], done["category"], done["push_tag"]) == ("done", 1, "a", "t")
     assert await pushd(client, "notification", "releases", str(done["id"])) == []
     assert [each["id"] for each in await pushd(client, "notification", "list")] == [done["id"]]

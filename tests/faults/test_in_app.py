@@ -12,6 +12,8 @@ from tests.faults.failpoints import IN_APP
 
 BEGIN = 1_800_000_000.0 // 86_400 * 86_400
 DAY = 86_400
+HOURS = (0, 8, 12, 14)
+"""When something of them is due, in UTC."""
 PHONES = {"berlin": "Europe/Berlin", "tokyo": "Asia/Tokyo", "lima": "America/Lima"}
 
 
@@ -38,7 +40,7 @@ async def test_killed_wherever_everybody_has_each_message_once():
                     "schedule": schedule | {"past_times": "ignore"},
                 }
                 made[(await here.call("POST", "/in-app-messages", body))["id"]] = point
-            for hour in range(-15, 37, 3):
+            for hour in HOURS:
                 here.clock.set(max(here.clock.now(), BEGIN + day * DAY + hour * 3_600))
                 await here.quiet()
             assert here.armed is None, f"{point} was never reached"

@@ -120,7 +120,8 @@ async def test_what_is_signed_by_another_is_refused_as_a_whole(call):
 )
 async def test_each_fault_points_at_its_field(call, change, pointer):
     key = await key_of(call, "web-3")
-    status, _, problem = await post(call, key["path"], beacon(key, 1) | change)
+    status, headers, problem = await post(call, key["path"], beacon(key, 1) | change)
+    assert (headers["Access-Control-Allow-Origin"], headers["Access-Control-Expose-Headers"]) == ("*", "Retry-After")
     assert (status, [each["pointer"] for each in problem["errors"]]) == (400, [pointer])
 
 
