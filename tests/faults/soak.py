@@ -25,8 +25,8 @@ WARM_UP = 0.25
 """Share of the run after which buffers, caches and arenas have the size that they need.
 
 What has a bound fills up within minutes (statements of connections, heads of requests, times). What was freed goes back
-every 15 s (`memory.trim_interval_s`), so resident memory is a saw of some 5 %: over twenty minutes that is 0.2 % an hour
-of error, over less than ten the percentage says nothing."""
+every 15 s (`memory.trim_interval_s`), so resident memory is a saw of some 5 %: over twenty minutes that is an error of
+some 0.2 % an hour, and over less than ten the percentage says nothing."""
 LAG_BOUNDS_PERCENT = 99
 LAG_P99_MAX_MS = 50.0
 SLOPE_MAX_PERCENT = 1.0
