@@ -9,13 +9,14 @@ from pushd.clock import Clock
 from pushd.config.feed import FeedConfig
 from pushd.credentials.vault import Vault
 from pushd.feed.delivery import Deliverer
-from pushd.feed.post import Poster, guard_of
+from pushd.feed.post import Poster
 from pushd.feed.render import Renderer
 from pushd.feed.streams import Streams
 from pushd.feed.wakes import Wakes
 from pushd.outcome import Reasons
 from pushd.service import Service
 from pushd.store.store import Store
+from pushd.transport.guard import Guard
 from pushd.transport.resolve import Resolver
 
 
@@ -37,7 +38,7 @@ class Feed(Service):
         self.config = config
         self.vault = Vault(master_key, b"webhook secrets")
         """Seals the secrets of webhooks."""
-        self.guard = guard_of(config)
+        self.guard = Guard.configured("feed", config, config.hosts)
         """What the URLs of webhooks are checked with."""
         self.renderer = Renderer(store.events, reasons, config.page_events, config.part_items)
         self.tests: Counter[int] = Counter()

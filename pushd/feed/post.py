@@ -9,12 +9,9 @@ import aiohttp
 from yarl import URL
 
 from pushd.config.feed import FeedConfig
-from pushd.errors import ConfigError
-from pushd.service import Service
-from pushd.transport import guard_http
 from pushd.transport.guard import ForbiddenError, Guard, parse
+from pushd.transport.guard_http import GuardedClient
 from pushd.transport.resolve import Resolver, SystemResolver
-from pushd.transport.tls import client_context
 
 GONE = 410
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
@@ -40,43 +37,19 @@ class Attempt(NamedTuple):
         return not self.failure
 
 
-def guard_of(config: FeedConfig) -> Guard:
-    """The guard of webhooks as the operator configured it; ConfigError for a host or network that is none."""
-    try:
-        return Guard(config.hosts, any_host=config.any_host, networks=config.networks_allowed)
-    except ValueError as error:
-        raise ConfigError(f"feed: {error}") from error
-
-
-class Poster(Service):
+class Poster(GuardedClient):
     """Posts to webhooks of every app, over connections that are kept for a while."""
 
     def __init__(self, config: FeedConfig, guard: Guard, resolver: Resolver | None = None) -> None:
-        super().__init__()
-        self.guard = guard
-        self._config = config
-        self._resolver = resolver or SystemResolver(config.resolve_timeout_s)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def start(self) -> None:
-        """Makes ready to connect."""
-        context = client_context(self._config.ca_file)
-        context.set_alpn_protocols(["http/1.1"])
-        self._session = guard_http.session(
-            self.guard,
-            self._resolver,
-            context,
-            connections=self._config.requests_max * 2,
-            connect_s=self._config.connect_timeout_s,
-            total_s=self._config.request_timeout_s,
+        super().__init__(
+            guard,
+            resolver or SystemResolver(config.resolve_timeout_s),
+            ca_file=config.ca_file,
+            connections=config.requests_max * 2,
+            connect_s=config.connect_timeout_s,
+            total_s=config.request_timeout_s,
         )
-
-    async def stop(self) -> None:
-        """Closes every connection."""
-        await super().stop()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._config = config
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Attempt:
         """What became of a body that was posted to a tenant's URL."""

@@ -21,7 +21,7 @@ PAGE_ITEMS_MAX = 2_000
 
 _RECEIPTS = frozenset(type_ for type_ in EventType if type_.value.startswith("receipt."))
 _MARKS = frozenset(type_ for type_ in EventType if type_.value.startswith("in_app.")) - {EventType.IN_APP_RELEASED}
-_OF_DEVICES = frozenset({EventType.DEVICE_OUTCOMES, EventType.REGISTERED, EventType.RETIRED})
+_OF_DEVICES = frozenset({EventType.DEVICE_OUTCOMES, EventType.REGISTERED, EventType.RETIRED, EventType.REVIVED})
 _GATEWAYS = {name.number: name for name in GatewayName}
 
 

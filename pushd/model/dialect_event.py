@@ -8,8 +8,8 @@ from pushd.model.notification import Send
 from pushd.model.vendor_key import DialectName
 
 
-class NewEvent(Struct, frozen=True, kw_only=True):
-    """What is asked for, and how it is told again."""
+class Told(Struct, frozen=True, kw_only=True):
+    """What is told of an event again as it was asked for."""
 
     channel: str
     """The vendor's word for the sort of address that it goes to."""
@@ -24,6 +24,11 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     period: int | None
     """Seconds from one occurrence to the next; None: there is one."""
     tag_query: str | None
+
+
+class NewEvent(Told, frozen=True, kw_only=True):
+    """What is asked for."""
+
     target: str | None
     """The one user that it names, `id:` or `external:` and how: with him it is forgotten."""
     send: Send
@@ -31,26 +36,17 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     """Whether devices are told the event's id, so that it replaces itself: `event` and the number."""
 
 
-class KeptEvent(Struct, frozen=True, kw_only=True):
+class KeptEvent(Told, frozen=True, kw_only=True):
     """An event as it is written, beside the notification that it is."""
 
     id: int
     dialect: DialectName
     user_id: int
     created_at: float
-    channel: str
-    environment: str
-    message: str
-    universal: bool
-    name: str | None
-    date: int | None
-    end_date: int | None
-    period: int | None
-    tag_query: str | None
     target: str | None
 
 
-class DialectEvent(Struct, frozen=True, kw_only=True):
+class DialectEvent(Told, frozen=True, kw_only=True):
     """An event that was accepted."""
 
     id: int
@@ -59,15 +55,6 @@ class DialectEvent(Struct, frozen=True, kw_only=True):
     user_id: int
     """The numeric id of who asked; 0: a server, on nobody's behalf."""
     notification_id: int
-    channel: str
-    environment: str
-    message: str
-    universal: bool
-    name: str | None
-    date: int | None
-    end_date: int | None
-    period: int | None
-    tag_query: str | None
     created_at: float
     updated_at: float
     occurred: int = 0

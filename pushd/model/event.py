@@ -52,6 +52,10 @@ class EventType(StrEnum):
     IN_APP_DISMISSED = "in_app.dismissed"
     IN_APP_DELETED = "in_app.deleted"
     """A recipient took it out of his inbox."""
+    CHANNEL_DELETED = "channel.deleted"
+    """A channel is gone, and with it every subscription to it."""
+    REVIVED = "device.revived"
+    """Tokens that an operator took back from retirement."""
 
     @property
     def number(self) -> int:

@@ -9,12 +9,9 @@ import aiohttp
 from yarl import URL
 
 from pushd.config.pictures import PicturesConfig
-from pushd.errors import ConfigError
-from pushd.service import Service
-from pushd.transport import guard_http
 from pushd.transport.guard import Guard, parse
+from pushd.transport.guard_http import GuardedClient
 from pushd.transport.resolve import Resolver, SystemResolver
-from pushd.transport.tls import client_context
 
 _HEADERS = {"User-Agent": "pushd", "Accept": "image/png, image/jpeg", "Accept-Encoding": "identity"}
 _MOVED = frozenset({301, 302, 303, 307, 308})
@@ -24,43 +21,19 @@ class FetchError(Exception):
     """Why there is no file, in a word; nothing of a host, an address or a body (W-46)."""
 
 
-def guard_of(config: PicturesConfig) -> Guard:
-    """The guard of pictures as the operator configured it; ConfigError for a host or network that is none."""
-    try:
-        return Guard(config.hosts, any_host=config.any_host, networks=config.networks_allowed)
-    except ValueError as error:
-        raise ConfigError(f"pictures: {error}") from error
-
-
-class Fetcher(Service):
-    """Fetches pictures of every app, over connections that are kept for a while."""
+class Fetcher(GuardedClient):
+    """Fetches pictures of every app, over connections that are kept for a while. ConfigError for wrong hosts."""
 
     def __init__(self, config: PicturesConfig, resolver: Resolver | None = None) -> None:
-        super().__init__()
-        self._config = config
-        self.guard = guard_of(config)
-        self._resolver = resolver or SystemResolver(config.resolve_timeout_s)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def start(self) -> None:
-        """Makes ready to connect."""
-        context = client_context(self._config.ca_file)
-        context.set_alpn_protocols(["http/1.1"])
-        self._session = guard_http.session(
-            self.guard,
-            self._resolver,
-            context,
-            connections=self._config.fetches_max,
-            connect_s=self._config.connect_timeout_s,
-            total_s=self._config.fetch_timeout_s,
+        super().__init__(
+            Guard.configured("pictures", config, config.hosts),
+            resolver or SystemResolver(config.resolve_timeout_s),
+            ca_file=config.ca_file,
+            connections=config.fetches_max,
+            connect_s=config.connect_timeout_s,
+            total_s=config.fetch_timeout_s,
         )
-
-    async def stop(self) -> None:
-        """Closes every connection."""
-        await super().stop()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._config = config
 
     async def get(self, url: str) -> bytes:
         """The file of a URL, asked for over HTTPS also where it is spelt without. FetchError."""

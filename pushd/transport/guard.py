@@ -16,7 +16,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pushd.config.webpush import WebPushConfig
 from pushd.errors import ConfigError
@@ -126,6 +126,16 @@ class HostRules:
         return (host, port) in self._exact or (host.partition(".")[2], port) in self._wild
 
 
+class _Allowed(Protocol):
+    """What a section of the configuration says of where one may connect to."""
+
+    @property
+    def any_host(self) -> bool: ...
+
+    @property
+    def networks_allowed(self) -> Iterable[str]: ...
+
+
 class Guard:
     """What may be connected to on a tenant's word. ValueError for a pattern or network that is none."""
 
@@ -145,15 +155,21 @@ class Guard:
     @classmethod
     def of(cls, config: WebPushConfig) -> Guard:
         """The guard of Web Push as the operator configured it; ConfigError for a host or network that is none."""
+        return cls.configured("webpush", config, (*config.hosts, *config.hosts_added), config.hosts_of_apps)
+
+    @classmethod
+    def configured(
+        cls,
+        section: str,
+        config: _Allowed,
+        hosts: Iterable[str],
+        hosts_of_apps: Mapping[str, Iterable[str]] | None = None,
+    ) -> Guard:
+        """The guard of a section of the configuration; ConfigError names it for a host or network that is none."""
         try:
-            return cls(
-                (*config.hosts, *config.hosts_added),
-                any_host=config.any_host,
-                networks=config.networks_allowed,
-                hosts_of_apps=config.hosts_of_apps,
-            )
+            return cls(hosts, any_host=config.any_host, networks=config.networks_allowed, hosts_of_apps=hosts_of_apps)
         except ValueError as error:
-            raise ConfigError(f"webpush: {error}") from error
+            raise ConfigError(f"{section}: {error}") from error
 
     def names(self, target: Target) -> bool:
         """Whether the operator named this host, so that what it answers may be believed of more than itself."""

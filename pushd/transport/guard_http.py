@@ -13,8 +13,10 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from pushd.service import Service
 from pushd.transport.guard import Guard
 from pushd.transport.resolve import Resolver
+from pushd.transport.tls import client_context
 
 AddrInfo = tuple[Any, ...]
 
@@ -47,6 +49,33 @@ def session(
         max_line_size=8190,
         max_field_size=8190,
     )
+
+
+class GuardedClient(Service):
+    """A client for addresses that tenants named, whose session is there from start to stop."""
+
+    def __init__(
+        self, guard: Guard, resolver: Resolver, *, ca_file: str, connections: int, connect_s: float, total_s: float
+    ) -> None:
+        super().__init__()
+        self.guard = guard
+        self._resolver = resolver
+        self._ca_file = ca_file
+        self._bounds: dict[str, Any] = {"connections": connections, "connect_s": connect_s, "total_s": total_s}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Makes ready to connect."""
+        context = client_context(self._ca_file)
+        context.set_alpn_protocols(["http/1.1"])
+        self._session = session(self.guard, self._resolver, context, **self._bounds)
+
+    async def stop(self) -> None:
+        """Closes every connection."""
+        await super().stop()
+        open_session, self._session = self._session, None
+        if open_session is not None:
+            await open_session.close()
 
 
 class _Resolver(AbstractResolver):

@@ -353,4 +353,7 @@ BEGIN
     SELECT coalesce(array_agg(back.id), '{}') INTO revived FROM back;
     count := cardinality(revived);
     images := changed_devices(revived);
+    IF count > 0 THEN
+        PERFORM note_event(p_app, 26, now(), p_ids => revived);
+    END IF;
 END $$;

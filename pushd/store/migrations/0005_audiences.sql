@@ -61,13 +61,16 @@ BEGIN
 END $$;
 
 CREATE FUNCTION delete_channel(p_now timestamptz, p_app int, p_id int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    gone text;
 BEGIN
     PERFORM lock_apps(ARRAY[p_app]);
-    UPDATE channels SET deleted_at = p_now WHERE app_id = p_app AND id = p_id AND deleted_at IS NULL;
+    UPDATE channels SET deleted_at = p_now WHERE app_id = p_app AND id = p_id AND deleted_at IS NULL RETURNING uuid INTO gone;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
     PERFORM note_change(7::smallint, p_app, ARRAY[p_id]);
+    PERFORM note_event(p_app, 25, p_now, json_build_object('channel', gone)::text);
     RETURN true;
 END $$;
 

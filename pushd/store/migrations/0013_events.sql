@@ -104,7 +104,7 @@ END $$;
 -- 3 notification.finished, 4 notification.outcomes, 5 notification.device_outcomes, 6 to 11 receipt.delivered, received,
 -- opened, clicked, dismissed, read, 12 device.registered, 13 device.retired, 14 subscription.changed, 15 schedule.fired,
 -- 16 schedule.skipped, 17 user.deleted, 18 webhook.disabled, 19 in_app.released, 20 to 24 in_app.delivered, opened, read,
--- dismissed, deleted.
+-- dismissed, deleted, 25 channel.deleted, 26 device.revived.
 CREATE FUNCTION note_event(
     p_app int, p_type int, p_at timestamptz, p_data text DEFAULT '{}', p_notification bigint DEFAULT NULL,
     p_ids int[] DEFAULT NULL

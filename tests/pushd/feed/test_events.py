@@ -141,6 +141,9 @@ async def test_a_small_send_from_its_acceptance_to_its_receipts(dsn, tmp_path):
         ]
         known = {"device_id": pad.id, "kind": "apns", "install_id": "pad", "user_id": None}
         assert told["device.retired"] == [{"reason": "Unregistered", "devices": [known]}]
+        await call.world.context.store.devices.revive(call.world.app.id, 0)
+        (revived,) = await everything(call, type="device.revived")
+        assert revived["data"] == {"devices": [known]}
         (opened,) = told["receipt.opened"][0]["receipts"]
         assert opened.pop("at") <= time.time()
         assert opened == {"install_id": "phone", "user_id": "ada", "user_meta": {"step": 3}}
@@ -206,6 +209,9 @@ async def test_subscriptions_switches_and_deleted_users(dsn, tmp_path):
         ]
         (deleted,) = await everything(call, type="user.deleted")
         assert deleted["data"] == {"user_id": "ada"}
+        await call("DELETE", "/channels/news")
+        (gone,) = await everything(call, type="channel.deleted")
+        assert gone["data"] == {"channel": "news"}
 
 
 async def test_in_app_messages_and_what_is_done_with_them(dsn18, tmp_path):
