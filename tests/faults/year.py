@@ -8,6 +8,7 @@ import random
 import sys
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
 from time import perf_counter
 
 from dateutil.rrule import rrulestr
@@ -154,21 +155,23 @@ class Year:
         self.here, self.known, self.dice = here, known, dice
         (self.daemon,) = here.daemons
         self.agenda = sorted({at for entry in known for at in instants_of(entry)})
-        self.happens = dict.fromkeys(dice.sample(range(1, len(self.agenda)), crashes))
+        self.happens = dict.fromkeys(dice.sample(self.agenda[1:], crashes))
         point = self.killed_at_a_point
         kinds = [self.killed_soon, point, self.away, point, self.set_back, self.stopped]
-        for number, step in enumerate(sorted(self.happens)):
-            self.happens[step] = kinds[number % len(kinds)]
+        for number, at in enumerate(sorted(self.happens)):
+            self.happens[at] = kinds[number % len(kinds)]
+        self.left = [*self.agenda]
         self.downtimes = []
         """(the last moment in which it was there, the first in which it was again)"""
         self.points = list(SCHEDULING)
         dice.shuffle(self.points)
 
     async def go_by(self):
-        for step, at in enumerate(self.agenda):
+        while self.left:
+            at = heappop(self.left)
             if at < self.here.clock.now():
                 continue  # it was away then
-            await (self.happens.get(step) or self.goes_on)(at)
+            await (self.happens.pop(at, None) or self.goes_on)(at)
             await self.here.quiet()
 
     async def goes_on(self, at):
@@ -203,6 +206,9 @@ class Year:
         until = at + self.dice.choice([30, 1_800, 5 * 3_600, 30 * 3_600])
         self.here.clock.set(until)
         self.downtimes.append((before, until))
+        for entry in self.known:  # a window that was missed begins then
+            for minute in batches(entry):
+                heappush(self.left, until + 60 * minute)
         await self.here.start(self.daemon)
 
     async def set_back(self, at):
