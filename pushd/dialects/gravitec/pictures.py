@@ -25,6 +25,8 @@ async def dressed(
     if app is not None:
         icon, url = message.icon or app.settings.icon, message.url or app.settings.site_url
         message = replace(message, icon=icon, url=url)
+    if not (message.icon or message.image):
+        return message
     base = _base(context, incoming, not_ours)
     if context.pictures is None or not base:
         return message
