@@ -119,10 +119,26 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Passes bytes to the parser, and keeps count while they do not make up a whole head."""
-        if self._brief is not None:
+        """Takes bytes, once what came before them is answered or handed over."""
+        if self._brief is not None or self._held:
             self._hold(data)
-            return
+        elif self._waiter is None and not (self._request_in_progress or self._messages):
+            # aiohttp waits for them again a turn of the event loop after its answer left: a quick client
+            # would come too early each time, and none of its requests would be brief.
+            self._hold(data)
+            self._loop.call_soon(self._let_go)
+        else:
+            self._take(data)
+
+    def _let_go(self) -> None:
+        """Takes what was held."""
+        held, self._held = self._held, b""
+        if held and self.transport is not None:
+            self.transport.resume_reading()
+            self._take(held)
+
+    def _take(self, data: bytes) -> None:
+        """Passes bytes to the parser, and keeps count while they do not make up a whole head."""
         idle = self._waiter is not None and not self._waiter.done() and not self._head_bytes
         if idle and not (self._paused or self._close or self._force_close):
             found = self._shared.heads.find(data)
@@ -200,10 +216,7 @@ class Connection(web.RequestHandler):
             self.force_close()
             return
         self._keep_on()
-        if self._held:
-            held, self._held = self._held, b""
-            self.transport.resume_reading()
-            self.data_received(held)
+        self._let_go()
 
     def _hold(self, data: bytes) -> None:
         self._held += data

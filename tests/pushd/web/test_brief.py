@@ -200,3 +200,24 @@ async def test_a_long_answer_outlives_the_keep_alive_and_an_idle_connection_does
             assert (await wire.answer())[2] == b"1"
         assert len(begun) == 1
         assert await wire.closed() == b""
+
+
+async def test_a_client_that_is_quicker_than_the_turn_after_its_answer_goes_the_short_way(serve, connect, begun):
+    class Quick(Answer):
+        """Its client has the next request here before aiohttp's handler waits for it."""
+
+        async def write_eof(self):
+            await super().write_eof()
+            for part in (post(b"22")[:50], post(b"22")[50:]):
+                asyncio.get_running_loop().call_soon(self._incoming.protocol.data_received, part)
+
+    async def endpoint(incoming):
+        return Quick(b"slow") if incoming.raw_query else Answer(b"brief")
+
+    async with serve(endpoints=[("GET", "/quick", endpoint)]) as server, connect(server.port) as wire:
+        wire.write(post(b"11"))
+        assert (await wire.answer())[2] == b"2"
+        for number in range(3):
+            wire.write(GET.replace(b"/hello", b"/quick?%d" % number))  # a head that is new each time
+            assert [(await wire.answer())[2] for _ in range(2)] == [b"slow", b"2"]
+        assert begun == [b"22"] * 3
