@@ -73,7 +73,8 @@ def examine(context: Context, app: App, wanted: Send) -> bytes:
     text = _encode(wanted)
     if NUL in text:
         check_text(wanted)
-    if not is_plain(wanted, text, app.settings):
+    sites = context.keyring.url_formats(app.id) if wanted.message.url is not None else []
+    if any(sites) or not is_plain(wanted, text, app.settings):
         each = next(samples(wanted))  # variants were checked when the send was prepared
         formats = context.keyring.url_formats(app.id) if each is wanted else ()
         validate(each, app.settings, context.keyring.gateways(app.id), formats, context.index.shapes(app.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ PLAIN_DEPTH_MAX = 64
 TITLE_WEIGHT = 4
 """Bytes that a character of the app's title or icon takes at most."""
 
+_WEB_ADDRESS = re.compile(r"https://[^\s\x00-\x1f\x7f]+")
 LONG_NUMBER = b"0" * 19
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
@@ -22,7 +24,7 @@ _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 def is_plain(send: Send, text: bytes, settings: Settings) -> bool:
     """Whether a send breaks no rule and fits every platform for certain; `text` is its JSON. False says nothing.
 
-    Rules of its time are not among them.
+    Rules of its time are not among them, nor what an app's websites for Safari can open of its `url`.
     """
     message = send.message
     return (
@@ -50,7 +52,7 @@ def has_long_number(text: bytes) -> bool:
 def _has_parts_with_rules(send: Send) -> bool:
     message = send.message
     return bool(
-        message.url is not None
+        (message.url is not None and not _WEB_ADDRESS.fullmatch(message.url))
         or message.icon is not None
         or message.image is not None
         or message.media

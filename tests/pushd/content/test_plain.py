@@ -24,6 +24,7 @@ DATA = st.none() | st.dictionaries(
     max_size=4,
 )
 
+URLS = st.none() | st.text('a/%&?é😀"\\<', max_size=900).map("https://{}".format)
 PAYLOADS = st.none() | st.builds(lambda aps, more: {**(more or {}), "aps": aps or {}}, DATA, DATA)
 
 
@@ -32,9 +33,18 @@ def text_of(send: Send) -> bytes:
 
 
 @settings(max_examples=300)
-@given(TEXT, TEXT, TEXT, DATA, st.none() | st.text("😀", max_size=60), st.none() | st.integers(0, 2**31 - 1), PAYLOADS)
-def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data, default_title, badge, payload):
-    message = Message(title=title, subtitle=subtitle, body=body, data=data, badge=badge, priority="normal")
+@given(
+    TEXT,
+    TEXT,
+    TEXT,
+    DATA,
+    st.none() | st.text("😀", max_size=60),
+    st.none() | st.integers(0, 2**31 - 1),
+    PAYLOADS,
+    URLS,
+)
+def test_what_is_plain_is_valid_and_fits_everywhere(title, subtitle, body, data, default_title, badge, payload, url):
+    message = Message(title=title, subtitle=subtitle, body=body, data=data, badge=badge, url=url, priority="normal")
     if payload is not None:
         message = msgspec.structs.replace(message, overrides={"apns": payload})
     send = Send(audience=Broadcast(), message=message)
@@ -55,9 +65,12 @@ def test_what_has_rules_of_its_own_is_not_plain():
 
     assert plain()
     assert plain(data={"n": 1}, sound="chime", badge=0)
+    assert plain(url="https://a.example/?b=c#d")
     assert plain(overrides={"apns": {"aps": {"alert": "x"}, "n": [1]}})
     for fields in (
-        {"url": "https://a.example/"},
+        {"url": "http://a.example/"},
+        {"url": "myapp:open"},
+        {"url": "https://a.example/ b"},
         {"icon": "https://a.example/"},
         {"image": "javascript:1"},
         {"buttons": [Button(id="1", text="ok")]},
