@@ -38,8 +38,8 @@ _ATTEMPTED = """
 WITH fence AS (SELECT 1 FROM nodes WHERE id = $1 AND fenced_at IS NULL FOR KEY SHARE)
 INSERT INTO attempts (notification_id, release, devices)
 SELECT r.notification_id, r.release, a.devices FROM unnest($2::bigint[], $3::bytea[]) AS a (run, devices)
-    JOIN runs r ON r.notification_id = (a.run & 4294967295) AND r.release = (a.run >> 32)::int AND r.node_id = $1
-WHERE EXISTS (SELECT FROM fence)
+    CROSS JOIN LATERAL run_of(a.run) r
+WHERE r.node_id = $1 AND EXISTS (SELECT FROM fence)
 RETURNING notification_id + (release::bigint << 32) AS run
 """
 _DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"

@@ -186,6 +186,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     known int[] := '{}';
+    repeated record;
 BEGIN
     -- Held to the end: whoever fences this node, or makes sure that nothing is under way, waits for us.
     PERFORM 1 FROM nodes WHERE id = p_node AND fenced_at IS NULL AND epoch = p_epoch FOR KEY SHARE;
@@ -210,13 +211,14 @@ BEGIN
         SELECT coalesce(array_agg(k.row), '{}') INTO known FROM unnest(k_row) AS k (row)
             WHERE n_id[k.row] NOT IN (SELECT put.notification_id FROM put);
         IF cardinality(known) > 0 THEN
-            UPDATE idempotency i SET promised = i.promised OR i.body_hash = k.hash
-                FROM unnest(k_row, k_key, k_hash) AS k (row, key, hash)
-                WHERE k.row = ANY (known) AND i.app_id = n_app[k.row] AND i.key = k.key;
+            -- One by one, by the key: a join might hold all that is kept against all that is known.
+            FOR repeated IN SELECT k.row, k.key, k.hash FROM unnest(k_row, k_key, k_hash) AS k (row, key, hash)
+                    WHERE k.row = ANY (known) ORDER BY n_app[k.row], k.key LOOP
+                RETURN QUERY UPDATE idempotency i SET promised = i.promised OR i.body_hash = repeated.hash
+                    WHERE i.app_id = n_app[repeated.row] AND i.key = repeated.key
+                    RETURNING repeated.row, i.body_hash, i.notification_id, i.answer;
+            END LOOP;
         END IF;
-        RETURN QUERY SELECT k.row, i.body_hash, i.notification_id, i.answer
-            FROM unnest(k_row, k_key) AS k (row, key)
-            JOIN idempotency i ON i.app_id = n_app[k.row] AND i.key = k.key WHERE k.row = ANY (known);
     END IF;
     INSERT INTO notifications (id, app_id, created_at, released_at, expires_at, name, send, targeted, devices)
         SELECT s.id, s.app, to_timestamp(s.created), to_timestamp(s.released), to_timestamp(s.expires), s.name, s.send,
@@ -272,6 +274,12 @@ BEGIN
     RETURN raised;
 END $$;
 
+-- Which run a number names. Its rows come and go, so that statistics often say there are none: OFFSET 0 keeps a join from
+-- holding all runs that there are against all that are named.
+CREATE FUNCTION run_of(p_run bigint) RETURNS SETOF runs LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT * FROM runs r WHERE r.notification_id = (p_run & 4294967295) AND r.release = (p_run >> 32)::int OFFSET 0
+$$;
+
 -- Commits what became of rows. r_*: rows of small sends. d_*: deltas of large ones. x_*: dead tokens, each retired if the
 -- device has that revision still and was not registered after x_at. p_named: all runs that it speaks of, those that another
 -- node owns are refused; p_finished: those that are over, p_ended: of rollouts, which are over with their last one.
@@ -305,8 +313,7 @@ BEGIN
     IF p_receipt = ANY (seen) THEN
         -- Committed before, and the answer was lost.
         SELECT coalesce(array_agg(n.run), '{}') INTO refused FROM unnest(p_named) AS n (run)
-            JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int
-            WHERE r.node_id <> p_node;
+            CROSS JOIN LATERAL run_of(n.run) r WHERE r.node_id <> p_node;
         SELECT array_agg(d.id) INTO dead FROM unnest(x_id, x_revision) AS x (id, revision)
             JOIN devices d ON d.id = x.id WHERE d.revision > x.revision;
         retired := device_images(dead);
@@ -316,7 +323,7 @@ BEGIN
 
     refused := '{}';
     SELECT coalesce(array_agg(n.run), '{}') INTO owned FROM unnest(p_named) AS n (run)
-        JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int AND r.node_id = p_node;
+        CROSS JOIN LATERAL run_of(n.run) r WHERE r.node_id = p_node;
     IF cardinality(owned) < cardinality(p_named) THEN
         SELECT array_agg(n.run) INTO refused FROM unnest(p_named) AS n (run) WHERE n.run <> ALL (owned);
     END IF;
@@ -328,7 +335,7 @@ BEGIN
     INSERT INTO outcome_deltas (notification_id, release, app_id, part, gateway, code, count, devices, at)
         SELECT r.notification_id, r.release, r.app_id, d.part, d.gateway, d.code, d.count, d.devices, p_now
         FROM unnest(d_run, d_part, d_gateway, d_code, d_count, d_devices) AS d (run, part, gateway, code, count, devices)
-        JOIN runs r ON r.notification_id = (d.run & 4294967295) AND r.release = (d.run >> 32)::int AND r.node_id = p_node;
+        CROSS JOIN LATERAL run_of(d.run) r WHERE r.node_id = p_node;
     IF listened THEN
         PERFORM note_outcomes(p_now, owned, r_notification, r_device, r_gateway, r_code, d_run, d_gateway, d_code, d_count,
             d_devices);
@@ -336,11 +343,11 @@ BEGIN
 
     IF cardinality(p_finished) > 0 THEN
         WITH gone AS (
-            -- No join: where the table is thought to be small, all its runs would be held against each that ended.
             DELETE FROM runs r WHERE r.notification_id = ANY (p_finished) AND r.release = 0 AND r.node_id = p_node
             RETURNING r.notification_id, r.app_id, r.created_at, r.cancelled_at, r.at_most_once
         ), forgotten AS (
-            DELETE FROM attempts a USING gone WHERE a.notification_id = gone.notification_id AND gone.at_most_once
+            DELETE FROM attempts a WHERE a.notification_id = ANY (ARRAY(
+                SELECT gone.notification_id FROM gone WHERE gone.at_most_once))
         ), ended AS (
             INSERT INTO finished (notification_id, created_at, finished_at, cancelled)
             SELECT gone.notification_id, gone.created_at, p_now, gone.cancelled_at IS NOT NULL FROM gone
@@ -351,8 +358,8 @@ BEGIN
             PERFORM note_finished(p_now, ended_apps, ended_ids, ended_cancelled);
         END IF;
         SELECT array_agg(f.id) INTO compactable FROM unnest(p_finished) AS f (id)
-            WHERE EXISTS (SELECT FROM outcome_deltas d WHERE d.notification_id = f.id)
-                AND (refused = '{}' OR f.id <> ALL (refused));
+            CROSS JOIN LATERAL (SELECT FROM outcome_deltas d WHERE d.notification_id = f.id LIMIT 1) d
+            WHERE (refused = '{}' OR f.id <> ALL (refused));
     END IF;
 
     IF cardinality(p_ended) > 0 THEN
@@ -360,12 +367,12 @@ BEGIN
         PERFORM o.notification_id FROM (SELECT DISTINCT e.run & 4294967295 AS id FROM unnest(p_ended) AS e (run)) e
             JOIN rollouts o ON o.notification_id = e.id ORDER BY o.notification_id FOR UPDATE OF o;
         WITH gone AS (
-            DELETE FROM runs r USING unnest(p_ended) AS e (run)
-            WHERE r.notification_id = (e.run & 4294967295) AND r.release = (e.run >> 32)::int AND r.node_id = p_node
+            DELETE FROM runs r WHERE r.notification_id = ANY (ARRAY(SELECT e.run & 4294967295 FROM unnest(p_ended) AS e (run)))
+                AND r.notification_id | r.release::bigint << 32 = ANY (p_ended) AND r.node_id = p_node
             RETURNING r.notification_id, r.release, r.at_most_once
         ), forgotten AS (
-            DELETE FROM attempts a USING gone
-            WHERE a.notification_id = gone.notification_id AND a.release = gone.release AND gone.at_most_once
+            DELETE FROM attempts a WHERE (a.notification_id, a.release) IN (
+                SELECT gone.notification_id, gone.release FROM gone WHERE gone.at_most_once)
         )
         SELECT array_agg(DISTINCT gone.notification_id) INTO over FROM gone;
         SELECT f.finished INTO whole FROM finish_rollouts(over, p_now) f (finished);
@@ -381,7 +388,9 @@ BEGIN
             UPDATE devices d SET flags = d.flags | 4, revision = d.revision + 1, retired_at = p_now,
                 retired_reason = x.reason, retired_by = nullif(x.credential, 0)
             FROM unnest(x_id, x_revision, x_at, x_reason, x_credential) AS x (id, revision, at, reason, credential)
-            WHERE d.id = x.id AND d.revision = x.revision AND d.flags & 13 = 1 AND d.registered_at <= x.at
+            -- Compared as it stands, the flags are thought to be rare, and every device is held against all that are dead.
+            WHERE d.id = x.id AND d.revision = x.revision AND d.registered_at <= x.at
+                AND CASE WHEN d.flags & 13 = 1 THEN true ELSE false END
             RETURNING d.id
         )
         SELECT coalesce(array_agg(struck.id), '{}') INTO dead FROM struck;

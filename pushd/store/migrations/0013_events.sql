@@ -195,7 +195,7 @@ DECLARE
     owning int[];
 BEGIN
     SELECT array_agg(r.notification_id), array_agg(r.app_id) INTO owned, owning FROM unnest(p_runs) AS n (run)
-        JOIN runs r ON r.notification_id = (n.run & 4294967295) AND r.release = (n.run >> 32)::int;
+        CROSS JOIN LATERAL run_of(n.run) r;
     IF NOT any_heard(owning, 48) THEN
         RETURN;
     END IF;
@@ -257,8 +257,9 @@ BEGIN
                 AND c.notification_id = e.id AND c.at >= e.created_at - interval '1 day' OFFSET 0) o
         GROUP BY 1, 2, 3
         UNION ALL
-        SELECT d.notification_id, d.gateway, d.code, sum(d.count) FROM ended e
-            JOIN outcome_deltas d ON d.notification_id = e.id WHERE e.devices IS NULL GROUP BY 1, 2, 3
+        SELECT e.id, d.gateway, d.code, sum(d.count) FROM ended e CROSS JOIN LATERAL (SELECT o.gateway, o.code, o.count
+                FROM outcome_deltas o WHERE o.notification_id = e.id OFFSET 0) d
+            WHERE e.devices IS NULL GROUP BY 1, 2, 3
     ), noted AS (
         INSERT INTO events (app_id, type, at, notification_id, data)
         SELECT e.app, 3, p_now, e.id, json_build_object('cancelled', e.cancelled, 'codes',

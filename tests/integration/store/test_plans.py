@@ -1,0 +1,150 @@
+"""The statements of the wire path look rows up by their keys, even where statistics say that the tables are empty.
+
+A table whose rows come and go (`runs`) is empty as often as not when it is vacuumed, and keeps its pages. A plan made
+then that holds every row of it against every row of a settlement is right in a test, and far too slow at noon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import pytest
+import pytest_asyncio
+
+from pushd.bitset import Devices
+from pushd.model.notification import Delivery
+from pushd.store.notifications import Idempotency
+from pushd.store.settlements import Delta, Retirement, Settlement
+from tests.integration.store.samples import NOW, accept, accept_many, registration, rows_of
+
+pytestmark = pytest.mark.asyncio
+
+COUNT = 400
+EXPLAINED = {
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_timing": "off",
+    "auto_explain.log_format": "json",
+    "client_min_messages": "log",
+}
+TRANSIENT = ("attempts", "idempotency", "outcome_deltas", "runs")
+EMPTY = f"UPDATE pg_class SET reltuples = 0, relpages = 1 WHERE relname IN {TRANSIENT}"
+
+
+class Part(NamedTuple):
+    """A node of a plan that was executed, and how many rows it looked at in vain."""
+
+    in_vain: float
+    kind: str
+    query: str
+
+
+class Plans:
+    """What was executed."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    def __call__(self, connection, message) -> None:
+        found = re.search(r"plan:\s*(\{.*)", message.message, re.DOTALL)
+        if found:
+            plan = orjson.loads(found[1])
+            self._look(plan["Plan"], plan["Query Text"])
+
+    def _look(self, node, query) -> None:
+        removed = sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Join Filter", "Index Recheck"))
+        self.parts.append(Part(removed * node["Actual Loops"], node["Node Type"], query))
+        for inner in node.get("Plans", ()):
+            self._look(inner, query)
+
+
+@pytest_asyncio.fixture
+async def plans(store, app, node):
+    """A way to hear of every plan made for what is done, with tables that come and go thought to be empty."""
+    name = await store.database.fetchval("SELECT current_database()")
+    for setting, value in EXPLAINED.items():
+        await store.database.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    await store.database.execute(f"ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'")
+    await store.database._pool.expire_connections()
+    heard, plain = Plans(), store.database.connection
+
+    @asynccontextmanager
+    async def connection():
+        async with plain() as own:
+            own.add_log_listener(heard)
+            try:
+                yield own
+            finally:
+                own.remove_log_listener(heard)
+
+    store.database.connection = connection
+
+    @asynccontextmanager
+    async def explained():
+        await store.database.execute("ANALYZE")
+        await store.database.execute(EMPTY)
+        heard.parts.clear()
+        yield
+        await asyncio.sleep(0)  # what was heard last is told in a turn of its own
+        assert heard.parts
+        worst = max(heard.parts, key=lambda part: part.in_vain)
+        assert worst.in_vain <= COUNT, worst
+
+    yield explained
+    for setting in ("session_preload_libraries", *EXPLAINED):
+        await store.database.execute(f"ALTER DATABASE {name} RESET {setting}")
+
+
+async def test_small_sends_are_accepted_and_settled_row_by_row(store, app, node, plans):
+    many = [accept(app.id, node.id, Devices([1 + place])) for place in range(COUNT)]
+    async with plans():
+        sent = await accept_many(store, many)
+    ids = [each.id for each in sent]
+    async with plans():
+        await store.settlements.settle(rows_of([(each, 1) for each in ids], finished=tuple(ids)), node.id)
+    assert await store.database.fetchval("SELECT count(*) FROM finished") == COUNT
+
+
+async def test_keys_are_found_row_by_row(store, app, node, plans):
+    def keyed():
+        return [
+            accept(app.id, node.id, Devices([1]), idempotency=Idempotency(f"key-{place}", b"hash"))
+            for place in range(COUNT)
+        ]
+
+    first = [each.id for each in await accept_many(store, keyed())]
+    async with plans():
+        again = [each.id for each in await accept_many(store, keyed())]
+    assert again == first
+
+
+async def test_large_sends_are_attempted_and_settled_part_by_part(store, app, node, plans):
+    devices = Devices(range(1, 101))
+    once = [accept(app.id, node.id, devices, delivery=Delivery.AT_MOST_ONCE) for _ in range(COUNT)]
+    ids = [each.id for each in await accept_many(store, once)]
+    async with plans():
+        assert not await store.settlements.attempted([(each, devices) for each in ids], node.id)
+    deltas = [Delta(each, 0, 0, 1, devices) for each in ids]
+    async with plans():
+        await store.settlements.settle(Settlement(deltas=deltas, finished=ids), node.id)
+    assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0
+
+
+async def test_devices_are_registered_and_retired_row_by_row(store, app, node, plans):
+    made = [registration(place, user_id=f"user-{place}", tags=["a"]) for place in range(COUNT * 10)]
+    for begin in range(0, len(made), COUNT):
+        await store.devices.register_many(app.id, made[begin : begin + COUNT], NOW)
+    async with plans():
+        ids = (await store.devices.register_many(app.id, made[:COUNT], NOW + 60)).ids
+    dead = Retirement(
+        ids=ids, revisions=np.ones(COUNT, np.int32), at_ms=np.full(COUNT, int(NOW + 90) * 1000), reason="unregistered"
+    )
+    async with plans():
+        done = await store.settlements.settle(Settlement(retired=[dead]), node.id)
+    assert len(done.retired) == COUNT
