@@ -3,6 +3,8 @@
 import sys
 from time import perf_counter
 
+import psutil
+
 from tests.faults.history import judge
 from tests.faults.kill import check
 from tests.faults.report import arguments, tell
@@ -18,7 +20,7 @@ async def restart(devices, kills, seed):
     begun = perf_counter()
     async with world(devices, seed=seed, fast=True, settings=QUIET) as here:
         registered_s = perf_counter() - begun
-        first_push_s, ready_s = [], []
+        first_push_s, first_push_cpu_s, ready_s = [], [], []
         async with here.under_way():
             for _ in range(kills):
                 before = await here.gateway.total()
@@ -28,6 +30,8 @@ async def restart(devices, kills, seed):
                 await here.kill(ready=False)
                 await here.pushed(1)
                 first_push_s.append(perf_counter() - started)
+                cpu = psutil.Process(here.daemon.pid).cpu_times()
+                first_push_cpu_s.append(cpu.user + cpu.system)
                 await here.daemon.ready()
                 ready_s.append(perf_counter() - started)
         megabytes = resident(here) / 2**20
@@ -40,6 +44,7 @@ async def restart(devices, kills, seed):
             "kills": kills,
             "registered_in_s": round(registered_s, 1),
             "kill_to_first_push_s": [round(each, 2) for each in first_push_s],
+            "first_push_cpu_s": [round(each, 2) for each in first_push_cpu_s],
             "kill_to_ready_s": [round(each, 2) for each in ready_s],
             "pushes": verdict.pushes,
             "lost": len(verdict.lost),
