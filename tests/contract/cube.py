@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
 import shutil
 import tempfile
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from pushd.simulator.smtp import SmtpSimulator
 from pushd.simulator.webpush import PushService
 from tests.acceptance.world import BUNDLE, running
 from tests.contract.webpush_far import config_for
+from tests.npm import modules
 
 NUMBERS = itertools.count(1)
 PASSWORD = "pr0be-32c9"
@@ -79,6 +81,25 @@ class App:
         async with self.session.request(method, self.root + path, headers=headers, **options) as answer:
             body = await answer.read()
             return answer.status, answer.headers, orjson.loads(body) if "json" in answer.content_type else body.decode()
+
+    async def driven(self, package, script, *arguments, secure=False):
+        """What a script, run beside a package of npm's, says of the daemon, over TLS or not."""
+        home = await asyncio.to_thread(modules, package)
+        root = f"https://localhost:{self.vendors.world.daemon.http.tls_port}" if secure else self.root
+        node = await asyncio.create_subprocess_exec(
+            *("node", "-e", script.read_text(), root, *arguments),
+            cwd=home,
+            env=os.environ | {"NODE_EXTRA_CA_CERTS": str(self.vendors.fcm.ca_file)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(node.communicate(), 60)
+        finally:
+            if node.returncode is None:
+                node.kill()
+        assert node.returncode == 0, err.decode()
+        return orjson.loads(out)
 
     async def open(self, **more):
         """The answer to a session, and a caller with its token."""

@@ -14,6 +14,17 @@ import orjson
 
 from tests.acceptance.world import BUNDLE
 
+IN_APP = {
+    "target": {"broadcast": True},
+    "presentedWhen": "immediately",
+    "ttl": {"expiresIn": 14, "units": "d"},
+    "template": "fitness-promotion",
+    "content": {"message-title": "Push Yourself", "promotion-text": "Programs from $29/mo"},
+    "data": {"arbitrary": "data"},
+    "notification": {"title": "New Offer Available", "message": "Open our app to view your new offer!"},
+    "inbox": {"title": "This is inbox title", "subtitle": "This is inbox subtitle"},
+}
+"""The in-app message that Kumulos's pages print."""
 NUMBERS = itertools.count(1)
 _EXACT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}")
 PLAIN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")

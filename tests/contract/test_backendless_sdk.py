@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest_asyncio
 
 from pushd.config import DialectsConfig
 from tests.contract.cube import until, vendors
-from tests.npm import modules
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -38,34 +36,14 @@ async def app():
         yield await made.app(dialect="backendless", identity=APP_ID)
 
 
-async def driven(app, package):
-    """What the package was answered, and the token of its device."""
-    home = await asyncio.to_thread(modules, package.partition(" ")[0])
-    world = app.vendors.world
-    secure = package == PACKAGES[1]
-    root = f"https://localhost:{world.daemon.http.tls_port}" if secure else app.root
-    token = app.tenant.token()
-    node = await asyncio.create_subprocess_exec(
-        *("node", "-e", SCRIPT.read_text(), root, "-" if package == PACKAGES[2] else APP_ID, app.secret, token),
-        cwd=home,
-        env=os.environ | {"NODE_EXTRA_CA_CERTS": str(app.vendors.fcm.ca_file)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(node.communicate(), 60)
-    finally:
-        if node.returncode is None:
-            node.kill()
-    assert node.returncode == 0, err.decode()
-    return orjson.loads(out), token
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_the_package_logs_in_registers_publishes_asks_and_cancels(app, package):
     await app.tenant.server.ok("POST", "/channels", {"uuid": "news"})
     await app.tenant.server.ok("POST", "/templates", TEMPLATE)
-    said, token = await driven(app, package)
+    token = app.tenant.token()
+    name, _, by_domain = package.partition(" ")
+    identity = "-" if by_domain else APP_ID
+    said = await app.driven(name, SCRIPT, identity, app.secret, token, secure=package == PACKAGES[1])
     me = said["registered"]["objectId"]
     assert USER.items() <= said["registered"].items()
     assert "password" not in said["registered"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from pathlib import Path
 
 import orjson
@@ -11,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.cube import until, vendors
-from tests.npm import modules
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -29,25 +26,8 @@ async def app():
 
 @pytest.mark.parametrize("package", PACKAGES)
 async def test_the_package_logs_in_subscribes_sends_lists_and_cancels(app, package):
-    home = await asyncio.to_thread(modules, package)
-    world = app.vendors.world
-    secure = package == PACKAGES[1]
-    root = f"https://localhost:{world.daemon.http.tls_port}" if secure else app.root
     token = app.tenant.token()
-    node = await asyncio.create_subprocess_exec(
-        *("node", "-e", SCRIPT.read_text(), root, app.auth_key, app.secret, token),
-        cwd=home,
-        env=os.environ | {"NODE_EXTRA_CA_CERTS": str(app.vendors.fcm.ca_file)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(node.communicate(), 60)
-    finally:
-        if node.returncode is None:
-            node.kill()
-    assert node.returncode == 0, err.decode()
-    said = orjson.loads(out)
+    said = await app.driven(package, SCRIPT, app.auth_key, app.secret, token, secure=package == PACKAGES[1])
     me = said["signedUp"]["user"]["id"]
     assert said["nobody"]["user_id"] == 0
     assert said["loggedIn"]["id"] == said["session"]["user_id"] == me

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from tests import fences
 from tests.contract.kumulos import PLAIN, Orchard, moment
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -367,37 +368,9 @@ async def test_nobody_has_opened_what_waits(app):
 
 # Geofences
 
-CIRCLE = {
-    "name": "Circular Geofence",
-    "boundsGeoJson": {
-        "type": "Feature",
-        "properties": {"radius": 425},
-        "geometry": {"type": "Point", "coordinates": [-73.9652551, 40.7827647]},
-    },
-    "isEnabled": True,
-    "tags": ["Tourism", "Nature"],
-}
-POLYGON = {
-    "name": "Polygon Geofence",
-    "boundsGeoJson": {
-        "type": "Feature",
-        "geometry": {
-            "type": "Polygon",
-            "coordinates": [
-                [
-                    [-73.95815849304199, 40.80065354924362],
-                    [-73.98193359375, 40.76802920702854],
-                    [-73.97309303283691, 40.76432383634019],
-                    [-73.9493179321289, 40.796949998204596],
-                    [-73.95815849304199, 40.80065354924362],
-                ]
-            ],
-        },
-        "properties": {"orderAdded": [0, 1, 2, 3, 4], "markerLocation": [40.783102, -73.965074]},
-    },
-    "isEnabled": True,
-    "tags": ["Tourism", "Nature"],
-}
+KEPT = {"isEnabled": True, "tags": ["Tourism", "Nature"]}
+CIRCLE = {"name": "Circular Geofence", "boundsGeoJson": fences.CIRCLE, **KEPT}
+POLYGON = {"name": "Polygon Geofence", "boundsGeoJson": fences.POLYGON, **KEPT}
 
 
 @pytest.mark.parametrize("sample", [CIRCLE, POLYGON], ids=["circle", "polygon"])

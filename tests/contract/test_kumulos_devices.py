@@ -16,7 +16,8 @@ import pytest_asyncio
 from protocols.safari_package import ICONS
 from pushd.model.safari import icon_field
 from tests.acceptance.world import BUNDLE
-from tests.contract.kumulos import Orchard, channel
+from tests.contract.kumulos import IN_APP, Orchard, channel
+from tests.fences import CIRCLE
 from tests.protocols.test_safari_package import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -204,12 +205,7 @@ async def test_receipts_count_once_whichever_batch_they_come_in(app):
 
 async def test_a_place_is_an_entry_of_a_geofence(app):
     phone = await app.phone().start()
-    bounds = {
-        "type": "Feature",
-        "properties": {"radius": 425},
-        "geometry": {"type": "Point", "coordinates": [-73.9652551, 40.7827647]},
-    }
-    status, fence = await app("POST", "/v1/geofences", {"name": "Park", "boundsGeoJson": bounds})
+    status, fence = await app("POST", "/v1/geofences", {"name": "Park", "boundsGeoJson": CIRCLE})
     assert (status, fence["activationCount"]) == (201, 0)
     past, future = time.time() - 60, time.time() + 3_600
     outside = phone.event("k.engage.locationUpdated", {"lat": 52.5, "lng": 13.4}, at=past)
@@ -223,17 +219,7 @@ async def test_a_place_is_an_entry_of_a_geofence(app):
 
 
 async def message(app, **more):
-    body = {
-        "target": {"broadcast": True},
-        "presentedWhen": "immediately",
-        "ttl": {"expiresIn": 14, "units": "d"},
-        "template": "fitness-promotion",
-        "content": {"message-title": "Push Yourself", "promotion-text": "Programs from $29/mo"},
-        "data": {"arbitrary": "data"},
-        "notification": {"title": "New Offer Available", "message": "Open our app to view your new offer!"},
-        "inbox": {"title": "This is inbox title", "subtitle": "This is inbox subtitle"},
-    }
-    return await app("POST", "/v1/in-app-messages", {**body, **more})
+    return await app("POST", "/v1/in-app-messages", {**IN_APP, **more})
 
 
 @pytest_asyncio.fixture(loop_scope="package")

@@ -12,21 +12,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.acceptance.world import BUNDLE
-from tests.contract.kumulos import Orchard, moment
+from tests.contract.kumulos import IN_APP, Orchard, moment
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 CONTENT = {"title": "{{ message-title }}", "text": "{{ promotion-text }}", "theme": {"dark": True}}
-SAMPLE = {
-    "target": {"broadcast": True},
-    "presentedWhen": "immediately",
-    "ttl": {"expiresIn": 14, "units": "d"},
-    "template": "fitness-promotion",
-    "content": {"message-title": "Push Yourself", "promotion-text": "Programs from $29/mo"},
-    "data": {"arbitrary": "data"},
-    "notification": {"title": "New Offer Available", "message": "Open our app to view your new offer!"},
-    "inbox": {"title": "This is inbox title", "subtitle": "This is inbox subtitle"},
-}
 AS_PRINTED = b"""{
 "target": { "broadcast": true },
 "presentedWhen": "immediately",
@@ -119,7 +109,7 @@ async def test_a_templated_notification_waits_and_is_cancelled(app):
 
 async def test_the_sample_of_php_and_its_answer(app):
     await app.phone().start("anna")
-    status, told = await app("POST", "/v1/in-app-messages", SAMPLE)
+    status, told = await app("POST", "/v1/in-app-messages", IN_APP)
     assert (status, told["errors"]) == (202, None), told
     message = told["message"]
     assert message.keys() == MESSAGE
@@ -128,7 +118,7 @@ async def test_the_sample_of_php_and_its_answer(app):
     assert max(times) - time.time() < 60
     inbox = message.pop("inbox")
     assert moment(inbox.pop("visibleFrom")) < moment(inbox.pop("visibleTo"))
-    assert inbox == {**SAMPLE["inbox"], "imageUrl": None}
+    assert inbox == {**IN_APP["inbox"], "imageUrl": None}
     fixed = {name: message[name] for name in MESSAGE - {"id", "updatedAt", "createdAt", "sentAt", "inbox"}}
     assert fixed == {
         "status": "queued",
@@ -151,7 +141,7 @@ async def test_the_sample_of_php_and_its_answer(app):
         "content": {"title": "Push Yourself", "text": "Programs from $29/mo", "theme": {"dark": True}},
         "presentedWhen": "immediately",
         "ttl": {"units": "d", "expiresIn": 14},
-        "notification": {**SAMPLE["notification"], "ios": None, "android": None, "ttl": 259_200},
+        "notification": {**IN_APP["notification"], "ios": None, "android": None, "ttl": 259_200},
     }
 
 
@@ -163,11 +153,11 @@ async def test_the_sample_of_curl_is_no_json_as_printed(app):
 async def test_every_field_of_an_in_app_message(app):
     phone = await app.phone().start("anna")
     body = {
-        **SAMPLE,
+        **IN_APP,
         "presentedWhen": "next-open",
         "ttl": {"expiresIn": 5, "units": "h"},
         "notification": {
-            **SAMPLE["notification"],
+            **IN_APP["notification"],
             "ios": {
                 "media": {"pictureUrl": "https://example.com/a.png"},
                 "relevanceScore": 1,
@@ -177,7 +167,7 @@ async def test_every_field_of_an_in_app_message(app):
             "ttl": 1_440,
         },
         "inbox": {
-            **SAMPLE["inbox"],
+            **IN_APP["inbox"],
             "availability": {"from": "2026-01-01 00:00:00", "to": "2100-01-01 00:00:00"},
             "imageUrl": "https://example.com/b.png",
         },
@@ -202,7 +192,7 @@ async def test_every_field_of_an_in_app_message(app):
 
 async def test_a_message_that_is_never_presented_waits_in_the_inbox(app):
     phone = await app.phone().start("anna")
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "presentedWhen": "never", "ttl": None})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "presentedWhen": "never", "ttl": None})
     assert (status, told["message"]["ttl"]) == (202, None)
     (got,) = await phone.messages()
     assert (got["presentedWhen"], got["expiresAt"]) == ("never", None)
@@ -211,7 +201,7 @@ async def test_a_message_that_is_never_presented_waits_in_the_inbox(app):
 async def test_a_message_for_later(app):
     phone = await app.phone().start("anna")
     schedule = {"sendAt": TOMORROW.strftime("%Y-%m-%d %H:%M"), "strategy": "utc", "pastTimes": "ignore"}
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "schedule": schedule})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "schedule": schedule})
     assert (status, told["message"]["schedule"], told["message"]["sentAt"]) == (202, schedule, None)
     assert await phone.messages() == []
 
@@ -227,7 +217,7 @@ async def test_a_message_for_later(app):
 )
 async def test_a_message_goes_by_the_clocks_of_its_readers(app, schedule, more):
     await app.phone().start("anna")
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "schedule": schedule, **more})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "schedule": schedule, **more})
     assert (status, told["message"]["schedule"]) == (202, schedule), told
     assert told["message"]["intelligentDeliveryAsap"] is more.get("intelligentDelivery", False)
     assert told["message"]["content"]["title"] == "Push Yourself"
@@ -237,11 +227,11 @@ async def test_a_message_goes_by_the_clocks_of_its_readers(app, schedule, more):
 async def test_who_cannot_get_a_message_is_told(app):
     await app.phone().start("anna")
     target = {"userIds": ["anna", 123], "installIds": ["uuid1"]}
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "target": target})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "target": target})
     errors = {"unknownInstallIds": ["uuid1"], "unknownUserIds": [123]}
     assert (status, told["errors"]) == (202, errors)
     target = {"userIds": [123], "installIds": ["uuid1"]}
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "target": target})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "target": target})
     assert (status, told) == (400, {"message": None, "errors": errors})
 
 
@@ -258,32 +248,32 @@ async def test_who_cannot_get_a_message_is_told(app):
         ({"content": {}}, "content.message-title"),
         ({"data": []}, "data"),
         ({"notification": {"title": "x"}}, "notification.message"),
-        ({"notification": {**SAMPLE["notification"], "ttl": -1}}, "notification.ttl"),
-        ({"notification": {**SAMPLE["notification"], "ios": {"relevanceScore": 2}}}, "notification.ios.relevanceScore"),
+        ({"notification": {**IN_APP["notification"], "ttl": -1}}, "notification.ttl"),
+        ({"notification": {**IN_APP["notification"], "ios": {"relevanceScore": 2}}}, "notification.ios.relevanceScore"),
         ({"inbox": {"title": "x"}}, "inbox.subtitle"),
-        ({"inbox": {**SAMPLE["inbox"], "availability": {"from": "soon"}}}, "inbox.availability.from"),
+        ({"inbox": {**IN_APP["inbox"], "availability": {"from": "soon"}}}, "inbox.availability.from"),
         (
             {
                 "inbox": {
-                    **SAMPLE["inbox"],
+                    **IN_APP["inbox"],
                     "availability": {"from": "2090-01-01 00:00:00", "to": "2080-01-01 00:00:00"},
                 }
             },
             "inbox.availability.to",
         ),
-        ({"inbox": {**SAMPLE["inbox"], "imageUrl": "x"}}, "inbox.imageUrl"),
+        ({"inbox": {**IN_APP["inbox"], "imageUrl": "x"}}, "inbox.imageUrl"),
         ({"presentedWhen": "never", "inbox": None}, "inbox"),
         ({"userMeta": 1}, "userMeta"),
     ],
 )
 async def test_wrong_fields_of_in_app_messages(app, change, field):
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, **change})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, **change})
     assert status == 422, told
     assert field in told, told
 
 
 async def test_a_template_that_is_not_there_is_404(app):
-    status, told = await app("POST", "/v1/in-app-messages", {**SAMPLE, "template": "nothing"})
+    status, told = await app("POST", "/v1/in-app-messages", {**IN_APP, "template": "nothing"})
     assert (status, list(told)) == (404, ["error"])
 
 

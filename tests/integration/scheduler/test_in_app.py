@@ -215,16 +215,22 @@ async def test_what_is_paused_stays_back_and_comes_when_it_goes_on(dsn18):
             await in_app.pause(here.context, here.app.id, number)
 
 
+async def half_round(here):
+    """A message with a push, at nine wherever one is; it has come to Tokyo and not to Berlin."""
+    await here.device("tokyo", "Asia/Tokyo")
+    await here.device("berlin", "Europe/Berlin")
+    number = await say(
+        here,
+        schedule={"strategy": "local", "send_at": INSTANT, "past_times": "ignore"},
+        push={"message": {"title": "Pears"}},
+    )
+    await here.until(at(INSTANT, "Asia/Tokyo") + 1)
+    return number
+
+
 async def test_a_paused_round_goes_on_where_it_stood(dsn18):
     async with world(dsn18, at("2026-11-24T12:00")) as here:
-        await here.device("tokyo", "Asia/Tokyo")
-        await here.device("berlin", "Europe/Berlin")
-        number = await say(
-            here,
-            schedule={"strategy": "local", "send_at": INSTANT, "past_times": "ignore"},
-            push={"message": {"title": "Pears"}},
-        )
-        await here.until(at(INSTANT, "Asia/Tokyo") + 1)
+        number = await half_round(here)
         paused = await in_app.pause(here.context, here.app.id, number)
         assert (paused.state, paused.next_at) == (InAppState.PAUSED, None)
         assert (await got(here, "tokyo"))[0][0] == number
@@ -242,14 +248,7 @@ async def test_a_paused_round_goes_on_where_it_stood(dsn18):
 
 async def test_a_withdrawn_round_comes_to_nobody_else(dsn18):
     async with world(dsn18, at("2026-11-24T12:00")) as here:
-        await here.device("tokyo", "Asia/Tokyo")
-        await here.device("berlin", "Europe/Berlin")
-        number = await say(
-            here,
-            schedule={"strategy": "local", "send_at": INSTANT, "past_times": "ignore"},
-            push={"message": {"title": "Pears"}},
-        )
-        await here.until(at(INSTANT, "Asia/Tokyo") + 1)
+        number = await half_round(here)
         assert (await in_app.cancel(here.context, here.app.id, number)).state is InAppState.CANCELLED
         await here.until(at(INSTANT, "America/Lima"))
         assert await got(here, "tokyo") == await got(here, "berlin") == []
