@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pushd.cli.output import console, show
-from pushd.cli.settings import AsJson, ConfigPath, configuration
+from pushd.cli.settings import AsJson, ConfigPath, Setup
 from pushd.config.load import describe, sample
 
 commands = typer.Typer(name="config", help="The configuration.", no_args_is_help=True)
@@ -16,7 +16,7 @@ commands = typer.Typer(name="config", help="The configuration.", no_args_is_help
 @commands.command()
 def check(config: ConfigPath = None) -> None:
     """Say whether the configuration is valid."""
-    configuration(config)
+    Setup(config=config).load()
     console.print("The configuration is valid.")
 
 
@@ -27,7 +27,7 @@ def all_settings(
     json: AsJson = False,
 ) -> None:
     """Show every setting."""
-    loaded = configuration(config)
+    loaded = Setup(config=config).load()
     rows = [
         {"setting": name, "value": value, "origin": loaded.origins.get(name, "default")}
         for name, value in describe(loaded.config)

@@ -16,7 +16,7 @@ from pushd.cli.client import Client
 from pushd.cli.offline import offline_server
 from pushd.cli.options import grouped
 from pushd.cli.reach import Installation
-from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
+from pushd.cli.settings import Setup
 from pushd.config import Config
 from pushd.credentials.vault import load_master_key
 from pushd.errors import PushdError, UnavailableError
@@ -33,9 +33,7 @@ COLUMNS = ("check", "ok", "detail")
 @grouped
 def doctor(
     daemon: Installation,
-    config: ConfigPath = None,
-    data_dir: DataDir = None,
-    dsn: Dsn = None,
+    setup: Setup,
     index: Annotated[
         bool, typer.Option("--index", help="Compare the index of a running daemon with its database instead.")
     ] = False,
@@ -44,10 +42,7 @@ def doctor(
 
     With --index, which needs an admin key: what the daemon has in memory, against the tables.
     """
-    if index:
-        findings = asyncio.run(_index(daemon.client()))
-    else:
-        findings = asyncio.run(_examine(configuration(config, data_dir, dsn).config))
+    findings = asyncio.run(_index(daemon.client()) if index else _examine(setup.load().config))
     daemon.show(findings, COLUMNS)
     if not all(each["ok"] for each in findings):
         raise typer.Exit(1)

@@ -7,11 +7,13 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pushd.cli.client import Client
+from pushd.cli.options import Options
 from pushd.cli.output import console
 from pushd.cli.reach import Daemon
 from pushd.errors import ConflictError, UnavailableError
@@ -31,6 +33,14 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Course(Options):
+    """Where an import goes on, and whether its end is waited for."""
+
+    resume: Annotated[int | None, typer.Option("--resume", help="Id of an import of this file, to go on with.")] = None
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until everything is carried out.")] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """What is to be imported by one daemon."""
 
@@ -40,8 +50,7 @@ class Errand:
     """The parts, always the same ones."""
     size: int
     """Of the file, in bytes."""
-    resume: int | None
-    wait: bool
+    course: Course
 
     async def run(self, client: Client) -> Any:
         """The import: carried out, or on its way where nobody waits for it. ConflictError, UnavailableError."""
@@ -50,17 +59,17 @@ class Errand:
             if view["state"] == "uploading":
                 await self._upload(client, view["id"])
                 view = await client.call("POST", f"/imports/{view['id']}/start")
-            return await self._watch(client, view["id"]) if self.wait else view
+            return await self._watch(client, view["id"]) if self.course.wait else view
         except UnavailableError as error:
             raise UnavailableError(f"{error.detail}; go on with --resume {view['id']}") from None
 
     async def _begun(self, client: Client) -> Any:
         """The import: a new one, or the one to go on with."""
-        if self.resume is None:
+        if self.course.resume is None:
             return await client.call("POST", "/imports", {"job": self.job})
-        view = await client.call("GET", f"/imports/{self.resume}")
+        view = await client.call("GET", f"/imports/{self.course.resume}")
         if any(view["job"].get(name) != value for name, value in self.job.items()):
-            raise ConflictError(f"import {self.resume} is another job: {view['job']}")
+            raise ConflictError(f"import {self.course.resume} is another job: {view['job']}")
         return view
 
     async def _upload(self, client: Client, import_id: int) -> None:
@@ -85,7 +94,7 @@ class Errand:
 
     async def _there(self, client: Client, import_id: int) -> dict[int, str]:
         """Digests of the parts that the daemon has, by number."""
-        if self.resume is None:
+        if self.course.resume is None:
             return {}
         found: dict[int, str] = {}
         cursor = None

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pushd.cli.client import Client
-from pushd.cli.errand import PART_BYTES, Errand, Part
+from pushd.cli.errand import PART_BYTES, Course, Errand, Part
 from pushd.cli.exports.externals import Externals
 from pushd.cli.exports.records import Conversion
 from pushd.cli.exports.rejects import Rejects
@@ -54,13 +54,12 @@ RejectsFile = Annotated[
 CreateChannels = Annotated[
     bool, typer.Option("--create-channels/--no-create-channels", help="Whether channels that are not there are made.")
 ]
-Resume = Annotated[int | None, typer.Option("--resume", help="Id of an import of this file, to go on with.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every row is carried out.")]
 
 
 @grouped
 def import_from(
     daemon: Daemon,
+    course: Course,
     service: From,
     file: File,
     mapped: Mapped = [],  # noqa: B006  # typer makes a new one each time
@@ -70,15 +69,13 @@ def import_from(
     dry_run: DryRun = False,
     rejects: RejectsFile = None,
     create_channels: CreateChannels = True,
-    resume: Resume = None,
-    wait: Wait = True,
 ) -> None:
     """Import what another service exported, or a file of devices: devices, users, tags, channels and subscriptions."""
     if service not in SERVICES:
         raise typer.BadParameter(f"{service} is none of {', '.join(SERVICES)}")
     if users is not None and service != WITH_USERS:
         raise typer.BadParameter(f"--users is for {WITH_USERS}")
-    if rejects is not None and not wait:
+    if rejects is not None and not course.wait:
         raise typer.BadParameter("--rejects has to wait: which rows are rejected is known at the end")
     if rejects is not None and rejects.exists() and rejects.samefile(file):
         raise typer.BadParameter("--rejects would write over the file itself")
@@ -96,8 +93,7 @@ def import_from(
         conversion=conversion,
         job={"type": "records", "create_channels": create_channels, "source": source},
         rejects=rejects,
-        resume=resume,
-        wait=wait,
+        course=course,
     )
     view = asyncio.run(move.check() if dry_run else move.run())
     _show(daemon, view)
@@ -113,8 +109,7 @@ class Move:
     conversion: Conversion
     job: dict[str, Any]
     rejects: Path | None
-    resume: int | None
-    wait: bool
+    course: Course
 
     @property
     def size(self) -> int:
@@ -123,12 +118,10 @@ class Move:
 
     async def run(self) -> Any:
         """The import, and which rows were rejected."""
-        errand = Errand(
-            daemon=self.daemon, job=self.job, parts=self.parts, size=self.size, resume=self.resume, wait=self.wait
-        )
+        errand = Errand(daemon=self.daemon, job=self.job, parts=self.parts, size=self.size, course=self.course)
         async with self.daemon.client() as client:
             view = await errand.run(client)
-            return await self._report(view, _refused(client, view)) if self.wait else view
+            return await self._report(view, _refused(client, view)) if self.course.wait else view
 
     async def check(self) -> Any:
         """What an import would come to, and which rows would be rejected."""

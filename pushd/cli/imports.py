@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from pushd.cli import import_from
-from pushd.cli.errand import PART_BYTES, Errand, Part
+from pushd.cli.errand import PART_BYTES, Course, Errand, Part
 from pushd.cli.options import grouped
 from pushd.cli.reach import Daemon
 
@@ -44,18 +44,14 @@ commands.command("from")(import_from.import_from)
 File = Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False)]
 Channel = Annotated[str, typer.Argument(help="The channel's uuid.")]
 Identity = Annotated[int, typer.Argument(help="The import's id.")]
-Resume = Annotated[int | None, typer.Option("--resume", help="Id of an import of this file, to go on with.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every line is carried out.")]
 OfInstalls = Annotated[bool, typer.Option("--installs", help="Its lines are ids of installs, not of users.")]
 COLUMNS = ("id", "state", "lines", "done", "rejected", "job", "failure")
 REJECTS_SHOWN = 1_000
 
 
-def carry_out(daemon: Daemon, file: Path, job: dict[str, Any], *, resume: int | None, wait: bool) -> None:
+def carry_out(daemon: Daemon, file: Path, job: dict[str, Any], course: Course) -> None:
     """Imports a file as it is, and shows what came of it."""
-    errand = Errand(
-        daemon=daemon, job=job, parts=partial(parts, file), size=file.stat().st_size, resume=resume, wait=wait
-    )
+    errand = Errand(daemon=daemon, job=job, parts=partial(parts, file), size=file.stat().st_size, course=course)
 
     async def run() -> Any:
         async with daemon.client() as client:
@@ -73,46 +69,39 @@ def carry_out(daemon: Daemon, file: Path, job: dict[str, Any], *, resume: int | 
 
 @commands.command()
 @grouped
-def users(
-    daemon: Daemon,
-    file: File,
-    resume: Resume = None,
-    wait: Wait = True,
-) -> None:
+def users(daemon: Daemon, course: Course, file: File) -> None:
     """Create and change the users of a file, and their channels: NDJSON, or CSV with a header where it ends in .csv."""
     form = "csv" if file.suffix.lower() == ".csv" else "ndjson"
     job = {"type": "users", "format": form}
-    carry_out(daemon, file, job, resume=resume, wait=wait)
+    carry_out(daemon, file, job, course)
 
 
 @commands.command()
 @grouped
 def subscribe(
     daemon: Daemon,
+    course: Course,
     channel: Channel,
     file: File,
     installs: OfInstalls = False,
-    resume: Resume = None,
-    wait: Wait = True,
 ) -> None:
     """Subscribe the users of a file to a channel: one external id a line."""
     job = {"type": "subscribe", "channel": channel, "of": "installs" if installs else "users"}
-    carry_out(daemon, file, job, resume=resume, wait=wait)
+    carry_out(daemon, file, job, course)
 
 
 @commands.command()
 @grouped
 def unsubscribe(
     daemon: Daemon,
+    course: Course,
     channel: Channel,
     file: File,
     installs: OfInstalls = False,
-    resume: Resume = None,
-    wait: Wait = True,
 ) -> None:
     """Take the users of a file off a channel."""
     job = {"type": "unsubscribe", "channel": channel, "of": "installs" if installs else "users"}
-    carry_out(daemon, file, job, resume=resume, wait=wait)
+    carry_out(daemon, file, job, course)
 
 
 @commands.command("list")

@@ -11,7 +11,7 @@ from pushd.cli.offline import offline_store
 from pushd.cli.options import grouped
 from pushd.cli.output import show
 from pushd.cli.reach import Daemon
-from pushd.cli.settings import AsJson, ConfigPath, DataDir, Dsn, configuration
+from pushd.cli.settings import AsJson, Setup
 from pushd.model.app import Role
 
 commands = typer.Typer(name="key", help="API keys. Only the answer that makes a key shows it.", no_args_is_help=True)
@@ -45,17 +45,16 @@ def revoke(daemon: Daemon, key: Annotated[int, typer.Argument(help="The key's id
 
 
 @commands.command()
+@grouped
 def admin(
+    setup: Setup,
     name: Annotated[str, typer.Option(help="For people.")] = "made by pushd key admin",
-    config: ConfigPath = None,
-    data_dir: DataDir = None,
-    dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:
     """Make an admin key in the database itself: where the first one was lost."""
 
     async def make() -> dict[str, object]:
-        async with offline_store(configuration(config, data_dir, dsn).config) as store:
+        async with offline_store(setup.load().config) as store:
             key, secret = await store.keys.create(None, Role.ADMIN, name)
             return {"id": key.id, "secret": secret}
 

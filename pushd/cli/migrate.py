@@ -8,25 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from pushd.cli.offline import offline_server
+from pushd.cli.options import grouped
 from pushd.cli.output import show
-from pushd.cli.settings import AsJson, ConfigPath, DataDir, Dsn, configuration
+from pushd.cli.settings import AsJson, Setup
 from pushd.config import Config
 from pushd.store.database import Database
 from pushd.store.migrations import migrate as apply
 from pushd.store.migrations import status
 
 
+@grouped
 def migrate(
+    setup: Setup,
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; say what is applied and what is not.")
     ] = False,
-    config: ConfigPath = None,
-    data_dir: DataDir = None,
-    dsn: Dsn = None,
     json: AsJson = False,
 ) -> None:
     """Bring the database schema up to date."""
-    rows = asyncio.run(_migrate(configuration(config, data_dir, dsn).config, check=check))
+    rows = asyncio.run(_migrate(setup.load().config, check=check))
     show(rows, as_json=json, columns=("number", "name", "applied"))
 
 

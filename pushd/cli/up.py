@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pushd.cli.options import grouped
 from pushd.cli.process import run
-from pushd.cli.settings import ConfigPath, DataDir, Dsn, configuration
+from pushd.cli.settings import Setup
 from pushd.daemon import Daemon
 from pushd.model.app import Role
 
@@ -23,23 +24,23 @@ KeyOut = Annotated[
 ]
 
 
+@grouped
 def up(
-    config: ConfigPath = None,
-    data_dir: DataDir = None,
-    dsn: Dsn = None,
+    setup: Setup,
     host: Host = None,
     port: Port = None,
     admin_key_file: KeyOut = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", help="End when the parent process does.")] = False,
 ) -> None:
     """Start the daemon for real use; the first time, print the admin key, once."""
-    loaded = configuration(config, data_dir, dsn, http__host=host, http__port=port)
+    loaded = setup.load(http__host=host, http__port=port)
     raise typer.Exit(run(loaded.config, announce=partial(_welcome, admin_key_file), with_parent=with_parent))
 
 
-def serve(config: ConfigPath = None, data_dir: DataDir = None, dsn: Dsn = None) -> None:
+@grouped
+def serve(setup: Setup) -> None:
     """Run the daemon under a supervisor: systemd's Type=notify, watchdog and credentials directory."""
-    raise typer.Exit(run(configuration(config, data_dir, dsn).config))
+    raise typer.Exit(run(setup.load().config))
 
 
 async def _welcome(key_file: Path | None, daemon: Daemon) -> None:

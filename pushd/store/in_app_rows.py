@@ -27,15 +27,11 @@ _push = msgspec.json.Decoder(InAppPush).decode
 _send = msgspec.json.Decoder(Send).decode
 
 
-class Message(Struct, eq=False):
-    """A message that was released, as whoever serves inboxes needs it; times are UNIX seconds."""
+class Shown(Struct, eq=False, kw_only=True):
+    """When a release of a message is shown, as whoever serves inboxes needs it; times are UNIX seconds."""
 
-    id: int
-    app_id: int
     created_at: datetime
-    """Part of its key."""
-    release: int
-    """Which of its releases this is; 0: it went to all at once."""
+    """Part of the message's key."""
     released_at: float
     """This and the times below: of the first batch."""
     expires_at: float | None
@@ -50,6 +46,15 @@ class Message(Struct, eq=False):
     batches: int
     pauses: Sequence[float]
     """When it was paused and went on, in turns."""
+
+
+class Message(Shown, eq=False, kw_only=True):
+    """A release of a message, with all that it says."""
+
+    id: int
+    app_id: int
+    release: int
+    """Which of its releases this is; 0: it went to all at once."""
     letters: Sequence[int] | None
     """Recipients of a release to few; None: there are bitmaps."""
     body: InAppBody | None
@@ -182,21 +187,28 @@ def _message(row: Any, body: InAppBody | None, nbytes: int) -> Message:
     return Message(
         id=row["id"],
         app_id=row["app_id"],
-        created_at=row["created_at"],
         release=row["release"],
-        released_at=seconds(row["released_at"]),
-        expires_at=seconds_or_none(row["expires_at"]),
-        inbox_from=seconds_or_none(row["inbox_from"]),
-        inbox_to=seconds_or_none(row["inbox_to"]),
-        ends_at=seconds(row["ends_at"]),
-        cancelled_at=seconds_or_none(row["cancelled_at"]),
-        updated_at=seconds(row["updated_at"]),
-        batches=row["batches"],
-        pauses=row["pauses"],
         letters=row["letters"],
         body=body,
         nbytes=nbytes,
+        **shown(row),
     )
+
+
+def shown(row: Any) -> dict[str, Any]:
+    """The fields of Shown, from a row that has them under their names."""
+    return {
+        "created_at": row["created_at"],
+        "released_at": seconds(row["released_at"]),
+        "expires_at": seconds_or_none(row["expires_at"]),
+        "inbox_from": seconds_or_none(row["inbox_from"]),
+        "inbox_to": seconds_or_none(row["inbox_to"]),
+        "ends_at": seconds(row["ends_at"]),
+        "cancelled_at": seconds_or_none(row["cancelled_at"]),
+        "updated_at": seconds(row["updated_at"]),
+        "batches": row["batches"],
+        "pauses": row["pauses"],
+    }
 
 
 def read_stored(row: Any) -> Stored:

@@ -15,7 +15,7 @@ from pushd.model.in_app import InAppRecipient, InboxEvent
 from pushd.service import Service
 from pushd.store.committer import Committer
 from pushd.store.database import Database
-from pushd.store.in_app_rows import OWN_TIMES, batch
+from pushd.store.in_app_rows import OWN_TIMES, Shown, batch, shown
 from pushd.store.times import moment, seconds_or_none
 
 _READER = """
@@ -84,21 +84,11 @@ class State(Struct, eq=False):
     updated_at: float | None = None
 
 
-class Letter(Struct, eq=False):
-    """A message to few that a recipient got; times are UNIX seconds."""
+class Letter(Shown, eq=False, kw_only=True):
+    """A message to few that a recipient got."""
 
     message_id: int
     recipient: int
-    created_at: datetime
-    released_at: float
-    expires_at: float | None
-    inbox_from: float | None
-    inbox_to: float | None
-    ends_at: float
-    cancelled_at: float | None
-    updated_at: float
-    batches: int
-    pauses: Sequence[float]
     batch: int
     """Which of these it came by, from 0."""
 
@@ -216,17 +206,8 @@ def _letter(row: Any) -> Letter:
     return Letter(
         message_id=row["message_id"],
         recipient=row["recipient"],
-        created_at=row["created_at"],
-        released_at=row["released_at"].timestamp(),
-        expires_at=seconds_or_none(row["expires_at"]),
-        inbox_from=seconds_or_none(row["inbox_from"]),
-        inbox_to=seconds_or_none(row["inbox_to"]),
-        ends_at=row["ends_at"].timestamp(),
-        cancelled_at=seconds_or_none(row["cancelled_at"]),
-        updated_at=row["updated_at"].timestamp(),
-        batches=row["batches"],
-        pauses=row["pauses"],
         batch=batch(row["rank"], row["count"], row["batches"]) if row["rank"] is not None else 0,
+        **shown(row),
     )
 
 

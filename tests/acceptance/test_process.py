@@ -20,8 +20,9 @@ KEY = re.compile(r"pushd_admin_[A-Za-z0-9_-]{43}")
 BLOCKED = """
 import asyncio, sys, time
 from pushd.cli.process import run
-from pushd.cli.settings import configuration
-sys.exit(run(configuration(None).config, announce=lambda _: asyncio.get_running_loop().call_later(4, time.sleep, 5)))
+from pushd.cli.settings import Setup
+config = Setup().load().config
+sys.exit(run(config, announce=lambda _: asyncio.get_running_loop().call_later(4, time.sleep, 5)))
 """
 """A daemon whose event loop stands still for five seconds, four seconds after it is ready."""
 
