@@ -368,7 +368,7 @@ BEGIN
             JOIN rollouts o ON o.notification_id = e.id ORDER BY o.notification_id FOR UPDATE OF o;
         WITH gone AS (
             DELETE FROM runs r WHERE r.notification_id = ANY (ARRAY(SELECT e.run & 4294967295 FROM unnest(p_ended) AS e (run)))
-                AND r.notification_id | r.release::bigint << 32 = ANY (p_ended) AND r.node_id = p_node
+                AND r.notification_id + (r.release::bigint << 32) = ANY (p_ended) AND r.node_id = p_node
             RETURNING r.notification_id, r.release, r.at_most_once
         ), forgotten AS (
             DELETE FROM attempts a WHERE (a.notification_id, a.release) IN (
