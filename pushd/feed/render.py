@@ -172,7 +172,8 @@ class Renderer:
         elif row.type in _OF_DEVICES:
             data |= known | {"devices": [_device(each, names, None) for each in piece.items]}
         elif row.type is EventType.USER_DELETED:
-            data |= {"user_id": names.users.get(piece.items[0]) if piece.items else None}
+            (number,) = piece.items
+            data |= {"id": number, "user_id": names.users.get(number)}
         elif row.type is EventType.SUBSCRIPTION_CHANGED:
             of = known["of"]
             found = names.users if of == "users" else names.installs

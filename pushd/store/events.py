@@ -40,12 +40,13 @@ ORDER BY n.xid DESC, n.id DESC LIMIT 1
 _ONE = f"SELECT {_COLUMNS} FROM events n WHERE n.app_id = $1 AND n.id = $2"  # noqa: S608  # constants
 _POSITION = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _DEVICES = """
-SELECT d.id, d.kind, i.name AS install, u.external_id AS user FROM devices d
+SELECT d.id, d.kind, i.name AS install, nullif(u.external_id, '') AS user FROM devices d
     LEFT JOIN installs i ON i.id = d.install LEFT JOIN users u ON u.id = d.user_id
 WHERE d.app_id = $1 AND d.id = ANY($2)
 """
 _INSTALLS = "SELECT id, name FROM installs WHERE app_id = $1 AND id = ANY($2)"
-_USERS = "SELECT id, external_id AS name FROM users WHERE app_id = $1 AND id = ANY($2)"
+# Of who was erased the name is empty for as long as the row is kept.
+_USERS = "SELECT id, external_id AS name FROM users WHERE app_id = $1 AND id = ANY($2) AND external_id <> ''"
 _METAS = """
 SELECT id, (send::json -> 'reporting_meta')::text AS reporting, (send::json -> 'user_meta')::text AS users
 FROM notifications WHERE app_id = $1 AND id = ANY($2) AND (position('"reporting_meta"' IN send) > 0

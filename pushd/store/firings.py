@@ -164,8 +164,9 @@ class Firer:
             decided = await decide(connection, winners, now)
             await go_on(connection, winners, decided, now)
             through = [each for each in winners if not each.notification_id or each.key in decided]
-            over = await _begin(connection, [each for each in through if each.notification_id], node_id, now)
-            await note_fired(connection, winners, decided, now)
+            rows = ReleaseRows()
+            over = await _begin(connection, [each for each in through if each.notification_id], rows, node_id, now)
+            await note_fired(connection, winners, decided, rows, now)
             await keep(connection, node_id, [each.tally for each in through if each.tally is not None])
         self._compact(over)
         done = set(through)
@@ -215,11 +216,12 @@ async def go_on(connection: Any, winners: Sequence[Firing], decided: AbstractSet
         await connection.execute(_GO_ON, now, *columns(left, 6))
 
 
-async def _begin(connection: Any, firings: Sequence[Firing], node_id: int, now: datetime) -> list[int]:
-    """Writes what goes out, or will; those that are over at once and can be compacted."""
+async def _begin(
+    connection: Any, firings: Sequence[Firing], rows: ReleaseRows, node_id: int, now: datetime
+) -> list[int]:
+    """Writes what goes out, or will, its releases by `rows`; those that are over at once and can be compacted."""
     if not firings:
         return []
-    rows = ReleaseRows()
     devices: list[int] = []
     notifications = []
     for each in firings:

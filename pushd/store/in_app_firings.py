@@ -13,7 +13,7 @@ from pushd.store.firing_events import note_fired
 from pushd.store.firings import Firing, decide, go_on, win
 from pushd.store.in_app import write_release
 from pushd.store.in_app_rows import Release
-from pushd.store.release_rows import fence
+from pushd.store.release_rows import ReleaseRows, fence
 from pushd.store.times import moment, moment_or_none
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class InAppFirer:
             through = firing.key in decided
             if firing.notification_id and through:
                 await self._begin(connection, wanted, now)
-            await note_fired(connection, [firing], decided, now)
+            await note_fired(connection, [firing], decided, ReleaseRows(), now)
         return through
 
     async def open(self, wanted: Stage, node_id: int) -> bool:

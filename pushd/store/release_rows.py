@@ -99,6 +99,7 @@ class ReleaseRows:
     _runs: list[tuple[Any, ...]] = field(default_factory=list)
     _outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     _deltas: list[tuple[Any, ...]] = field(default_factory=list)
+    _settled: list[tuple[Any, ...]] = field(default_factory=list)
     _releases: list[tuple[Any, ...]] = field(default_factory=list)
 
     def targets(self, head: Head, devices: Devices) -> None:
@@ -112,6 +113,8 @@ class ReleaseRows:
 
     def suppressed(self, head: Head, groups: Sequence[tuple[Devices, int]], *, inline: bool = False) -> None:
         """Who gets nothing, with the code of the reason: settled with the release, so that nobody sends it later."""
+        if groups:
+            self._settled.append((_run(head.notification_id, head.release), head.app_id))
         for devices, code in groups:
             if inline:
                 self._outcomes += [(head.notification_id, device, code) for device in devices]
@@ -132,6 +135,18 @@ class ReleaseRows:
         if known is not None:
             self.targets(head, known)
 
+    @property
+    def settled(self) -> list[list[Any]] | None:
+        """Who gets nothing, as note_outcomes is told it: columns of releases, of rows and of sets; None: nobody."""
+        if not self._settled:
+            return None
+        rows = [(notification, device, NO_GATEWAY, code) for notification, device, code in self._outcomes]
+        sets = [
+            (_run(notification, release), NO_GATEWAY, code, count, devices)
+            for notification, release, _, _, code, count, devices in self._deltas
+        ]
+        return [*columns(self._settled, 2), *columns(rows, 4), *columns(sets, 5)]
+
     async def write(self, connection: Any, node_id: int, now: datetime) -> None:
         """Writes what was collected; each kind of row that there is none of costs nothing."""
         for statement, head, rows in (
@@ -143,6 +158,11 @@ class ReleaseRows:
         ):
             if rows:
                 await connection.execute(statement, *head, *columns(rows, len(rows[0])))
+
+
+def _run(notification_id: int, release: int) -> int:
+    """The number by which a release is named where one number has to do (0004)."""
+    return notification_id | release << 32
 
 
 def read_release(row: Any) -> StoredRelease:

@@ -199,11 +199,11 @@ class RolloutStore:
             winners = [each for each in openings if each.id in won]
             if not winners:
                 return [False] * len(openings)
-            await _open(connection, winners, node_id, now)
+            rows = await _open(connection, winners, node_id, now)
             await keep(connection, node_id, [each.tally for each in winners if each.tally is not None])
             idle = [each.id for each in winners if not each.runs]
             over = await connection.fetchval(_FINISH, idle, now) if idle else None
-            await note_opened(connection, winners, now)
+            await note_opened(connection, winners, rows, now)
         self._compact(over or ())
         return [each.id in won for each in openings]
 
@@ -218,7 +218,8 @@ class RolloutStore:
         return [found[key]["runs" if each.runs else "open"] for key, each in zip(keys, openings, strict=True)]
 
 
-async def _open(connection: Any, winners: Sequence[Opening], node_id: int, now: datetime) -> None:
+async def _open(connection: Any, winners: Sequence[Opening], node_id: int, now: datetime) -> ReleaseRows:
+    """What it wrote of the releases."""
     rows = ReleaseRows()
     numbers = await _numbers(connection, winners)
     for each in winners:
@@ -237,6 +238,7 @@ async def _open(connection: Any, winners: Sequence[Opening], node_id: int, now: 
     if counted := [(each.head, each.more) for each in winners if each.more]:
         keys = [(head.app_id, head.notification_id, head.created_at, more) for head, more in counted]
         await connection.execute(_COUNT, *columns(keys, 4))
+    return rows
 
 
 def _opened(opening: Opening) -> tuple[Any, ...]:

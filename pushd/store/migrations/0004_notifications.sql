@@ -296,6 +296,7 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     seen bigint[];
     owned bigint[];
+    owning int[];
     over bigint[];
     whole bigint[];
     dead int[];
@@ -322,7 +323,7 @@ BEGIN
     UPDATE nodes SET receipts = (ARRAY[p_receipt] || receipts)[1:64] WHERE id = p_node;
 
     refused := '{}';
-    SELECT coalesce(array_agg(n.run), '{}') INTO owned FROM unnest(p_named) AS n (run)
+    SELECT coalesce(array_agg(n.run), '{}'), array_agg(r.app_id) INTO owned, owning FROM unnest(p_named) AS n (run)
         CROSS JOIN LATERAL run_of(n.run) r WHERE r.node_id = p_node;
     IF cardinality(owned) < cardinality(p_named) THEN
         SELECT array_agg(n.run) INTO refused FROM unnest(p_named) AS n (run) WHERE n.run <> ALL (owned);
@@ -337,8 +338,8 @@ BEGIN
         FROM unnest(d_run, d_part, d_gateway, d_code, d_count, d_devices) AS d (run, part, gateway, code, count, devices)
         CROSS JOIN LATERAL run_of(d.run) r WHERE r.node_id = p_node;
     IF listened THEN
-        PERFORM note_outcomes(p_now, owned, r_notification, r_device, r_gateway, r_code, d_run, d_gateway, d_code, d_count,
-            d_devices);
+        PERFORM note_outcomes(p_now, owned, owning, r_notification, r_device, r_gateway, r_code, d_run, d_gateway, d_code,
+            d_count, d_devices);
     END IF;
 
     IF cardinality(p_finished) > 0 THEN

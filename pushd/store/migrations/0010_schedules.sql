@@ -105,6 +105,9 @@ CREATE FUNCTION cancel_notification(p_app int, p_id bigint, p_now timestamptz, O
 LANGUAGE plpgsql AS $$
 DECLARE
     made timestamptz;
+    late_runs bigint[];
+    late_counts int[];
+    late_devices bytea[];
 BEGIN
     -- Whoever fires it holds its row; then it is gone, and what it became is seen below.
     UPDATE schedules SET cancelled_at = p_now, ended_at = p_now, next_at = NULL, revision = revision + 1
@@ -120,10 +123,20 @@ BEGIN
         UPDATE rollouts SET cancelled_at = coalesce(cancelled_at, p_now), next_at = NULL, revision = revision + 1
             WHERE notification_id = p_id AND created_at = made;
         -- Whom it was to go to later is settled here, as cancelled (outcome.CANCELLED): nothing of them runs.
-        INSERT INTO outcome_deltas (notification_id, release, app_id, part, gateway, code, count, devices, at)
+        WITH late AS (
+            INSERT INTO outcome_deltas (notification_id, release, app_id, part, gateway, code, count, devices, at)
             SELECT p_id, t.release, p_app, t.part, 0, 12, t.count, t.devices, p_now
             FROM releases r JOIN targets t ON t.notification_id = p_id AND t.release = r.number AND t.created_at = made
-            WHERE r.notification_id = p_id AND r.created_at = made AND r.state = 0;
+            WHERE r.notification_id = p_id AND r.created_at = made AND r.state = 0
+            RETURNING p_id + (outcome_deltas.release::bigint << 32) AS run, outcome_deltas.count, outcome_deltas.devices
+        )
+        SELECT array_agg(late.run), array_agg(late.count), array_agg(late.devices)
+            INTO late_runs, late_counts, late_devices FROM late;
+        IF late_runs IS NOT NULL AND EXISTS (SELECT FROM listeners) THEN
+            PERFORM note_outcomes(p_now, late_runs, array_fill(p_app, ARRAY[cardinality(late_runs)]), '{}', '{}', '{}', '{}',
+                late_runs, array_fill(0::smallint, ARRAY[cardinality(late_runs)]),
+                array_fill(12::smallint, ARRAY[cardinality(late_runs)]), late_counts, late_devices);
+        END IF;
         UPDATE releases SET state = 2 WHERE notification_id = p_id AND created_at = made AND state = 0;
     END IF;
     UPDATE runs SET cancelled_at = coalesce(cancelled_at, p_now) WHERE notification_id = p_id AND app_id = p_app;

@@ -182,26 +182,22 @@ BEGIN
     END IF;
 END $$;
 
--- What rows of runs came to, in sums and, for those who want that, device by device. p_runs: those that the node has, each as
--- release * 2^32 + notification, as in settle. s_*: rows of small sends; d_*: sets of large ones.
+-- What rows came to, in sums and, for those who want that, device by device. p_runs: releases that may say so, each as
+-- release * 2^32 + notification, with the app of each. s_*: rows of small sends; d_*: sets of large ones.
 CREATE FUNCTION note_outcomes(
-    p_now timestamptz, p_runs bigint[],
+    p_now timestamptz, p_runs bigint[], p_apps int[],
     s_notification bigint[], s_device int[], s_gateway smallint[], s_code smallint[],
     d_run bigint[], d_gateway smallint[], d_code smallint[], d_count int[], d_devices bytea[]
 ) RETURNS void LANGUAGE plpgsql SET enable_hashjoin = on SET enable_nestloop = on AS $$
 DECLARE
     apps int[];
-    owned bigint[];
-    owning int[];
 BEGIN
-    SELECT array_agg(r.notification_id), array_agg(r.app_id) INTO owned, owning FROM unnest(p_runs) AS n (run)
-        CROSS JOIN LATERAL run_of(n.run) r;
-    IF NOT any_heard(owning, 48) THEN
+    IF NOT any_heard(p_apps, 48) THEN
         RETURN;
     END IF;
     WITH owners AS MATERIALIZED (
-        SELECT DISTINCT k.id, app, h.bits FROM unnest(owned, owning) AS k (id, app)
-            JOIN (SELECT a.app, heard(a.app) AS bits FROM (SELECT DISTINCT n AS app FROM unnest(owning) n) a) h USING (app)
+        SELECT DISTINCT k.run & 4294967295 AS id, app, h.bits FROM unnest(p_runs, p_apps) AS k (run, app)
+            JOIN (SELECT a.app, heard(a.app) AS bits FROM (SELECT DISTINCT n AS app FROM unnest(p_apps) n) a) h USING (app)
     ), small AS MATERIALIZED (
         SELECT s.notification, s.gateway, s.code, count(*) AS count, array_agg(s.device ORDER BY s.device) AS ids
         FROM unnest(s_notification, s_device, s_gateway, s_code) AS s (notification, device, gateway, code)

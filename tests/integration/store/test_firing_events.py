@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from pushd.bitset import Devices
-from pushd.model.event import DEFAULT_BITS, EventType
-from pushd.outcome import QUIET_HOURS
+from pushd.model.event import DEFAULT_BITS, EventType, bits
+from pushd.outcome import CANCELLED, FREQUENCY_CAP, QUIET_HOURS
 from pushd.store.events import START
 from pushd.store.notifications import Due
 from pushd.store.schedules import Planned
@@ -64,6 +64,7 @@ async def test_occurrences_that_are_skipped_and_one_that_reaches_nobody(store, a
     assert (await told(store, app))[1:] == [
         (EventType.SCHEDULE_SKIPPED, None, {"schedule_id": kept.id, "occurrence": NOW - 86_400}),
         (EventType.SCHEDULE_FIRED, number, {"schedule_id": kept.id, "occurrence": NOW}),
+        (EventType.OUTCOMES, number, {"codes": [[0, QUIET_HOURS.code, 2]]}),
         (EventType.FINISHED, number, {"cancelled": False, "codes": [[0, QUIET_HOURS.code, 2]]}),
     ]
 
@@ -83,6 +84,52 @@ async def test_a_rollout_tells_of_each_part_and_once_of_its_end(store, app, node
         (EventType.RELEASED, kept.id, {"release": 2, "targeted": 1}),
         (EventType.OUTCOMES, kept.id, {"codes": [[0, 1, 1]]}),
         (EventType.FINISHED, kept.id, {"cancelled": False, "codes": [[0, 1, 3]]}),
+    ]
+
+
+async def outcomes(store, app):
+    """Devices by notification and code, as they were told one by one."""
+    rows = (await store.events.read(app.id, START, bits([EventType.DEVICE_OUTCOMES]), 100)).rows
+    return sorted(
+        (row.notification_id, orjson.loads(row.data)["code"], sorted(row.ids or Devices.load(row.devices)))
+        for row in rows
+    )
+
+
+@pytest.mark.parametrize("many", [3, 100])
+async def test_who_gets_nothing_of_a_release_is_told_device_by_device(store, app, node, many):
+    await store.events.listen(app.id, bits(EventType), 60)
+    due = await one_due(store, app.id, node.id)
+    quiet, capped, go = Devices([1, 2]), Devices(range(3, 3 + many)), Devices([1_000])
+    suppressed = ((quiet, QUIET_HOURS.code), (capped, FREQUENCY_CAP.code))
+    fired = firing(due, node.id, quiet | capped | go, suppressed=suppressed)
+    assert await store.schedules.fire([fired], node.id) == [True]
+    assert await outcomes(store, app) == [
+        (due.id, QUIET_HOURS.code, [1, 2]),
+        (due.id, FREQUENCY_CAP.code, list(capped)),
+    ]
+    assert (await told(store, app))[2:] == [
+        (EventType.RELEASED, due.id, {"release": 0, "targeted": 3 + many}),
+        (EventType.OUTCOMES, due.id, {"codes": [[0, QUIET_HOURS.code, 2], [0, FREQUENCY_CAP.code, many]]}),
+    ]
+
+
+async def test_who_gets_nothing_of_a_rollout_and_who_was_still_to_come_are_told(store, app, node):
+    await store.events.listen(app.id, bits(EventType), 60)
+    due = await one_due(store, app.id, node.id)
+    parts = [Planned(at=NOW, selector=b"{}"), Planned(at=NOW + 60, devices=Devices([7, 8]))]
+    assert await store.schedules.fire([rollout(due, node.id, *parts)], node.id) == [True]
+    (release,) = await store.rollouts.due(NOW, 10)
+    nobody = Devices([1, 2])
+    opened = opening(release, nobody, suppressed=((nobody, QUIET_HOURS.code),))
+    assert await store.rollouts.open([opened], node.id) == [True]
+    assert await outcomes(store, app) == [(due.id, QUIET_HOURS.code, [1, 2])]
+    assert await store.notifications.cancel(app.id, due.id)
+    assert await outcomes(store, app) == [(due.id, CANCELLED.code, [7, 8]), (due.id, QUIET_HOURS.code, [1, 2])]
+    assert (await told(store, app))[2:] == [
+        (EventType.OUTCOMES, due.id, {"codes": [[0, QUIET_HOURS.code, 2]]}),
+        (EventType.OUTCOMES, due.id, {"codes": [[0, CANCELLED.code, 2]]}),
+        (EventType.FINISHED, due.id, {"cancelled": True, "codes": [[0, CANCELLED.code, 2], [0, QUIET_HOURS.code, 2]]}),
     ]
 
 

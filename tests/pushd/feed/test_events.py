@@ -14,8 +14,6 @@ from tests.pushd.feed.world import fed
 
 pytestmark = pytest.mark.asyncio
 
-EVERYTHING = "type=notification.device_outcomes"
-
 
 @asynccontextmanager
 async def stream(call, query="", **headers):
@@ -184,6 +182,7 @@ async def test_subscriptions_switches_and_deleted_users(dsn, tmp_path):
     async with fed(dsn, tmp_path) as call:
         await everything(call)
         await call.world.register("phone", user_id="ada")
+        user = (await call("GET", "/users/ada")).body
         await call("POST", "/channels", json={"uuid": "news"})
         await call("POST", "/channels", json={"uuid": "deals"})
         for verb, body in (("subscribe", ["ada", "ada"]), ("subscribe", ["ada"]), ("unsubscribe", ["ada"])):
@@ -208,10 +207,26 @@ async def test_subscriptions_switches_and_deleted_users(dsn, tmp_path):
             {"of": "installs", "subscribed": [], "unsubscribed": ["deals"], "installs": ["phone"]},
         ]
         (deleted,) = await everything(call, type="user.deleted")
-        assert deleted["data"] == {"user_id": "ada"}
+        assert deleted["data"] == {"id": user["id"], "user_id": "ada"}
         await call("DELETE", "/channels/news")
         (gone,) = await everything(call, type="channel.deleted")
         assert gone["data"] == {"channel": "news"}
+
+
+async def test_an_erased_user_is_told_by_number_and_never_again_by_name(dsn18, tmp_path):
+    async with fed(dsn18, tmp_path) as call:
+        await everything(call)
+        device = await call.world.register("phone", user_id="ada")
+        user = (await call("GET", "/users/ada")).body
+        number = await send(call, user_meta={"ada": {"step": 1}})
+        await call.settle(**rows(number, (device.id, 0, 1)), finished=[number])
+        receipt = {"id": "1", "notification_id": number, "event": "opened", "install_id": "phone"}
+        assert (await call("POST", "/receipts", json={"receipts": [receipt]})).status == 200
+        assert (await call("POST", "/users/ada/erase")).status == 202
+        told = await everything(call, type="user.deleted")
+        assert [each["data"] for each in told] == [{"id": user["id"], "user_id": None}]
+        opened = await everything(call, type="receipt.opened")
+        assert [each["user_id"] for told in opened for each in told["data"]["receipts"]] == [None]
 
 
 async def test_in_app_messages_and_what_is_done_with_them(dsn18, tmp_path):
