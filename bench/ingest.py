@@ -12,7 +12,7 @@ JSON out, nothing else) takes the daemon's place on its core and is driven by th
   Both processes read one clock. At a fixed rate of sends, open loop: a send that is late does not delay the next.
 - While a broadcast runs, only the single sends are logged: they have a priority of their own.
 - `array_per_s` counts the notifications of arrays of 500, to the last 202; `array_out_per_s` to the last logged push.
-- `--dialect NAME`: the same sends in a vendor's words, against native ones in the same run.
+- `--dialect NAME`: sends in a vendor's words against native ones that say the same to the same audience, in turns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import aiohttp
 
 from bench import measure
-from bench.ingest_dialects import CONNECTIONS, SPEECHES, compared, through
+from bench.ingest_dialects import CONNECTIONS, SPEECHES, compared, natively, through
 from bench.ingest_drive import Cpu, Drive, Pushes
 from bench.ingest_world import World, running
 
@@ -52,10 +52,12 @@ async def _compare(root: Path, quick: bool, dialect: str) -> dict[str, Any]:
     devices, sends, rounds = (100_000, 10_000, 2) if quick else (100_000, 40_000, 3)
     async with running(root, devices) as world:
         speech = await SPEECHES[dialect](world)
-        await through(world, speech, _numbers(world, sends // 4))  # what is read once has been read
+        native = natively(world, speech)
+        for each in (native, speech):
+            await through(world, each, _numbers(world, sends // 4))  # what is read once has been read
         natives, others = [], []
         for _ in range(rounds):
-            natives.append(await _singles(world, sends))
+            natives.append(await through(world, native, _numbers(world, sends)))
             others.append(await through(world, speech, _numbers(world, sends)))
     return compared(dialect, natives, others)
 

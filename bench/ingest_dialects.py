@@ -6,7 +6,7 @@ import base64
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -31,10 +31,23 @@ class Speech:
     """The user of that number, as bodies name one."""
     body: Callable[[Any, int], dict[str, Any]]
     """A body to a user, by a number of its own."""
+    native: Callable[[Any, int], dict[str, Any]]
+    """The body of the same send natively: the same audience, and a message that says the same."""
+
+
+def natively(world: World, speech: Speech) -> Speech:
+    """The same sends through the native API."""
+    return replace(
+        speech,
+        path="/pushd/v1/notifications",
+        headers={"Authorization": f"Bearer {world.key}"},
+        status=202,
+        body=speech.native,
+    )
 
 
 async def through(world: World, speech: Speech, numbers: Sequence[int]) -> dict[str, float]:
-    """Sends by one dialect, closed loop on 64 connections; CPU up to the last push."""
+    """Sends in one speech, closed loop on 64 connections; CPU up to the last push."""
     bodies = [orjson.dumps(speech.body(speech.user(number * 7919 % world.users), number)) for number in numbers]
     with Pushes(world.far) as pushes:
         cpu = Cpu(daemon=[world.daemon], postgresql=[world.postgres], far_side=[world.far.pid], driver=[os.getpid()])
@@ -76,6 +89,14 @@ async def _key(world: World, dialect: str, **wanted: str) -> tuple[str, str]:
     return made["key"]["identity"], made["secret"]
 
 
+def _users(user: str) -> dict[str, Any]:
+    return {"type": "users", "ids": [user]}
+
+
+def _said(number: int) -> dict[str, Any]:
+    return {"title": "Your code", "body": f"It is {number:06d}"}
+
+
 def _basic(identity: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{identity}:{secret}".encode()).decode()}
 
@@ -94,6 +115,7 @@ async def _appenate(world: World) -> Speech:
             "Title": "Your code",
             "Body": f"It is {number:06d}",
         },
+        native=lambda user, number: {"audience": _users(user), "message": _said(number)},
     )
 
 
@@ -123,6 +145,13 @@ async def _connectycube(world: World) -> Speech:
                 ).decode(),
             }
         },
+        native=lambda user, number: {
+            "audience": {
+                "type": "and",
+                "of": [_users(user), {"type": "environment", "is": "production"}, {"type": "kind", "any": ["apns"]}],
+            },
+            "message": {**_said(number), "data": {"n": number}},
+        },
     )
 
 
@@ -140,6 +169,10 @@ async def _gravitec(world: World) -> Speech:
             },
             "audience": {"tokens": [user]},
         },
+        native=lambda user, number: {
+            "audience": {"type": "installs", "ids": [user]},
+            "message": {**_said(number), "url": "https://example.com/code"},
+        },
     )
 
 
@@ -153,6 +186,7 @@ async def _kumulos(world: World) -> Speech:
             "target": {"userIds": [user]},
             "content": {"title": "Your code", "message": f"It is {number:06d}", "data": {"n": number}},
         },
+        native=lambda user, number: {"audience": _users(user), "message": {**_said(number), "data": {"n": number}}},
     )
 
 
@@ -169,6 +203,7 @@ async def _backendless(world: World) -> Speech:
             "publishPolicy": "PUSH",
             "pushSinglecast": [user],
         },
+        native=lambda user, number: {"audience": {"type": "installs", "ids": [user]}, "message": _said(number)},
     )
 
 

@@ -90,14 +90,14 @@ class DialectKeys:
         self, dialect: DialectName, identity: str, secret: str, incoming: Incoming, *, server: bool = True
     ) -> Caller:
         """Who sent this pair. UnauthorizedError, TooManyRequestsError; ForbiddenError where only servers may."""
-        known = await self._auth.known(_PARTS.join((dialect.value, identity, secret)), incoming)
+        known = await self._auth.known(_PARTS.join((dialect, identity, secret)), incoming)
         if server and known.role is not Role.SERVER:
             raise ForbiddenError("This key is for apps, and may not do that")
         return Caller(known, known.app_id)
 
     async def app(self, dialect: DialectName, identity: str, incoming: Incoming) -> int:
         """The app of an identity, which pages show to everybody. UnauthorizedError, TooManyRequestsError."""
-        key = await self._public.known(_PARTS.join((dialect.value, identity)), incoming)
+        key = await self._public.known(_PARTS.join((dialect, identity)), incoming)
         assert key.app_id is not None
         return key.app_id
 
@@ -117,15 +117,13 @@ class _Keys:
     def __init__(self, store: VendorKeyStore) -> None:
         self._store = store
 
-    async def authenticate(self, secret: str) -> Key | None:
+    async def authenticate(self, secret: str, digest: bytes) -> Key | None:
         """The key of dialect, identity and secret."""
+        known = self._store.proven(digest)
+        if known is not None:
+            return known
         dialect, identity, own = secret.split(_PARTS, 2)
-        if not identity or not own:
-            return None
-        for held in await self._store.find(DialectName(dialect), identity):
-            if held.is_secret(own):
-                return _known(held)
-        return None
+        return await self._store.prove(DialectName(dialect), identity, own, digest)
 
 
 class _Identities:
@@ -134,21 +132,8 @@ class _Identities:
     def __init__(self, store: VendorKeyStore) -> None:
         self._store = store
 
-    async def authenticate(self, secret: str) -> Key | None:
+    async def authenticate(self, secret: str, digest: bytes) -> Key | None:  # noqa: ARG002  # the contract's
         """The newest key of dialect and identity."""
         dialect, identity = secret.split(_PARTS, 1)
         found = await self._store.find(DialectName(dialect), identity) if identity else ()
-        return _known(found[0]) if found else None
-
-
-def _known(held: Held) -> Key:
-    key = held.key
-    return Key(
-        id=key.id,
-        app_id=key.app_id,
-        role=key.role,
-        name=key.name,
-        hint=f"{key.dialect}:{key.id}",
-        created_at=key.created_at,
-        revoked_at=key.revoked_at,
-    )
+        return found[0].as_key() if found else None

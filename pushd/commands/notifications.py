@@ -50,19 +50,37 @@ async def send(context: Context, app_id: int, wanted: Send, idempotency: tuple[s
     # Asked before anything else: a repetition is told what the first was told, whatever has become of its targets.
     if idempotency is not None and (told := await context.store.idempotency.find(app_id, *idempotency)) is not None:
         return _answer(told.notification_id, told.answer, replayed=True)
+    made = await _planned(context, app_id, wanted)
+    key = Idempotency(*idempotency) if idempotency else None
+    accepted = await _accepted(context, made, key, made.told())
+    return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
+
+
+async def sent(context: Context, app_id: int, wanted: Send) -> Sent:
+    """As `send`, for surfaces that tell of it in words of their own and know no keys of requests."""
+    made = await _planned(context, app_id, wanted)
+    accepted = await _accepted(context, made, None, b"")
+    if made.due is not None:
+        return Sent(id=accepted.id, next_at=made.due.at, errors=made.errors)
+    return Sent(id=accepted.id, targeted=len(made.devices), errors=made.errors)
+
+
+async def _planned(context: Context, app_id: int, wanted: Send) -> Plan:
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
     made = await plan_send(context, app, wanted)
     if made.due is None:
         context.fanout.check_room(len(made.devices), app_id)
-    key = Idempotency(*idempotency) if idempotency else None
-    accept = accept_of(context, made, context.clock.now(), key, made.told())
-    accepted = await carried(
+    return made
+
+
+async def _accepted(context: Context, made: Plan, key: Idempotency | None, answer: bytes) -> Accepted:
+    accept = accept_of(context, made, context.clock.now(), key, answer)
+    return await carried(
         lambda then: context.store.notifications.acceptor.accept(accept, then),
         lambda accepted: release(context, accepted, (made,)),
     )
-    return _answer(accepted.id, accepted.answer, replayed=accepted.replayed)
 
 
 async def carried(begin: Callable[[Then], asyncio.Future[Accepted]], effect: Then) -> Accepted:

@@ -72,7 +72,7 @@ class Appenate(Dialect):
             self.name, _number_text(given.get("CompanyId")), _text(given.get("IntegrationKey")), incoming
         )
         send = _send(given, await self._user(caller.app, given))
-        await notifications.send(self.context, caller.app, send)
+        await notifications.sent(self.context, caller.app, send)
         return _answer(incoming, {"ResponseStatus": {}}, 200, {})
 
     async def _user(self, app_id: int, given: Mapping[str, Any]) -> Audience:

@@ -48,9 +48,12 @@ class KeyStore:
         row = await self._database.fetchrow(_CREATE, app_id, role.value, name, secret[:HINT_CHARS], _digest(secret))
         return _key(row), secret
 
-    async def authenticate(self, secret: str) -> Key | None:
-        """The key that has this secret and is not revoked. Keys seen before are known without the database."""
-        digest = _digest(secret)
+    async def authenticate(self, secret: str, digest: bytes | None = None) -> Key | None:
+        """The key that has this secret and is not revoked. Keys seen before are known without the database.
+
+        `digest`: SHA-256 of the secret, where that is known.
+        """
+        digest = digest or _digest(secret)
         return self._known.get(digest) or await self._known.read(digest, lambda: self._fetch(digest))
 
     async def _fetch(self, digest: bytes) -> Key | None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from pushd.model.app import Role
+from pushd.model.app import Key, Role
 from pushd.model.vendor_key import DialectName, VendorKey
 from pushd.store.database import Database
 from pushd.store.remembered import Remembered
@@ -46,6 +46,19 @@ class Held:
         """Whether this is its secret."""
         return compare_digest(self.digest, digest(secret))
 
+    def as_key(self) -> Key:
+        """The key as those of the native API are known."""
+        key = self.key
+        return Key(
+            id=key.id,
+            app_id=key.app_id,
+            role=key.role,
+            name=key.name,
+            hint=f"{key.dialect}:{key.id}",
+            created_at=key.created_at,
+            revoked_at=key.revoked_at,
+        )
+
 
 class VendorKeyStore:
     """Keys of every app and dialect."""
@@ -53,6 +66,7 @@ class VendorKeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: Remembered[tuple[DialectName, str], tuple[Held, ...]] = Remembered()
+        self._proven: Remembered[bytes, Key] = Remembered()
 
     async def create(
         self, app_id: int, dialect: DialectName, role: Role, identity: str, secret: str, sealed: bytes | None, name: str
@@ -72,6 +86,22 @@ class VendorKeyStore:
         key = dialect, identity
         return self._known.get(key) or await self._known.read(key, lambda: self._fetch(dialect, identity)) or ()
 
+    def proven(self, digest: bytes) -> Key | None:
+        """The key that `prove` found for this digest before, and that is good."""
+        return self._proven.get(digest)
+
+    async def prove(self, dialect: DialectName, identity: str, secret: str, digest: bytes) -> Key | None:
+        """The key of an identity that has this secret and is good, from now on known by a digest of all three."""
+        return await self._proven.read(digest, lambda: self._matching(dialect, identity, secret))
+
+    async def _matching(self, dialect: DialectName, identity: str, secret: str) -> Key | None:
+        if not identity or not secret:
+            return None
+        for held in await self.find(dialect, identity):
+            if held.is_secret(secret):
+                return held.as_key()
+        return None
+
     async def _fetch(self, dialect: DialectName, identity: str) -> tuple[Held, ...] | None:
         rows = await self._database.fetch(_FIND, dialect.value, identity)
         return tuple(Held(_key(row), bytes(row["digest"]), row["sealed"]) for row in rows) or None
@@ -89,6 +119,7 @@ class VendorKeyStore:
     def forget(self) -> None:
         """Looks every key up again: some were changed."""
         self._known.forget()
+        self._proven.forget()
 
 
 def digest(secret: str) -> bytes:

@@ -22,6 +22,16 @@ _STARTS = {
 _BODILESS = frozenset({204, 304})
 
 
+class Headers(dict[str, str]):
+    """Headers that many answers have, put into words once; never changed."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.lines = _lines(given)
+
+
 class Answer:
     """What an endpoint answers when it is not a stream.
 
@@ -73,10 +83,8 @@ class Answer:
 
     def _encode(self, incoming: Incoming) -> bytes:
         pieces = [_STARTS[self.status], _date(), b"\r\nX-Request-Id: ", incoming.id.encode()]
-        if self.headers:
-            text = "".join(f"\r\n{name}: {value}" for name, value in self.headers.items())
-            assert text.count("\r\n") == len(self.headers) == text.count("\n"), "a header value holds a line break"
-            pieces.append(text.encode("latin-1"))
+        if (headers := self.headers) is not None:
+            pieces.append(headers.lines if type(headers) is Headers else _lines(headers))
         if incoming.version != HttpVersion11:
             pieces.append(b"\r\nConnection: keep-alive" if self.keep_alive else b"\r\nConnection: close")
         elif not self.keep_alive:
@@ -87,6 +95,13 @@ class Answer:
         if incoming.method != "HEAD" and self.status not in _BODILESS:
             pieces.append(self.body)
         return b"".join(pieces)
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    """Headers as they are written, each behind a line break."""
+    text = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
+    assert text.count("\r\n") == len(headers) == text.count("\n"), "a header value holds a line break"
+    return text.encode("latin-1")
 
 
 _date_of = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from collections import OrderedDict
@@ -26,8 +25,8 @@ SECRET_CHARS_MAX = 256
 class Keys(Protocol):
     """Where keys are known; `store.keys`. It compares SHA-256 digests, so that time tells nothing of a key."""
 
-    async def authenticate(self, secret: str) -> Key | None:
-        """The key that has this secret and is not revoked."""
+    async def authenticate(self, secret: str, digest: bytes) -> Key | None:
+        """The key that has this secret, of which `digest` is SHA-256, and is not revoked."""
 
 
 class Authenticator:
@@ -51,10 +50,10 @@ class Authenticator:
 
     async def known(self, secret: str, incoming: Incoming) -> Key:
         """The key that has this secret, wherever in the request it stood; errors as those of `key`."""
-        digest = hashlib.sha256(secret.encode()).digest()
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         if digest not in self._known:
             self._refuse_if_braked(incoming.client.address)
-        key = await self._keys.authenticate(secret) if secret else None
+        key = await self._keys.authenticate(secret, digest) if secret else None
         if key is None:
             self._known.pop(digest, None)
             self._count(incoming.client.address)
@@ -79,15 +78,26 @@ class Authenticator:
             self._failures.popitem(last=False)
 
 
+def basic(incoming: Incoming) -> tuple[str, str]:
+    """User and password of Basic authentication (RFC 7617); empty where there are none."""
+    scheme, _, value = incoming.headers.get("Authorization", "").partition(" ")
+    return _pair(value.strip()) if scheme.lower() == "basic" else ("", "")
+
+
+def _pair(value: str) -> tuple[str, str]:
+    try:
+        user, _, password = binascii.a2b_base64(value, strict_mode=True).decode().partition(":")
+    except ValueError:  # not of that alphabet, or no text
+        return "", ""
+    return user, password
+
+
 def _secret(header: str) -> str:
     """The key in an Authorization header, empty when there is none: a bearer token, or either half of Basic."""
     scheme, _, value = header.partition(" ")
     value = value.strip()
     if scheme.lower() == "basic":
-        try:
-            user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
+        user, password = _pair(value)
         value = password if password.startswith("pushd_") else user or password
     elif scheme.lower() != "bearer":
         return ""

@@ -7,7 +7,7 @@ request that came in one piece goes to its endpoint without parser, stream or ta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.http import HttpVersion11
 
@@ -16,6 +16,8 @@ from pushd.web.incoming import Incoming
 
 if TYPE_CHECKING:
     from pushd.web.connection import Connection
+    from pushd.web.router import Route
+    from pushd.web.surface import Surface
 
 HEADS_MAX = 1_024
 """Heads that are remembered; past it all are forgotten."""
@@ -27,11 +29,16 @@ _ONCE = ("Idempotency-Key", "Traceparent", "X-Request-Id")
 """Headers whose values are another for every request: a head with one never comes again, and takes others' place."""
 
 
-class Head(NamedTuple):
-    """What the parser made of a head."""
+class Head:
+    """What the parser made of a head, and where requests with it go."""
 
-    message: Any
-    body_bytes: int
+    __slots__ = ("body_bytes", "message", "way")
+
+    def __init__(self, message: Any, body_bytes: int) -> None:
+        self.message = message
+        self.body_bytes = body_bytes
+        self.way: tuple[Surface, Route] | None = None
+        """Once one was let in: both follow from path and Host, and the size of the head is the same."""
 
 
 class Heads:
@@ -74,9 +81,10 @@ class Heads:
 class BriefIncoming(Incoming):
     """A request that is all there."""
 
-    def __init__(self, message: Any, body: bytes, connection: Connection) -> None:
+    def __init__(self, head: Head, body: bytes, connection: Connection) -> None:
         # Not aiohttp's: of what it sets up, endpoints that answer in one piece use this much.
-        self._message = message
+        self.head = head
+        self._message = message = head.message
         self._headers = message.headers
         self._method = message.method
         self._version = message.version

@@ -143,7 +143,7 @@ class Connection(web.RequestHandler):
         if idle and not (self._paused or self._close or self._force_close):
             found = self._shared.heads.find(data)
             if found is not None:
-                self._begin_brief(BriefIncoming(found[0].message, found[1], self))
+                self._begin_brief(BriefIncoming(*found, self))
                 return
         before = self._request_count
         super().data_received(data)

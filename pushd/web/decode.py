@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -14,7 +14,7 @@ import orjson
 from msgspec import Struct
 
 from pushd.content.plain import has_long_number
-from pushd.errors import Fault, InvalidRequestError, NotFoundError
+from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Struct)
@@ -135,6 +135,30 @@ def no_parameters(query: str) -> None:
     """Nothing; InvalidRequestError when an operation without parameters is given some."""
     for name, _ in parse_query(query):
         raise InvalidRequestError(faults=[Fault(name, "is not a parameter of this operation")])
+
+
+def json_value(raw: bytes, wrong: Callable[[str], PushdError]) -> Any:
+    """What a body of an API of others says in JSON, in which the last of repeated keys counts.
+
+    Raises what `wrong` makes of "is not JSON" and "is too deep", for what walks it goes only so deep.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise wrong("is not JSON") from None
+    if is_deep(raw):
+        raise wrong("is too deep")
+    return value
+
+
+def json_fields(raw: bytes, wrong: Callable[[str], PushdError]) -> dict[str, Any]:
+    """The fields of such a body that is an object, none of an empty one."""
+    if not raw[:256].strip():
+        return {}
+    value = json_value(raw, wrong)
+    if not isinstance(value, dict):
+        raise wrong("is not a JSON object")
+    return value
 
 
 def fault(message: str) -> Fault:

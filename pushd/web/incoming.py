@@ -17,6 +17,7 @@ from pushd.web.proxies import Client
 from pushd.web.upload import Upload
 
 if TYPE_CHECKING:
+    from pushd.web.brief import Head
     from pushd.web.connection import Connection
     from pushd.web.surface import Surface
 
@@ -34,6 +35,8 @@ class Incoming(web.BaseRequest):
     """The hint of the key that asked, for logs."""
     surface: Surface | None = None
     """Whose it is, once that is known."""
+    head: Head | None = None
+    """Of a brief request: its head, which came before."""
     _id: str | None = None
     _client: Client | None = None
 

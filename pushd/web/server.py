@@ -112,10 +112,17 @@ class HttpServer(Service):
         status, code = GONE, None
         surface: Surface | None = None
         try:
-            if sum(map(len, chain.from_iterable(incoming.raw_headers))) > self._config.header_bytes_max:
-                raise HeadersTooLargeError  # the check belongs with what renders it
-            incoming.surface = surface = self._surfaces.find(incoming)
-            route = surface.router.find(incoming.method, incoming.raw_path)
+            head = incoming.head
+            if head is not None and head.way is not None:
+                surface, route = head.way
+                incoming.surface = surface
+            else:
+                if sum(map(len, chain.from_iterable(incoming.raw_headers))) > self._config.header_bytes_max:
+                    raise HeadersTooLargeError  # the check belongs with what renders it
+                incoming.surface = surface = self._surfaces.find(incoming)
+                route = surface.router.find(incoming.method, incoming.raw_path)
+                if head is not None:
+                    head.way = surface, route
             incoming.route, incoming.path_values = route.template, route.values
             response = await route.endpoint(incoming)
             status = response.status

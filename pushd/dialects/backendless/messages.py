@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from pushd.commands import channels, client_sends, notifications, progress
 from pushd.dialect import Dialect
 from pushd.dialects.backendless import publish, wire
@@ -51,10 +49,10 @@ async def send(dialect: Dialect, incoming: Incoming) -> Answer:
 async def sent(dialect: Dialect, who: Who, wanted: Send) -> Answer:
     """The answer to a push that is sent here; nobody of those it names being there, it has failed."""
     try:
-        answer = await notifications.send(dialect.context, who.app_id, wanted)
+        done = await notifications.sent(dialect.context, who.app_id, wanted)
     except UnknownTargetsError:
         return _status(dialect, who, NOBODY, "failed", _GONE)
-    return _status(dialect, who, orjson.loads(answer.body)["id"], "scheduled")
+    return _status(dialect, who, done.id, "scheduled")
 
 
 async def show_status(dialect: Dialect, incoming: Incoming) -> Answer:

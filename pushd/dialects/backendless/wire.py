@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -16,8 +17,8 @@ from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError, 
 from pushd.model.account import Session
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer
-from pushd.web.decode import is_deep
+from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.decode import json_fields
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.BACKENDLESS
@@ -27,7 +28,7 @@ LIVES_S = 90 * 86_400.0
 NUMBER_CHARS_MAX = 20
 MILLISECONDS_FROM = 1e11
 """A time above is said in milliseconds, one below in seconds."""
-CORS = {"Access-Control-Allow-Origin": "*"}
+CORS = Headers({"Access-Control-Allow-Origin": "*"})
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 _Error = TypeVar("_Error", bound=PushdError)
 
@@ -159,16 +160,7 @@ async def body(dialect: Dialect, incoming: Incoming) -> dict[str, Any]:
 
 def parse(raw: bytes) -> dict[str, Any]:
     """The fields of a body, those that are null left out; InvalidRequestError."""
-    if not raw[:256].strip():
-        return {}
-    try:
-        given = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise wrong("body", "is not JSON") from None
-    if not isinstance(given, dict):
-        raise wrong("body", "is not a JSON object")
-    if is_deep(raw):
-        raise wrong("body", "is too deep")
+    given = json_fields(raw, partial(wrong, "body"))
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -202,4 +194,4 @@ def seconds(value: float) -> float:
 
 def told(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer in JSON, which scripts of other origins may read."""
-    return Answer(orjson.dumps(content), status=status, headers={**CORS, **(headers or {})})
+    return Answer(orjson.dumps(content), status=status, headers={**CORS, **headers} if headers else CORS)

@@ -17,8 +17,8 @@ from pushd.dialect import Dialect
 from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.account import Account, Session
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer
-from pushd.web.decode import is_deep
+from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.decode import json_fields
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.CONNECTYCUBE
@@ -30,7 +30,7 @@ DEPTH_MAX = 8
 """Of the keys of a form."""
 FIELDS_MAX = 10_000
 NUMBER_DIGITS_MAX = 15
-CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "CB-Token-ExpirationDate"}
+CORS = Headers({"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "CB-Token-ExpirationDate"})
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", FORM))
 _TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0", ""))
 _PART = re.compile(r"\[([^\[\]]*)\]")
@@ -55,20 +55,13 @@ async def body(cube: Dialect, incoming: Incoming) -> dict[str, Any]:
 
 def parse(raw: bytes, is_form: bool) -> dict[str, Any]:
     """The fields of a body; InvalidRequestError."""
-    start = raw[:256].lstrip()
-    if not start:
-        return {}
-    if is_form and not start.startswith(b"{"):  # curl's -d says that it is a form, whatever it is
+    if is_form and not raw[:256].lstrip().startswith(b"{"):  # curl's -d says that it is a form, whatever it is
         return _nested(raw)
-    try:
-        given = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise wrong("base", "The body is not JSON") from None
-    if not isinstance(given, dict):
-        raise wrong("base", "The body is not a JSON object")
-    if is_deep(raw):
-        raise wrong("base", "The body is too deep")
-    return given
+    return json_fields(raw, _wrong)
+
+
+def _wrong(detail: str) -> InvalidRequestError:
+    return wrong("base", f"The body {detail}")
 
 
 def _nested(raw: bytes) -> dict[str, Any]:
@@ -217,7 +210,7 @@ def iso(at: float) -> str:
 
 def told(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer in JSON, which scripts of other origins may read."""
-    return Answer(orjson.dumps(content), status=status, headers={**CORS, **(headers or {})})
+    return Answer(orjson.dumps(content), status=status, headers={**CORS, **headers} if headers else CORS)
 
 
 def done() -> Answer:

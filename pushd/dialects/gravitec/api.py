@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -32,6 +30,7 @@ from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
 from pushd.web import problem
 from pushd.web.answer import JSON, Answer
+from pushd.web.auth import basic
 from pushd.web.caller import Caller
 from pushd.web.incoming import Incoming
 
@@ -73,7 +72,7 @@ class Gravitec(Dialect):
         if isinstance(error, query.MissingParameterError):
             return Answer(error.detail.encode(), status=400, content_type=TEXT)
         if isinstance(error, UnauthorizedError | ForbiddenError):
-            said = error.extra.get("app_key", _credentials(incoming)[0])
+            said = error.extra.get("app_key", basic(incoming)[0])
             message = (
                 f"There is no web site with appKey: {said}" if isinstance(error, UnauthorizedError) else error.detail
             )
@@ -103,7 +102,7 @@ class Gravitec(Dialect):
 
     async def _caller(self, incoming: Incoming) -> Caller:
         self._check_safe(incoming)
-        app_key, secret = _credentials(incoming)
+        app_key, secret = basic(incoming)
         return await self.keys.caller(self.name, app_key, secret, incoming)
 
     async def _push(self, incoming: Incoming) -> Answer:
@@ -113,9 +112,10 @@ class Gravitec(Dialect):
         now = self.context.clock.now()
         send = push.parse(raw, now)
         message = await pictures.dressed(self.context, caller.app, send.message, incoming, self.hosts)
-        send = structs.replace(send, message=message)
-        done = await notifications.send(self.context, caller.app, send)
-        return Answer(push.answer(orjson.loads(done.body)["id"], send, now))
+        if message is not send.message:
+            send = structs.replace(send, message=message)
+        done = await notifications.sent(self.context, caller.app, send)
+        return Answer(push.answer(done.id, send, now))
 
     async def _message(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
@@ -172,18 +172,6 @@ async def _of_follower(work: Any) -> Any:
         return await work
     except NotFoundError:
         raise InvalidRequestError("There is no follower with this regId!") from None
-
-
-def _credentials(incoming: Incoming) -> tuple[str, str]:
-    """App key and secret of Basic authentication; empty where there are none."""
-    scheme, _, value = incoming.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return "", ""
-    try:
-        key, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return key, secret
 
 
 def _said(value: bool) -> str:

@@ -24,7 +24,8 @@ async def dressed(
     app = await context.store.apps.get(app_id)
     if app is not None:
         icon, url = message.icon or app.settings.icon, message.url or app.settings.site_url
-        message = replace(message, icon=icon, url=url)
+        if icon != message.icon or url != message.url:
+            message = replace(message, icon=icon, url=url)
     if not (message.icon or message.image):
         return message
     base = _base(context, incoming, not_ours)

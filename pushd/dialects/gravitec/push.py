@@ -13,6 +13,7 @@ from pushd.errors import InvalidRequestError
 from pushd.model.message import TTL_MAX_S, Button, Message
 from pushd.model.notification import Send
 from pushd.model.schedule import PastTimes, Schedule, Strategy
+from pushd.web.decode import json_value
 
 TTL_S = 28_800
 """G3: the default of the text, not that of the example."""
@@ -27,12 +28,9 @@ _PICTURE = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 
 def parse(raw: bytes, now: float) -> Send:
     """The send that a body asks for; InvalidRequestError with every fault. Empty texts and lists mean the default."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise InvalidRequestError("The body is not JSON") from None
+    body = json_value(raw, _wrong)
     if not isinstance(body, dict):
-        raise InvalidRequestError("The body is not a JSON object")
+        raise _wrong("is not a JSON object")
     given = {name: value for name, value in body.items() if value not in ("", None, [])}
     faults = Faults()
     message = _message(given, faults)
@@ -51,6 +49,10 @@ def parse(raw: bytes, now: float) -> Send:
         schedule=schedule,
         transactional=transactional,
     )
+
+
+def _wrong(detail: str) -> InvalidRequestError:
+    return InvalidRequestError(f"The body {detail}")
 
 
 def answer(notification_id: int, send: Send, now: float) -> bytes:

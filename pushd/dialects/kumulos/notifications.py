@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
+from msgspec import to_builtins
 
 from pushd.commands import notifications, progress, reports
 from pushd.dialect import Dialect
@@ -86,14 +87,14 @@ async def user_opens(kumulos: Dialect, incoming: Incoming) -> Answer:
 
 async def _sent(kumulos: Dialect, app_id: int, asked: Asked) -> Answer:
     try:
-        done = orjson.loads((await notifications.send(kumulos.context, app_id, asked.send)).body)
+        done = await notifications.sent(kumulos.context, app_id, asked.send)
     except UnknownTargetsError as error:
         missing = target.errors(error.extra.get("targets"), asked.target)
         return wire.told({"notification": None, "errors": missing or {}}, 400)
     title, text, data = asked.title, asked.message, asked.data
     if asked.send.template is not None:
         # A template's texts with what was sent in their gaps; those that differ by user are told as they are written.
-        shown = (await progress.get(kumulos.context, app_id, done["id"])).message
+        shown = (await progress.get(kumulos.context, app_id, done.id)).message
         title, text, data = shown.title, shown.body, shown.data
     now = wire.iso(kumulos.context.clock.now())
     told = {
@@ -106,9 +107,10 @@ async def _sent(kumulos: Dialect, app_id: int, asked: Asked) -> Answer:
         "data": data,
         "updatedAt": now,
         "createdAt": now,
-        "id": done["id"],
+        "id": done.id,
     }
-    return wire.told({"notification": told, "errors": target.errors(done.get("errors"), asked.target)}, 202)
+    missing = None if done.errors is None else target.errors(to_builtins(done.errors), asked.target)
+    return wire.told({"notification": told, "errors": missing}, 202)
 
 
 async def _opens(kumulos: Dialect, app_id: int, number: int, name: str, page: Page) -> Answer:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,15 +17,16 @@ from pushd.errors import NotFoundError, UnauthorizedError
 from pushd.model.app import Role
 from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer
+from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.auth import basic
 from pushd.web.caller import Caller
-from pushd.web.decode import is_deep
+from pushd.web.decode import json_fields, json_value
 from pushd.web.incoming import Incoming
 
 NAME = DialectName.KUMULOS
 BODY_BYTES_MAX = 4 * 1_048_576
 """A hundred thousand users, each by a name of some twenty characters."""
-CORS = {"Access-Control-Allow-Origin": "*"}
+CORS = Headers({"Access-Control-Allow-Origin": "*"})
 NAME_CHARS_MAX = 255
 TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 """Curl's -d says that it is a form, and browsers say that a text is one."""
@@ -52,23 +51,11 @@ async def either(kumulos: Dialect, incoming: Incoming) -> Caller:
 
 
 async def _caller(kumulos: Dialect, incoming: Incoming, role: Role | None) -> Caller:
-    identity, secret = credentials(incoming)
+    identity, secret = basic(incoming)
     found = await kumulos.keys.caller(NAME, identity, secret, incoming, server=False)
     if role not in (None, found.role):
         raise UnauthorizedError("This is not the secret that belongs to this call")
     return found
-
-
-def credentials(incoming: Incoming) -> tuple[str, str]:
-    """API key and secret of Basic authentication; empty where there are none."""
-    scheme, _, value = incoming.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return "", ""
-    try:
-        key, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return key, secret
 
 
 # What they send ---------------------------------------------------------------------------------------------------
@@ -87,21 +74,15 @@ async def body(kumulos: Dialect, incoming: Incoming) -> Fields:
 
 def fields_of(given: bytes) -> Fields:
     """The fields of a body, none of an empty one; InvalidRequestError."""
-    value = decoded(given) if given.strip() else {}
-    if not isinstance(value, dict):
-        raise wrong("body", "is not a JSON object")
-    return Fields(value)
+    return Fields(json_fields(given, _wrong))
 
 
 def decoded(given: bytes) -> Any:
     """The JSON of a body; InvalidRequestError, also where it is nested deeper than what walks it."""
-    try:
-        value = orjson.loads(given)
-    except orjson.JSONDecodeError:
-        raise wrong("body", "is not JSON") from None
-    if is_deep(given):
-        raise wrong("body", "is too deep")
-    return value
+    return json_value(given, _wrong)
+
+
+_wrong = partial(wrong, "body")
 
 
 def path_text(incoming: Incoming, at: int = 0) -> str:
@@ -126,7 +107,7 @@ def path_number(incoming: Incoming, what: str) -> int:
 
 def told(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer in JSON, which scripts of other origins may read."""
-    return Answer(orjson.dumps(content), status=status, headers={**CORS, **(headers or {})})
+    return Answer(orjson.dumps(content), status=status, headers={**CORS, **headers} if headers else CORS)
 
 
 def plain_json(value: Any) -> Any:

@@ -31,7 +31,7 @@ KEYS = {
 class Keys:
     """Keys whose secret is their name."""
 
-    async def authenticate(self, secret):
+    async def authenticate(self, secret, _):
         return KEYS.get(secret)
 
 
