@@ -1,5 +1,8 @@
 """A tenant sees nothing of another's: what is asked for with the wrong key is as absent as what never was."""
 
+import asyncio
+import time
+
 import pytest
 import pytest_asyncio
 
@@ -105,3 +108,27 @@ async def test_an_app_that_is_deleted_takes_its_devices_along(world, tenant):
     assert (await tenant.admin("GET", f"/devices/{device['id']}")).status == 404
     body = {"install_id": "phone", "bundle": BUNDLE, "token": tenant.token()}
     assert (await tenant.device("PUT", "/devices", json=body)).status == 401
+
+
+async def test_what_a_deleted_app_had_under_way_ends_at_once(world):
+    tenant = await world.tenant()
+    for name in ("phone", "pad"):
+        await tenant.register(name)
+    (credential,) = (await tenant.server.ok("GET", "/credentials"))["items"]
+    await tenant.server.ok("POST", f"/credentials/{credential['id']}/pause")
+    held = await tenant.send()
+    paused = await tenant.send()
+    batches = await tenant.send(release_window_minutes=60)
+    for each in (paused, batches):
+        await tenant.server.ok("POST", f"/notifications/{each['id']}/pause")
+    for _ in range(3):
+        later = {"strategy": "utc", "send_at": time.time() + 3_600, "past_times": "ignore"}
+        await tenant.send(schedule=later)
+    database, fanout = world.daemon.store.database, world.daemon.fanout
+    assert (await world.admin("DELETE", f"/apps/{tenant.app_id}")).status == 204
+    async with asyncio.timeout(15):
+        while await database.fetchval("SELECT count(*) FROM runs WHERE app_id = $1", tenant.app_id):
+            await asyncio.sleep(0.05)
+    assert [fanout.counts(each["id"]) for each in (held, paused, batches)] == [None] * 3
+    waiting = "SELECT count(*) FROM schedules WHERE app_id = $1 AND (ended_at IS NULL OR next_at IS NOT NULL)"
+    assert await database.fetchval(waiting, tenant.app_id) == 0

@@ -437,7 +437,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes an app vanish for everyone: its keys and credentials at once, what it sends is cancelled, its rows are purged later.
+-- Makes an app vanish for everyone, its keys and credentials with it; its rows are purged later. What it has under way is
+-- ended by end_schedules and end_runs: in transactions of their own, for everybody reads the feeds below the oldest that runs.
 CREATE FUNCTION delete_app(p_app int) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7001, p_app);
@@ -449,8 +450,6 @@ BEGIN
     DELETE FROM credentials WHERE app_id = p_app;
     DELETE FROM webhooks WHERE app_id = p_app;
     DELETE FROM listeners WHERE app_id = p_app;
-    PERFORM end_schedules(p_app);
-    UPDATE runs SET cancelled_at = now() WHERE app_id = p_app AND cancelled_at IS NULL;
     PERFORM note_change(3::smallint, p_app, '{}');
     PERFORM note_change(4::smallint, p_app, '{}');
     PERFORM note_change(5::smallint, p_app, ARRAY[p_app]);

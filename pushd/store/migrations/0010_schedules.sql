@@ -169,11 +169,31 @@ BEGIN
     RETURN false;
 END $$;
 
--- Of an app that is deleted: nothing of it is due any more. Whoever fires or opens at this moment is waited for.
-CREATE FUNCTION end_schedules(p_app int) RETURNS void LANGUAGE plpgsql AS $$
+-- Ends the next schedules of an app that is deleted, behind the one that was ended last; null: there are no more. Whoever fires
+-- one at this moment is waited for.
+CREATE FUNCTION end_schedules(p_app int, p_after bigint, p_limit int) RETURNS bigint LANGUAGE sql AS $$
+    WITH slice AS MATERIALIZED (
+        SELECT s.id FROM schedules s WHERE s.app_id = p_app AND s.id > p_after AND s.ended_at IS NULL
+            ORDER BY s.id LIMIT p_limit FOR UPDATE
+    ), ended AS (
+        UPDATE schedules s SET next_at = NULL, ended_at = now(), cancelled_at = now(), revision = s.revision + 1
+            WHERE s.app_id = p_app AND s.id = ANY (ARRAY(SELECT slice.id FROM slice))
+    )
+    SELECT max(slice.id) FROM slice
+$$;
+
+-- Ends what an app that is deleted has running, and releases to come. Whoever opens one at this moment is waited for.
+CREATE FUNCTION end_runs(p_app int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    ended int[];
 BEGIN
-    UPDATE schedules SET next_at = NULL, ended_at = now(), cancelled_at = now(), revision = revision + 1
-        WHERE app_id = p_app AND ended_at IS NULL;
     UPDATE rollouts SET next_at = NULL, cancelled_at = now(), revision = revision + 1
         WHERE app_id = p_app AND next_at IS NOT NULL;
+    WITH stopped AS (
+        UPDATE runs SET cancelled_at = now() WHERE app_id = p_app AND cancelled_at IS NULL RETURNING notification_id
+    )
+    SELECT array_agg(DISTINCT stopped.notification_id::int) INTO ended FROM stopped;
+    IF ended IS NOT NULL THEN
+        PERFORM note_change(10::smallint, p_app, ended);
+    END IF;
 END $$;

@@ -457,6 +457,22 @@ async def test_schedules_of_a_deleted_app_are_never_due(store, app, node):
         await store.notifications.accept(scheduled(app.id, node.id))
 
 
+async def test_a_deleted_apps_schedules_end_slice_by_slice_and_whatever_just_fired_is_cancelled(
+    store, app, node, monkeypatch
+):
+    monkeypatch.setattr("pushd.store.apps.ENDED_AT_ONCE", 3)
+    for each in range(8):
+        await store.notifications.accept(scheduled(app.id, node.id, at=NOW + each))
+    dues = await store.schedules.due(NOW + 1, 10)
+    firings = [firing(due, node.id, Devices([1])) for due in dues]
+    fired, deleted = await asyncio.gather(store.schedules.fire(firings, node.id), store.apps.delete(app.id))
+    assert deleted
+    left = "SELECT count(*) FROM schedules WHERE app_id = $1 AND (ended_at IS NULL OR next_at IS NOT NULL)"
+    assert await store.database.fetchval(left, app.id) == 0
+    running = await store.database.fetch("SELECT cancelled_at IS NOT NULL AS ended FROM runs WHERE app_id = $1", app.id)
+    assert [row["ended"] for row in running] == [True] * sum(fired)
+
+
 async def test_what_ended_long_ago_is_purged(store, app, node):
     ids = [(await store.notifications.accept(scheduled(app.id, node.id))).id for _ in range(3)]
     for each in ids[:2]:
