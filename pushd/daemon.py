@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from pushd.api import beacons, native, pictures, safari_service
+from pushd.badges import COUNTED
 from pushd.clock import Clock, SystemClock
 from pushd.cluster.node import Node
 from pushd.cluster.takeover import Takeover
@@ -185,7 +186,7 @@ class Daemon:
         Users are half of the work, and nothing that goes out to others than named people waits for them: they are
         loaded while it goes on. What the feed says of them meanwhile is newer, whichever comes first.
         """
-        self.index = Index(self.clock)
+        self.index = Index(self.clock, self.store.badges.badges)
         for app_id in await self.store.apps.gone():
             self.index.remove_app(app_id)
         self.gate = Gate(self.index, self.store.tallies, self.node.id)
@@ -229,6 +230,7 @@ class Daemon:
             if await self.store.apps.get(app_id) is None:
                 await self.index.forget_app(app_id)
                 self.gate.forget((app_id,))
+                self.store.badges.forget(app_id)
 
     async def _schedules_changed(self, _: Sequence[int]) -> None:
         """Has the runner look: another node may have accepted what is due soon."""
@@ -283,6 +285,8 @@ class Daemon:
                 try:
                     while lefts:
                         app = await self.store.apps.get(lefts[0].notification.app_id)
+                        if lefts[0].notification.send.badge_from == COUNTED:
+                            await self.store.badges.catch_up((lefts[0].notification.app_id,))
                         left = lefts.popleft()
                         if named or not self._names_people(left.notification):
                             self._go_on(left, app.settings if app else Settings())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pushd.api import (
     apps,
     audience,
+    badges,
     beacons,
     channels,
     credentials,
@@ -60,6 +61,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *audience.OPERATIONS,
     *devices.OPERATIONS,
     *locations.OPERATIONS,
+    *badges.OPERATIONS,
     *live_activity_channels.OPERATIONS,
     *users.OPERATIONS,
     *erasures.OPERATIONS,

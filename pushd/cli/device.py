@@ -94,6 +94,15 @@ def inspect(daemon: Daemon, device: Identity) -> None:
 
 @commands.command()
 @grouped
+def badge(
+    daemon: Daemon, device: Identity, count: Annotated[int, typer.Argument(help="What it shows now; 0: nothing.")] = 0
+) -> None:
+    """Set the badge that is counted for a device."""
+    daemon.ask("PUT", f"/devices/{device}/badge", {"count": count})
+
+
+@commands.command()
+@grouped
 def delete(daemon: Daemon, device: Identity) -> None:
     """Forget a device."""
     daemon.ask("DELETE", f"/devices/{device}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pushd.badges import COUNT_MAX, COUNTED
 from pushd.commands.context import Context
 from pushd.content.check import validate
 from pushd.content.liquid import TemplateError, parse
@@ -25,6 +26,7 @@ from pushd.content.personal import (
     needs,
     rendered,
     variants,
+    with_badge,
 )
 from pushd.content.smart_text import to_liquid
 from pushd.content.texts import Place, replaced
@@ -139,6 +141,7 @@ def samples(send: Send) -> Iterator[Send]:
     for message in script.messages:
         values = script.values({}, {}, None)
         made = replaced(message, partial(_sample, values)) if send.liquid else message
+        made = with_badge(made, COUNT_MAX) if script.is_counted else made
         yield msgspec.structs.replace(
             send, message=made, liquid=False, locales={}, content_tags={}, user_data={}, user_meta={}, badge_from=None
         )
@@ -208,13 +211,32 @@ def _rendered(context: Context, wanted: Send) -> Send:
 
 def check_badge(wanted: Send) -> None:
     """Returns when the badge is read from where there can be one; InvalidRequestError."""
-    root, _, rest = (wanted.badge_from or "").partition(".")
-    if root == DEVICE or (root in (USER, USER_DATA) and not rest):
-        fault = Fault("/badge_from", "names a user's attribute (user.unread) or a tag")
-        raise InvalidRequestError("There are no badges there", faults=[fault])
     if wanted.message.push_type is not PushType.ALERT:
         fault = Fault("/badge_from", f"has no meaning in a push of type {wanted.message.push_type.value}")
         raise InvalidRequestError("The push has no badge", faults=[fault])
+    if wanted.badge_from == COUNTED:
+        _check_counted(wanted)
+        return
+    root, _, rest = (wanted.badge_from or "").partition(".")
+    if root == DEVICE or (root in (USER, USER_DATA) and not rest):
+        fault = Fault("/badge_from", f"names a user's attribute (user.unread), a tag, or {COUNTED}")
+        raise InvalidRequestError("There are no badges there", faults=[fault])
+
+
+def _check_counted(wanted: Send) -> None:
+    """Returns when a message can be counted: by as much for everybody. InvalidRequestError."""
+    faults = [
+        Fault(f"/locales/{name}/{field}", "is counted, alike for all")
+        for name, patch in wanted.locales.items()
+        for field in ("badge", "badge_increment")
+        if field in patch
+    ]
+    if wanted.message.badge is not None:
+        faults.append(Fault("/message/badge", "is counted: not together with badge_from"))
+    if abs(wanted.message.badge_increment or 0) > COUNT_MAX:
+        faults.append(Fault("/message/badge_increment", f"counts go up to {COUNT_MAX}"))
+    if faults:
+        raise InvalidRequestError("The badge cannot be counted so", faults=faults)
 
 
 def _overridden(needed: Needs, wanted: Send) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pushd.badges import COUNTED
 from pushd.content.liquid import Budget, Liquid, TemplateError, parse, within
 from pushd.content.merge import merge
 from pushd.content.texts import Place, replaced, texts
@@ -139,19 +140,24 @@ class Script:
     def __init__(self, send: Send) -> None:
         self.send = send
         self._numbers: dict[str, int] = {"": 0}
-        self.messages: list[Message] = [send.message]
+        self.is_counted = send.badge_from == COUNTED
+        self.messages: list[Message] = [self._counted(send.message)]
         """The message itself, and then those of its variants."""
         self.locales: list[str] = [""]
         """Of each, folded."""
         for locale, message in variants(send.message, send.locales).items():
             self._numbers[locale] = len(self.messages)
-            self.messages.append(message)
+            self.messages.append(self._counted(message))
             self.locales.append(locale)
         self.needs = needs(self.messages) if send.liquid else Needs()
         self.is_general = send.liquid and any(parse(text).parts is None for _, text in texts(self.messages))
         """Whether some text does more than put values in."""
         self.badge: tuple[str, ...] | None = None if send.badge_from is None else tuple(send.badge_from.split("."))
         """Where each device's own badge is read."""
+
+    def _counted(self, message: Message) -> Message:
+        """The message where pushd counts: a count has been increased when it is read."""
+        return msgspec.structs.replace(message, badge_increment=None) if self.is_counted else message
 
     def variant(self, locale: str) -> int:
         """The number of the variant for a device with this folded locale; 0: the message itself."""

@@ -37,6 +37,8 @@ FIRST_ROWS = 64
 """Rows of the first batch, when it is not known yet what one takes."""
 FEW = 24
 """So many first rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
+BADGE = "badge"
+"""Of a device: what pushd counts for it."""
 AS_BODIES = frozenset({GatewayName.APNS, GatewayName.FCM})
 """Gateways that know columns of bodies."""
 CUTS_MAX = 2
@@ -77,6 +79,8 @@ class Personal:
         self._cut: dict[int, _Column | None] = {}
         self._seen: dict[int, int] = {}
         """Rows of variants that are not cut yet."""
+        self._cleared: dict[int, Rendered | Reason] = {}
+        """Of variants that differ by the count alone: what is shown where it is 0."""
         self._cuts = 0
         """Variants that were tried to be cut for this batch."""
         self._row_s = SLICE_S / FIRST_ROWS
@@ -91,7 +95,8 @@ class Personal:
         """The payloads of these devices; those of a row that fails are left out."""
         began, self._cuts = time.thread_time(), 0
         people = self._index.people(self._notification.app_id, ids)
-        reading = _Reading(self._script, people)
+        counts = self._index.badges.of(ids if self._script.is_counted else ids[:0])
+        reading = _Reading(self._script, people, counts)
         rows: list[bytes | Rendered | Reason] = [b""] * len(ids)
         shared: Rendered | None = None
         for variant, chosen in self._variants(people, len(ids)):
@@ -151,6 +156,13 @@ class Personal:
 
     def _one(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
         """The payload of one row as the renderer makes it."""
+        if not self._script.is_counted or self._script.send.liquid or reading.counts[row]:
+            return self._rendered(variant, reading, row)
+        if variant not in self._cleared:
+            self._cleared[variant] = self._rendered(variant, reading, row)
+        return self._cleared[variant]
+
+    def _rendered(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
         try:
             message = self._script.message(variant, reading.values(row), self._notification.released_at)
         except FAILURES:
@@ -214,9 +226,11 @@ def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) 
 class _Reading:
     """What a batch's rows read: columns that are looked up once, and only where something asks for them."""
 
-    def __init__(self, script: Script, people: People) -> None:
+    def __init__(self, script: Script, people: People, counts: NDArray[np.uint16]) -> None:
         self._script = script
         self._people = people
+        self.counts = counts
+        """Badges that pushd counts, where the message shows these."""
         self._columns: dict[tuple[str, str], list[Any]] = {}
         self._own: list[Mapping[str, Any]] | None = None
 
@@ -248,17 +262,22 @@ class _Reading:
         """All that texts may read for one row."""
         needs = self._script.needs
         wanted = needs.user
-        if self._script.badge is not None and self._script.badge[0] == USER:
+        read = needs.device
+        if self._script.is_counted:
+            read |= {BADGE}
+        elif self._script.badge is not None and self._script.badge[0] == USER:
             wanted |= {self._script.badge[1]}
         user = {name: self._of(USER, name)[row] for name in wanted}
-        device = {name: self._of(DEVICE, name)[row] for name in needs.device}
+        device = {name: self._of(DEVICE, name)[row] for name in read}
         name = self._of(USER, "id")[row] if self._script.send.user_data else None
         return self._script.values(user, device, name)
 
     def _of(self, root: str, name: str) -> list[Any]:
         found = self._columns.get((root, name))
         if found is None:
-            if root == DEVICE:
+            if root == DEVICE and name == BADGE:
+                found = self.counts.tolist()
+            elif root == DEVICE:
                 found = list(self._people.facet(name))  # type: ignore[arg-type]  # checked when the send was accepted
             elif name == "id":
                 found = list(self._people.external_ids())

@@ -40,6 +40,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """Whether users find others by the sessions of dialects that apps hold; else only servers do."""
     default_bundle: Annotated[str, Meta(max_length=255)] | None = None
     """Bundle id of Apple devices whose SDK names none."""
+    open_clears_badge: bool = True
+    """Whether the badge that pushd counts for a device begins at 0 again when its install opens a push."""
 
 
 class App(Struct, frozen=True, kw_only=True):

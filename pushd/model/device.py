@@ -209,3 +209,5 @@ class Device(Struct, frozen=True, kw_only=True):
     first_seen_at: float
     """UNIX seconds of the install's first registration."""
     last_seen_at: float
+    badge: int = 0
+    """What pushd counts for it, where messages have it count (`badge_from`: `device.badge`)."""

@@ -72,7 +72,8 @@ class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_def
     """By external id, tags of that user alone: they stand before `content_tags`, and are `user_data` to texts."""
     badge_from: BadgeFrom | None = None
     """Where each device's own badge is: `user.unread`, or a tag; `badge_increment` is added to it, never below 0. Where
-    there is no whole number, the message says what else becomes of the badge."""
+    there is no whole number, the message says what else becomes of the badge. `device.badge`: pushd counts, for each
+    device, by `badge_increment` or 1."""
     user_meta: dict[Text255, dict[str, Any]] = field(default_factory=dict)
     """By external id, what that user's events carry; no device sees it."""
     reporting_meta: dict[str, Any] = field(default_factory=dict)

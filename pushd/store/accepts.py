@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +15,13 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
+from pushd.badges import COUNTED, Increment
 from pushd.config import StoreConfig
 from pushd.errors import IdempotencyMismatchError, PushdError, UnavailableError
 from pushd.model.notification import Notification, State
 from pushd.service import Service
 from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, Idempotency, event_columns, send_columns
+from pushd.store.badges import BadgeStore, increments
 from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.literals import microseconds
@@ -53,13 +56,13 @@ WHERE i.notification_id = ANY($3) AND i.promised
 # Who heard by an event that it was accepted hears that nothing comes of it.
 _FORGET_SCHEDULES = """
 WITH gone AS (DELETE FROM schedules WHERE app_id = ANY($2) AND id = ANY($1) RETURNING app_id, id)
-SELECT note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
+SELECT id, note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
 """
 _FORGET = """
 WITH targets_gone AS (DELETE FROM targets WHERE notification_id = ANY($1)),
     runs_gone AS (DELETE FROM runs WHERE notification_id = ANY($1)),
     gone AS (DELETE FROM notifications WHERE id = ANY($1) AND app_id = ANY($2) RETURNING app_id, id)
-SELECT note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
+SELECT id, note_event(gone.app_id, 3, now(), '{"cancelled": true, "codes": []}', gone.id) FROM gone
 """
 _FORGET_EVENTS = "DELETE FROM dialect_events WHERE id = ANY($1) AND app_id = ANY($2)"
 
@@ -89,9 +92,10 @@ Then = Callable[[Accepted], None]
 class Acceptor(Service):
     """Writes what is accepted, in groups."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, badges: BadgeStore) -> None:
         super().__init__()
         self._database = database
+        self._badges = badges
         self._config: StoreConfig = database.config
         self._epochs: dict[int, int] = {}
         self._ids = Reserve(database, "notification_ids")
@@ -189,7 +193,8 @@ class Acceptor(Service):
         head = (node_id, await self._epoch(node_id), timedelta(seconds=self._config.idempotency_keep_s))
         timeout_s = self._config.write_timeout_s
         keyed = [item for item in items if item.key is not None and len(item.ids) > 1]
-        if not keyed:
+        counting = _counting(items)
+        if not keyed and not counting:
             told = await self._database.fetch(_ACCEPT, *head, *_columns(items), timeout_s=timeout_s)
             return _by_item(told, items)
         # An array with a key goes in behind its first row: only where that one's key is new, the others follow.
@@ -201,6 +206,10 @@ class Acceptor(Service):
             rest = [item.part(1, len(item.ids)) for item in keyed if id(item) not in known]
             if rest:
                 await connection.fetch(_ACCEPT, *head, *_columns(rest), timeout=timeout_s)
+            counted = await self._badges.write(
+                connection, [each for item in items if id(item) not in known for each in item.increments()]
+            )
+        await self._badges.apply(counted)
         return known
 
     async def _epoch(self, node_id: int) -> int:
@@ -221,6 +230,7 @@ class Acceptor(Service):
         apps = list({item.app_id for item in items})
         rows = await self._database.fetch(_KNOWN, apps, [number for item in items for number in item.ids])
         there = {row["id"] for row in rows}
+        await self._badges.catch_up({item.app_id for item in _counting(items)})
         # What got no ids before the connection went was never written.
         return [item.accepted() if item.ids and there.issuperset(item.ids) else None for item in items]
 
@@ -235,13 +245,16 @@ class Acceptor(Service):
             promised = {row["id"] for row in rows}
             gone = [item for item in written if item.ids[0] not in promised]
             apps = list({item.app_id for item in gone})
+            undone: set[int] = set()
             for statement, scheduled in ((_FORGET, False), (_FORGET_SCHEDULES, True)):
                 ids = [number for item in gone for number in item.kept(scheduled=scheduled)]
                 if ids:
-                    await connection.fetch(statement, ids, apps, timeout=timeout_s)
+                    undone |= {row["id"] for row in await connection.fetch(statement, ids, apps, timeout=timeout_s)}
             events = [accept.event.id for item in gone for accept in item.accepts if accept.event is not None]
             if events:
                 await connection.execute(_FORGET_EVENTS, events, apps, timeout=timeout_s)
+            back = [each for item in _counting(gone) for each in item.increments(undone)]
+            await self._badges.write(connection, [each._replace(amount=-each.amount) for each in reversed(back)])
         return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 
     def _settled(self, item: _Item, result: Accepted | PushdError, told: bool) -> None:
@@ -291,6 +304,11 @@ class _Item:
             if (accept.due is not None) is scheduled
         ]
 
+    def increments(self, ids: AbstractSet[int] | None = None) -> list[Increment]:
+        """What its notifications count, or those of them that have these ids."""
+        pairs = zip(self.ids, self.accepts, strict=True)
+        return increments(accept for number, accept in pairs if ids is None or number in ids)
+
     def accepted(self) -> Accepted:
         """The answer when it is committed."""
         notifications = [
@@ -307,6 +325,11 @@ class _Item:
             if accept.due is None
         ]
         return Accepted(self.ids[0], False, self.answer, notifications, len(notifications) < len(self.ids))
+
+
+def _counting(items: Sequence[_Item]) -> list[_Item]:
+    """Those of the items that count badges."""
+    return [item for item in items if any(each.send.badge_from == COUNTED for each in item.accepts)]
 
 
 def _columns(items: Sequence[_Item]) -> list[Any]:

@@ -65,6 +65,7 @@ class Aggregate(IntEnum):
     SCHEDULES = 11
     """That are due soon."""
     TALLIES = 16
+    BADGES = 17
     IN_APP = 20
 
 
@@ -157,6 +158,8 @@ class Listeners:
     """Ids of schedules that are due soon."""
     on_tallies: Changed | None = None
     """Ids of apps for whose caps somebody was counted."""
+    on_badges: Changed | None = None
+    """Ids of apps that counted, or set, badges."""
     on_in_app: Callable[[int, Sequence[int]], Awaitable[None]] | None = None
     """An app, and ids of its in-app messages to many that were released or changed."""
     known_devices: Known | None = None
@@ -237,6 +240,7 @@ class Follower(Service):
             (Aggregate.SEGMENTS, listeners.on_segments),
             (Aggregate.CHANNELS, listeners.on_channels),
             (Aggregate.TALLIES, listeners.on_tallies),
+            (Aggregate.BADGES, listeners.on_badges),
         ):
             owners = {event.app_id for event in events if event.aggregate is aggregate and event.app_id is not None}
             if owners and told is not None:

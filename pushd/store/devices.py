@@ -13,6 +13,7 @@ from pushd.clock import Clock
 from pushd.model.device import Device, Platform, Registration, Shape
 from pushd.model.rows import DeviceFlag, DeviceRows
 from pushd.service import Service
+from pushd.store.badges import BadgeStore
 from pushd.store.columns import DEVICE_COLUMNS, join_devices, join_users, split_by_width, unpack_devices
 from pushd.store.database import Database
 from pushd.store.loading import DEVICE_SPACE, Snapshot, chunks
@@ -25,7 +26,8 @@ SELECT d.id, d.kind, d.flags, d.token, i.tags, d.registered_at, d.retired_at, d.
     r.shape, i.name, i.alias, i.push_enabled, i.in_app_consent, i.created_at, u.external_id,
     p.platform, p.locale, p.time_zone, p.app_version, p.os_version, p.country,
     greatest(i.last_seen_at,
-        (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at
+        (SELECT max(s.registered_at) FROM devices s WHERE s.install = i.id AND s.deleted_at IS NULL)) AS last_seen_at,
+    (SELECT b.seq FROM badge_apps b WHERE b.app_id = $1) AS counted
 FROM {devices} d JOIN installs i ON i.id = d.install JOIN routes r ON r.id = d.route_id
     LEFT JOIN users u ON u.id = d.user_id LEFT JOIN profiles p ON p.id = i.profile_id
 ORDER BY d.id
@@ -70,12 +72,13 @@ class Revived:
 class DeviceStore(Service):
     """Devices of every app."""
 
-    def __init__(self, database: Database, names: Names, clock: Clock) -> None:
+    def __init__(self, database: Database, names: Names, clock: Clock, badges: BadgeStore) -> None:
         super().__init__()
         self._database = database
         self._names = names
         self._clock = clock
         self._registrar = Registrar(database, names)
+        self._badges = badges
 
     async def start(self) -> None:
         """Begins to take registrations."""
@@ -188,13 +191,15 @@ class DeviceStore(Service):
     async def _named(self, packed: Any) -> DeviceRows:
         return await self._names.name_devices(unpack_devices(packed))
 
-    async def _devices(self, query: str, *args: Any) -> Sequence[Device]:
-        rows = await self._database.fetch(query, *args)
+    async def _devices(self, query: str, app_id: int, *args: Any) -> Sequence[Device]:
+        rows = await self._database.fetch(query, app_id, *args)
+        ids = np.array([row["id"] for row in rows], np.uint32)
+        badges = await self._badges.of(app_id, ids, rows[0]["counted"] if rows else None)
         names = await self._names.tag_names([tag for row in rows for tag in row["tags"] or ()])
-        return [_device(row, names) for row in rows]
+        return [_device(row, names, badge) for row, badge in zip(rows, badges.tolist(), strict=True)]
 
 
-def _device(row: Any, names: dict[int, str]) -> Device:
+def _device(row: Any, names: dict[int, str], badge: int) -> Device:
     flags = DeviceFlag(row["flags"])
     token = row["token"]
     return Device(
@@ -222,4 +227,5 @@ def _device(row: Any, names: dict[int, str]) -> Device:
         registered_at=seconds(row["registered_at"]),
         first_seen_at=seconds(row["created_at"]),
         last_seen_at=seconds(row["last_seen_at"]),
+        badge=badge,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pushd.clock import Clock
 from pushd.model.notification import Delivery
 from pushd.store.accept_rows import INLINE_TARGETS_MAX, Accept, Due, encode
+from pushd.store.badges import BadgeStore, increments
 from pushd.store.database import Database
 from pushd.store.firing_events import note_fired
 from pushd.store.release_rows import Head, Planned, ReleaseRows, by_index, columns, fence, for_certain, in_parts
@@ -139,10 +140,13 @@ class Firing:
 class Firer:
     """Carries out firings, many at a time."""
 
-    def __init__(self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None], badges: BadgeStore
+    ) -> None:
         self._database = database
         self._clock = clock
         self._compact = compact
+        self._badges = badges
 
     async def fire(self, firings: Sequence[Firing], node_id: int) -> list[bool]:
         """For each whether it is carried out, whole, and this node has what it sends; UnavailableError: none is."""
@@ -168,7 +172,9 @@ class Firer:
             over = await _begin(connection, [each for each in through if each.notification_id], rows, node_id, now)
             await note_fired(connection, winners, decided, rows, now)
             await keep(connection, node_id, [each.tally for each in through if each.tally is not None])
+            counted = await self._badges.write(connection, increments(_going(through)))
         self._compact(over)
+        await self._badges.apply(counted)
         done = set(through)
         return [each in done for each in firings]
 
@@ -181,7 +187,13 @@ class Firer:
             running = {row["notification_id"] for row in rows}
             keys = [(*each.key, each.notification_id or None) for each in firings]
             decided = {(row["schedule_id"], row["at"]) for row in await connection.fetch(_DECIDED, *columns(keys, 3))}
+        await self._badges.catch_up({each.app_id for each in increments(_going(firings))})
         return [each.notification_id in running if each.runs else each.key in decided for each in firings]
+
+
+def _going(firings: Sequence[Firing]) -> list[Accept]:
+    """What goes out at once of firings."""
+    return [each.start for each in firings if each.runs and each.start is not None]
 
 
 async def win(connection: Any, dues: Sequence[Scheduled]) -> AbstractSet[tuple[int, int]]:

@@ -10,6 +10,7 @@ from pushd.clock import Clock
 from pushd.model.notification import Notification, State
 from pushd.service import Service
 from pushd.store.accepts import INLINE_TARGETS_MAX, Accept, Accepted, Acceptor, Due, Idempotency
+from pushd.store.badges import BadgeStore
 from pushd.store.database import Database
 from pushd.store.notification_rows import read_notification
 from pushd.store.outcomes import Counts, OutcomeDevice, OutcomeReader, Sending
@@ -100,14 +101,16 @@ class Stored:
 class NotificationStore(Service):
     """Notifications of every app."""
 
-    def __init__(self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None], badges: BadgeStore
+    ) -> None:
         super().__init__()
         self._database = database
         self._clock = clock
         self._compact = compact
         self._outcomes = OutcomeReader(database)
         self._resumer = Resumer(database)
-        self.acceptor = Acceptor(database)
+        self.acceptor = Acceptor(database, badges)
         """Takes what is accepted; this store reads it."""
 
     async def start(self) -> None:

@@ -16,6 +16,7 @@ from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.errors import UnavailableError
 from pushd.service import Service
+from pushd.store.badge_folds import BadgeFolder
 from pushd.store.database import Database
 from pushd.store.habits import HabitStore
 from pushd.store.times import moment
@@ -81,18 +82,19 @@ Key: TypeAlias = tuple[int, int, str]
 class Folder(Service):
     """Runs every few seconds. A fold is one transaction: readers, who join both forms, see it before or after."""
 
-    def __init__(self, database: Database, clock: Clock, habits: HabitStore) -> None:
+    def __init__(self, database: Database, clock: Clock, habits: HabitStore, badges: BadgeFolder) -> None:
         super().__init__()
         self._database = database
         self._clock = clock
         self._habits = habits
+        self._badges = badges
 
     async def start(self) -> None:
         """Begins to fold."""
         self.spawn(self._run(), "receipt-folding")
 
     async def fold(self, deltas_min: int = FOLD_DELTAS, older_s: float | None = None) -> int:
-        """How many notifications, days and apps' habits were folded: those with so many deltas, or with older ones."""
+        """How many notifications, days, habits and badges of apps were folded: with many deltas, or older ones."""
         config = self._database.config
         age = config.receipt_fold_age_s if older_s is None else older_s
         before = moment(self._clock.now()) - timedelta(seconds=age)
@@ -107,7 +109,7 @@ class Folder(Service):
             while more:
                 more = await self._fold_day(row["app_id"], row["day"])
             folded += 1
-        return folded + await self._habits.fold(deltas_min, age)
+        return folded + await self._habits.fold(deltas_min, age) + await self._badges.fold(deltas_min, age)
 
     async def _fold_notification(self, notification_id: int, created_at: datetime) -> bool:
         """Whether there may be more to fold."""

@@ -14,6 +14,7 @@ from pushd.clock import Clock
 from pushd.errors import PushdError
 from pushd.model.receipt import Event, Receipt
 from pushd.service import Service
+from pushd.store.badge_folds import BadgeFolder
 from pushd.store.committer import Committer
 from pushd.store.database import Database
 from pushd.store.habits import HabitStore
@@ -42,12 +43,12 @@ class _Item:
 class ReceiptStore(Service):
     """Receipts of every app."""
 
-    def __init__(self, database: Database, clock: Clock, habits: HabitStore) -> None:
+    def __init__(self, database: Database, clock: Clock, habits: HabitStore, badges: BadgeFolder) -> None:
         super().__init__()
         self._database = database
         self._clock = clock
         self._committer: Committer[_Item, Taken] = Committer("receipts", database.config, self._write, lanes=2)
-        self.folder = Folder(database, clock, habits)
+        self.folder = Folder(database, clock, habits, badges)
 
     async def start(self) -> None:
         """Begins to take receipts, and to fold what was taken."""

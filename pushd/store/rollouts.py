@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pushd.badges import Increment, amount_of, without
 from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.model.notification import Delivery, Notification, State
+from pushd.store.badges import BadgeStore
 from pushd.store.database import Database
 from pushd.store.firing_events import note_opened
 from pushd.store.notification_rows import read_notification
@@ -143,10 +145,13 @@ class Opening:
 class RolloutStore:
     """Rollouts of every app."""
 
-    def __init__(self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, compact: Callable[[Sequence[int]], None], badges: BadgeStore
+    ) -> None:
         self._database = database
         self._clock = clock
         self._compact = compact
+        self._badges = badges
 
     async def due(self, before: float, limit: int) -> list[DueRelease]:
         """The next release of rollouts that are due by a time, the first due first; one of each notification."""
@@ -204,7 +209,9 @@ class RolloutStore:
             idle = [each.id for each in winners if not each.runs]
             over = await connection.fetchval(_FINISH, idle, now) if idle else None
             await note_opened(connection, winners, rows, now)
+            counted = await self._badges.write(connection, _increments(winners))
         self._compact(over or ())
+        await self._badges.apply(counted)
         return [each.id in won for each in openings]
 
     async def _look(self, openings: Sequence[Opening], node_id: int) -> list[bool]:
@@ -214,6 +221,7 @@ class RolloutStore:
             await by_index(connection)
             await connection.execute(_RAISE, [each.id for each in openings])
             rows = await connection.fetch(_OPENED, node_id, *columns(keys, 2))
+        await self._badges.catch_up({each.app_id for each in _increments(openings)})
         found = {(row["id"], row["number"]): row for row in rows}
         return [found[key]["runs" if each.runs else "open"] for key, each in zip(keys, openings, strict=True)]
 
@@ -239,6 +247,16 @@ async def _open(connection: Any, winners: Sequence[Opening], node_id: int, now: 
         keys = [(head.app_id, head.notification_id, head.created_at, more) for head, more in counted]
         await connection.execute(_COUNT, *columns(keys, 4))
     return rows
+
+
+def _increments(openings: Sequence[Opening]) -> list[Increment]:
+    """What messages that go out now count: one more for everybody who gets one."""
+    found = []
+    for each in openings:
+        notification = each.release.notification
+        if (amount := amount_of(notification.send)) is not None:
+            found.append(Increment(notification.app_id, amount, without(each.targets, each.suppressed)))
+    return found
 
 
 def _opened(opening: Opening) -> tuple[Any, ...]:

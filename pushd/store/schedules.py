@@ -12,6 +12,7 @@ from pushd.clock import Clock
 from pushd.model.notification import Send
 from pushd.store.accept_rows import Due, encode
 from pushd.store.accepts import Acceptor
+from pushd.store.badges import BadgeStore
 from pushd.store.database import Database
 from pushd.store.firings import Firer, Firing
 from pushd.store.release_rows import Planned, columns
@@ -111,12 +112,17 @@ class ScheduleStore:
     """Schedules of every app."""
 
     def __init__(
-        self, database: Database, clock: Clock, acceptor: Acceptor, compact: Callable[[Sequence[int]], None]
+        self,
+        database: Database,
+        clock: Clock,
+        acceptor: Acceptor,
+        compact: Callable[[Sequence[int]], None],
+        badges: BadgeStore,
     ) -> None:
         self._database = database
         self._clock = clock
         self._acceptor = acceptor
-        self._firer = Firer(database, clock, compact)
+        self._firer = Firer(database, clock, compact, badges)
 
     async def due(self, before: float, limit: int, after: tuple[float, int] | None = None) -> list[Scheduled]:
         """Schedules that are due by a time, the first due first, behind one that was read before: `next_at` and id."""

@@ -11,6 +11,8 @@ from pushd.model.rows import DeviceRows, UserRows
 from pushd.service import Service
 from pushd.store.accounts import AccountStore
 from pushd.store.apps import AppStore
+from pushd.store.badge_folds import BadgeFolder
+from pushd.store.badges import BadgeStore
 from pushd.store.changes import Changed, ChangeStore, Follower, Known, Listeners
 from pushd.store.channels import ChannelStore
 from pushd.store.credentials import CredentialStore
@@ -61,6 +63,7 @@ class Store(Service):
         self.database = Database(config, dsn)
         self.names = names = Names(self.database)
         self.apps = AppStore(self.database)
+        self.badges = BadgeStore(self.database, self.clock)
         self.keys = KeyStore(self.database)
         self.credentials = CredentialStore(self.database)
         self.pictures = PictureStore(self.database)
@@ -72,7 +75,7 @@ class Store(Service):
         self.templates = TemplateStore(self.database, self.clock)
         self.imports = ImportStore(self.database, self.clock)
         self.users = UserStore(self.database, names, self.clock)
-        self.devices = DeviceStore(self.database, names, self.clock)
+        self.devices = DeviceStore(self.database, names, self.clock, self.badges)
         self.expirations = ExpirationStore(self.database, names)
         self.geofences = GeofenceStore(self.database, self.clock)
         self.locations = LocationStore(self.database, self.clock)
@@ -80,7 +83,7 @@ class Store(Service):
         self.live_activity_channels = LiveActivityChannelStore(self.database)
         self._make_sends()
         self.habits = HabitStore(self.database, self.clock)
-        self.receipts = ReceiptStore(self.database, self.clock, self.habits)
+        self.receipts = ReceiptStore(self.database, self.clock, self.habits, BadgeFolder(self.database, self.clock))
         self.events = EventStore(self.database, self.clock)
         self.webhooks = WebhookStore(self.database, self.clock)
         self.past = PastReader(self.database)
@@ -109,9 +112,9 @@ class Store(Service):
         """What is sent, now and later, and what becomes of it."""
         self.settlements = SettlementStore(self.database, self.names, self.clock)
         compact = self.settlements.compact_soon
-        self.notifications = NotificationStore(self.database, self.clock, compact)
-        self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact)
-        self.rollouts = RolloutStore(self.database, self.clock, compact)
+        self.notifications = NotificationStore(self.database, self.clock, compact, self.badges)
+        self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact, self.badges)
+        self.rollouts = RolloutStore(self.database, self.clock, compact, self.badges)
 
     def _make_dialects(self) -> None:
         """What the vendors' customers have beside: keys, people who log in, and what these asked for."""
@@ -178,6 +181,7 @@ class Store(Service):
             on_notifications=on_notifications,
             on_schedules=on_schedules,
             on_tallies=on_tallies,
+            on_badges=self.badges.heard,
             on_in_app=on_in_app,
             known_devices=known_devices,
             known_locations=known_locations,

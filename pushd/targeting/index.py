@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 from numpy.typing import NDArray
 
+from pushd.badges import Badges
 from pushd.bitset import Devices, Users
 from pushd.clock import Clock, SystemClock
 from pushd.errors import InvalidRequestError
@@ -55,8 +56,10 @@ class Index:
     lives on the event loop: each call is whole before the next begins.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, badges: Badges | None = None) -> None:
         self._population = Population()
+        self.badges = badges or Badges()
+        """What is counted for each device, kept by the store."""
         self._clock = clock or SystemClock()
         self.version = 0
         """Grows with every image that is taken in: what was read at this version is still so."""

@@ -43,7 +43,7 @@ CREATE TABLE credentials (
 -- sequence order would miss whoever commits late.
 CREATE TABLE changes (
     xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    -- 1 devices, 2 users, 3 keys, 4 credentials, 5 apps, 6 segments, 7 channels, 8 geofences, 9 locations, 20 in-app messages
+    -- 1 devices, 2 users, 3 keys, 4 credentials, 5 apps, 6 segments, 7 channels, 8 geofences, 9 locations, 17 badges, 20 in-app messages
     aggregate smallint NOT NULL,
     app_id    int,
     ids       int[] NOT NULL,

@@ -97,6 +97,7 @@ DECLARE
     d_old int[];
     touched int[];
     revisions int[];
+    owners int[];
     seen_first int;
     v_now int := floor(extract(epoch FROM p_now));
     changed int[];
@@ -130,9 +131,10 @@ BEGIN
     )
     SELECT coalesce(array_agg(near.id ORDER BY near.id), '{}') INTO touched FROM near;
     IF cardinality(touched) > 0 THEN
-        SELECT array_agg(d.revision ORDER BY d.id), array_agg(d.id ORDER BY d.id), min(d.last_seen)
-            INTO revisions, touched, seen_first
-            FROM (SELECT d.id, d.revision, d.last_seen FROM unnest(touched) AS n (id) JOIN devices d ON d.id = n.id
+        SELECT array_agg(d.revision ORDER BY d.id), array_agg(d.id ORDER BY d.id), min(d.last_seen),
+                array_agg(d.user_id ORDER BY d.id)
+            INTO revisions, touched, seen_first, owners
+            FROM (SELECT d.id, d.revision, d.last_seen, d.user_id FROM unnest(touched) AS n (id) JOIN devices d ON d.id = n.id
                   ORDER BY d.id FOR UPDATE OF d) d;
     END IF;
 
@@ -249,6 +251,9 @@ BEGIN
         FROM unnest(touched, revisions) AS n (id, revision) JOIN devices d ON d.id = n.id AND d.revision <> n.revision;
     images := changed_devices(changed);
     users := changed_users(u_created);
+    IF cardinality(touched) > 0 AND EXISTS (SELECT FROM badge_apps b WHERE b.app_id = ANY (i_app)) THEN
+        PERFORM clear_badges_of_moved(p_now, touched, owners);
+    END IF;
 END $$;
 
 -- Deletes devices: tombstones stay for the readers of the feed, and an install without devices goes.
@@ -277,6 +282,7 @@ BEGIN
     SELECT coalesce(array_agg(-empty.id), '{}') INTO homes FROM empty;
     PERFORM forget_recipients(homes);
     images := changed_devices(gone);
+    PERFORM set_badges(p_now, p_app, gone, 0);
 END $$;
 
 -- Takes the addresses of an install away; it stays, with all that is known of it, and can be sent nothing.
@@ -328,6 +334,7 @@ BEGIN
     PERFORM forget_recipients(ARRAY[gone]);
     images := changed_users(ARRAY[gone]);
     devices := changed_devices(changed);
+    PERFORM set_badges(p_now, p_app, changed, 0);
     PERFORM note_event(p_app, 17, p_now, p_ids => ARRAY[gone]);
 END $$;
 

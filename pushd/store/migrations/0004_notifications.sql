@@ -501,6 +501,9 @@ BEGIN
         DELETE FROM credentials WHERE app_id = ANY (gone);
         DELETE FROM safari_sites WHERE app_id = ANY (gone);
         DELETE FROM pictures WHERE app_id = ANY (gone);
+        DELETE FROM badge_apps WHERE app_id = ANY (gone);
+        DELETE FROM badge_deltas WHERE app_id = ANY (gone);
+        DELETE FROM badge_parts WHERE app_id = ANY (gone);
         DELETE FROM templates WHERE app_id = ANY (gone);
         DELETE FROM live_activity_channels WHERE app_id = ANY (gone);
         DELETE FROM open_deltas WHERE app_id = ANY (gone);

@@ -164,4 +164,7 @@ BEGIN
             SELECT DISTINCT n_app[r.send] AS app, r.id, floor(extract(epoch FROM r.at)::float8 / 86400) AS day
             FROM reached r WHERE r.event IN (3, 4)
         ) k GROUP BY k.app, k.day;
+    IF EXISTS (SELECT FROM badge_apps b WHERE b.app_id = ANY (n_app)) THEN
+        PERFORM clear_badges_of_openers(p_now, n_app, installs, r_send, r_install, r_event, taken);
+    END IF;
 END $$;

@@ -1,0 +1,182 @@
+"""Badges in the store: counts moved by the transaction that sends, known here as they are committed, and set by hand.
+
+Memory follows the steps of an app in their order: a transaction that adds steps is told of those that came before and
+are not known here, and so is whoever asks. An app's counts are read when they are first wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushd.badges import Badges, Increment, Step, amount_of, read_step, steps, without
+from pushd.bitset import Devices
+from pushd.clock import Clock
+from pushd.errors import UnavailableError
+from pushd.store.accept_rows import Accept
+from pushd.store.database import Database, OutcomeUnknownError
+from pushd.store.times import moment
+
+MANY = 10_000
+"""Devices of a step behind which others get their turn."""
+
+_COUNT = "SELECT * FROM count_badges($1, $2, $3, $4, $5, $6, $7, $8)"
+_SINCE = """
+SELECT b.seq AS newest, d.* FROM badge_apps b LEFT JOIN badge_deltas d ON d.app_id = b.app_id AND d.seq > $2
+WHERE b.app_id = $1 ORDER BY d.seq
+"""
+_STEPS = "SELECT * FROM badge_deltas WHERE app_id = $1 ORDER BY seq"
+_NEWEST = "SELECT seq FROM badge_apps WHERE app_id = $1"
+_BLOCKS = "SELECT start, next FROM id_blocks WHERE space = 1 AND app_id = $1"
+_PARTS = "SELECT part FROM badge_parts WHERE app_id = $1"
+_PART = "SELECT devices, counts FROM badge_parts WHERE app_id = $1 AND part = $2"
+_SET = "SELECT set_badges($1, $2, $3, $4)"
+_SET_OF = "SELECT set_badges_of($1, $2, $3, $4)"
+
+
+class Counted(NamedTuple):
+    """Steps that were written, and those before them that were not known here."""
+
+    apps: Sequence[int]
+    steps: Sequence[tuple[int, int, Step]]
+    """By app and number."""
+
+
+class BadgeStore:
+    """Badges of every app whose messages count them; of the others there is nothing, here and in PostgreSQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.badges = Badges()
+        """What the fan-out reads."""
+        self._known: dict[int, int] = {}
+        """Of apps that were read, the newest step that is carried out."""
+        self._turn = asyncio.Lock()
+
+    async def write(self, connection: Any, increments: Iterable[Increment]) -> Counted:
+        """Writes what messages count as the last of a caller's transaction; to be `apply`-ed when that is committed."""
+        rows = steps(increments)
+        if not rows:
+            return Counted((), ())
+        apps = sorted({app_id for app_id, _ in rows})
+        told = await connection.fetch(
+            *(_COUNT, moment(self._clock.now()), apps, [self._known.get(app_id) for app_id in apps]),
+            [app_id for app_id, _ in rows],
+            [step.amount for _, step in rows],
+            [step.sets for _, step in rows],
+            [step.packed for _, step in rows],
+            [step.dump() for _, step in rows],
+            timeout=self._database.config.write_timeout_s,
+        )
+        own = {app_id: iter([step for app, step in rows if app == app_id]) for app_id in apps}
+        return Counted(apps, [(row["app_id"], row["seq"], _step(row) or next(own[row["app_id"]])) for row in told])
+
+    async def apply(self, counted: Counted) -> None:
+        """Returns when memory has what was committed.
+
+        OutcomeUnknownError where it cannot be read now: whoever looks what became of the commit has to `catch_up`.
+        """
+        if not counted.apps:
+            return
+        try:
+            async with self._turn:
+                for app_id in counted.apps:
+                    own = [(seq, step) for app, seq, step in counted.steps if app == app_id]
+                    if not own or not await self._take(app_id, own):
+                        await self._load(app_id)
+        except UnavailableError as error:
+            raise OutcomeUnknownError(error.detail, retry_after_s=error.retry_after_s) from error
+
+    async def catch_up(self, apps: Iterable[int]) -> None:
+        """Returns when memory has all that was committed for these apps before; UnavailableError."""
+        async with self._turn:
+            for app_id in apps:
+                known = self._known.get(app_id)
+                if known is not None:
+                    rows = await self._database.fetch(_SINCE, app_id, known)
+                    fresh = [(row["seq"], _step(row)) for row in rows if row["seq"] is not None]
+                    newest = rows[0]["newest"] if rows else 0
+                    if await self._take(app_id, fresh) and self._known[app_id] >= newest:
+                        continue
+                await self._load(app_id)
+
+    async def heard(self, apps: Sequence[int]) -> None:
+        """Takes in what other nodes counted, of apps whose counts are known here."""
+        if known := [app_id for app_id in apps if app_id in self._known]:
+            await self.catch_up(known)
+
+    async def of(self, app_id: int, ids: NDArray[np.uint32], newest: int | None) -> NDArray[np.uint16]:
+        """The counts of devices of an app whose newest step has this number; None: it counts none. UnavailableError."""
+        if newest is None:
+            return np.zeros(len(ids), np.uint16)
+        if self._known.get(app_id, -1) < newest:
+            await self.catch_up((app_id,))
+        return self.badges.of(ids)
+
+    async def set(self, app_id: int, device_id: int, count: int) -> None:
+        """Returns when this is what a device of the app shows, committed."""
+        await self._database.fetchval(_SET, moment(self._clock.now()), app_id, [device_id], count)
+
+    async def set_of(self, app_id: int, external_id: str, count: int) -> int | None:
+        """How many devices of a user show this now, committed; None where the app has no such user."""
+        found: int | None = await self._database.fetchval(
+            _SET_OF, moment(self._clock.now()), app_id, external_id, count
+        )
+        return found
+
+    def forget(self, app_id: int) -> None:
+        """Forgets an app that is gone."""
+        self._known.pop(app_id, None)
+
+    async def _take(self, app_id: int, fresh: Sequence[tuple[int, Step]]) -> bool:
+        """Whether what is known reached to these steps, and now reaches beyond them."""
+        for seq, step in fresh:
+            known = self._known.get(app_id)
+            if known is None or seq > known + 1:
+                return False
+            if seq == known + 1:
+                self.badges.move(step)
+                self._known[app_id] = seq
+                if len(step.devices) > MANY:
+                    await asyncio.sleep(0)
+        return True
+
+    async def _load(self, app_id: int) -> None:
+        """Reads all of an app anew, as of one moment."""
+        self._known.pop(app_id, None)
+        timeout_s = self._database.config.bulk_timeout_s
+        async with self._database.transaction("repeatable_read", readonly=True) as connection:
+            newest = await connection.fetchval(_NEWEST, app_id) or 0
+            for start, following in await connection.fetch(_BLOCKS, app_id):
+                self.badges.clear(start, following)
+            for (part,) in await connection.fetch(_PARTS, app_id):
+                row = await connection.fetchrow(_PART, app_id, part, timeout=timeout_s)
+                self.badges.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
+            for row in await connection.fetch(_STEPS, app_id, timeout=timeout_s):
+                self.badges.move(_step(row))
+                await asyncio.sleep(0)
+        self._known[app_id] = newest
+
+
+def increments(accepts: Iterable[Accept]) -> list[Increment]:
+    """What messages that go out now count: one more for everybody who gets one."""
+    return [
+        Increment(accept.app_id, amount, without(accept.targeted, accept.suppressed))
+        for accept in accepts
+        if accept.due is None and (amount := amount_of(accept.send)) is not None
+    ]
+
+
+def read_counts(counts: bytes) -> NDArray[np.uint16]:
+    """Counts as they were kept."""
+    return np.frombuffer(counts, "<u2").astype(np.uint16)
+
+
+def _step(row: Any) -> Step | None:
+    """The step of a row; None where it says that the caller has it."""
+    return read_step(row["amount"], row["sets"], row["packed"], row["devices"]) if row["devices"] else None
