@@ -99,6 +99,7 @@ def badge(
 ) -> None:
     """Set the badge that is counted for a device."""
     daemon.ask("PUT", f"/devices/{device}/badge", {"count": count})
+    daemon.show({"id": device, "badge": count})
 
 
 @commands.command()

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from pushd.batch import Bodies, Rendered
 from pushd.content.check import link_faults
-from pushd.content.liquid import FAILURES, Budget, Liquid, Lookup, TemplateError, parse, text_of, within
-from pushd.content.personal import DEVICE, USER, USER_DATA, Script, badge_of
+from pushd.content.liquid import FAILURES, Budget, Liquid, Lookup, TemplateError, parse, text_of
+from pushd.content.personal import Script, badge_of
 from pushd.content.platforms import render
 from pushd.content.segments import Segments, compiled
 from pushd.content.texts import link
 from pushd.errors import InvalidRequestError
+from pushd.fanout.reading import Reading
 from pushd.model.app import Settings
 from pushd.model.device import GatewayName, Route, Shape
 from pushd.model.message import Message
@@ -37,8 +38,6 @@ FIRST_ROWS = 64
 """Rows of the first batch, when it is not known yet what one takes."""
 FEW = 24
 """So many first rows of a variant are rendered one by one: cutting a message costs as much as some twenty rows."""
-BADGE = "badge"
-"""Of a device: what pushd counts for it."""
 AS_BODIES = frozenset({GatewayName.APNS, GatewayName.FCM})
 """Gateways that know columns of bodies."""
 CUTS_MAX = 2
@@ -96,7 +95,7 @@ class Personal:
         began, self._cuts = time.thread_time(), 0
         people = self._index.people(self._notification.app_id, ids)
         counts = self._index.badges.of(ids if self._script.is_counted else ids[:0])
-        reading = _Reading(self._script, people, counts)
+        reading = Reading(self._script, people, counts)
         rows: list[bytes | Rendered | Reason] = [b""] * len(ids)
         shared: Rendered | None = None
         for variant, chosen in self._variants(people, len(ids)):
@@ -112,7 +111,7 @@ class Personal:
         self._row_s = (self._row_s + (time.thread_time() - began) / max(len(ids), 1)) / 2
         return made
 
-    def _joined(self, cut: _Column, reading: _Reading, chosen: Sequence[int]) -> Sequence[bytes | None]:
+    def _joined(self, cut: _Column, reading: Reading, chosen: Sequence[int]) -> Sequence[bytes | None]:
         """The payload of each row; None for rows that have to be rendered: all, where a value of one is a trap."""
         try:
             return cut.join(reading, chosen, self._notification.released_at)
@@ -154,7 +153,7 @@ class Personal:
             shape=self._shape,
         )
 
-    def _one(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
+    def _one(self, variant: int, reading: Reading, row: int) -> Rendered | Reason:
         """The payload of one row as the renderer makes it."""
         if not self._script.is_counted or self._script.send.liquid or reading.counts[row]:
             return self._rendered(variant, reading, row)
@@ -162,7 +161,7 @@ class Personal:
             self._cleared[variant] = self._rendered(variant, reading, row)
         return self._cleared[variant]
 
-    def _rendered(self, variant: int, reading: _Reading, row: int) -> Rendered | Reason:
+    def _rendered(self, variant: int, reading: Reading, row: int) -> Rendered | Reason:
         try:
             message = self._script.message(variant, reading.values(row), self._notification.released_at)
         except FAILURES:
@@ -223,72 +222,6 @@ def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) 
     return bodies
 
 
-class _Reading:
-    """What a batch's rows read: columns that are looked up once, and only where something asks for them."""
-
-    def __init__(self, script: Script, people: People, counts: NDArray[np.uint16]) -> None:
-        self._script = script
-        self._people = people
-        self.counts = counts
-        """Badges that pushd counts, where the message shows these."""
-        self._columns: dict[tuple[str, str], list[Any]] = {}
-        self._own: list[Mapping[str, Any]] | None = None
-
-    def column(self, path: tuple[str, ...]) -> list[Any] | None:
-        """The value of a path in each row; None where all rows have the same: the send's own."""
-        root = path[0]
-        if root in (USER, DEVICE):
-            first = self._of(root, path[1]) if len(path) > 1 else None
-            return None if first is None else [within(value, path[2:]) for value in first] if path[2:] else first
-        if not self._script.send.user_data:
-            return None
-        own, tags = self.own(), self._script.send.content_tags
-        if root == USER_DATA:
-            return [within(each, path[1:]) for each in own]
-        return [within(each[root] if root in each else tags.get(root), path[1:]) for each in own]
-
-    def shared(self, path: tuple[str, ...]) -> Any:
-        """The value of a path that all rows have."""
-        return within(self._script.send.content_tags, path)
-
-    def own(self) -> list[Mapping[str, Any]]:
-        """Each row's user's own data."""
-        if self._own is None:
-            data, none = self._script.send.user_data, dict[str, Any]()
-            self._own = [data.get(name, none) if name is not None else none for name in self._of(USER, "id")]
-        return self._own
-
-    def values(self, row: int) -> dict[str, Any]:
-        """All that texts may read for one row."""
-        needs = self._script.needs
-        wanted = needs.user
-        read = needs.device
-        if self._script.is_counted:
-            read |= {BADGE}
-        elif self._script.badge is not None and self._script.badge[0] == USER:
-            wanted |= {self._script.badge[1]}
-        user = {name: self._of(USER, name)[row] for name in wanted}
-        device = {name: self._of(DEVICE, name)[row] for name in read}
-        name = self._of(USER, "id")[row] if self._script.send.user_data else None
-        return self._script.values(user, device, name)
-
-    def _of(self, root: str, name: str) -> list[Any]:
-        found = self._columns.get((root, name))
-        if found is None:
-            if root == DEVICE and name == BADGE:
-                found = self.counts.tolist()
-            elif root == DEVICE:
-                found = list(self._people.facet(name))  # type: ignore[arg-type]  # checked when the send was accepted
-            elif name == "id":
-                found = list(self._people.external_ids())
-            elif name == "email":
-                found = list(self._people.emails())
-            else:
-                found = self._people.attribute(name)
-            self._columns[root, name] = found
-        return found
-
-
 class _Column:
     """One variant's cut payload, and what its general gaps came to before."""
 
@@ -299,7 +232,7 @@ class _Column:
         self._kept: dict[int, dict[Any, tuple[str | None, int]]] = {at: {} for at in self._general}
         self._room = KEPT_MAX
 
-    def join(self, reading: _Reading, rows: Sequence[int], now: float) -> list[bytes | None]:
+    def join(self, reading: Reading, rows: Sequence[int], now: float) -> list[bytes | None]:
         """The payload of each row; None for rows that have to be rendered."""
         apart: set[int] = set()
         columns: list[Sequence[str]] = []
@@ -323,7 +256,7 @@ class _Column:
             bodies[row] = None
         return bodies
 
-    def _looked_up(self, lookup: Lookup, reading: _Reading, rows: Sequence[int]) -> list[str]:
+    def _looked_up(self, lookup: Lookup, reading: Reading, rows: Sequence[int]) -> list[str]:
         column = reading.column(lookup.path)
         if column is None:
             return [text_of(lookup, reading.shared(lookup.path))] * len(rows)
@@ -346,7 +279,7 @@ class _Column:
             out.append(text)
         return out
 
-    def _badges(self, lookup: Lookup, reading: _Reading, rows: Sequence[int], apart: set[int]) -> list[str]:
+    def _badges(self, lookup: Lookup, reading: Reading, rows: Sequence[int], apart: set[int]) -> list[str]:
         """Each row's badge; rows without a number of their own, or with 0, are the renderer's."""
         column, message = reading.column(lookup.path), self._message
         out = []
@@ -362,7 +295,7 @@ class _Column:
         self,
         at: int,
         text: Liquid,
-        reading: _Reading,
+        reading: Reading,
         rows: Sequence[int],
         budgets: Sequence[Budget],
         now: float,

@@ -58,6 +58,7 @@ SETS = {
     ("in_app_parts", "ids"),
     ("open_deltas", "opens"),
     ("tallies", "persons"),
+    *(("badge_deltas", "devices"), ("badge_parts", "devices"), ("badge_parts", "counts")),
     ("habits", "weights"),
     ("crowds", "weights"),
 }
