@@ -28,7 +28,19 @@ RANKS = [
     {"store", "targeting", "transport", "cluster"},
 ]
 """Imports run down this list, never up or sideways. The vocabulary and `protocols` stand below all of it."""
-VOCABULARY = {"badges", "bitset", "batch", "outcome", "errors", "clock", "heap", "service", "telemetry", "model", "config"}
+VOCABULARY = {
+    "badges",
+    "bitset",
+    "batch",
+    "outcome",
+    "errors",
+    "clock",
+    "heap",
+    "service",
+    "telemetry",
+    "model",
+    "config",
+}
 SIMULATOR = "simulator"
 
 BANNED_STEMS = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "tools"}

@@ -1,4 +1,4 @@
-"""What the rows of a batch read of users, devices and tags: columns, looked up once and where something asks for them."""
+"""What the rows of a batch read of users, devices and tags: columns, looked up once, where something asks."""
 
 from __future__ import annotations
 

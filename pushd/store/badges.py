@@ -74,7 +74,10 @@ class BadgeStore:
             timeout=self._database.config.write_timeout_s,
         )
         own = {app_id: iter([step for app, step in rows if app == app_id]) for app_id in apps}
-        return Counted(apps, [(row["app_id"], row["seq"], _step(row) or next(own[row["app_id"]])) for row in told])
+        return Counted(
+            apps,
+            [(row["app_id"], row["seq"], _step(row) if row["devices"] else next(own[row["app_id"]])) for row in told],
+        )
 
     async def apply(self, counted: Counted) -> None:
         """Returns when memory has what was committed.
@@ -177,6 +180,5 @@ def read_counts(counts: bytes) -> NDArray[np.uint16]:
     return np.frombuffer(counts, "<u2").astype(np.uint16)
 
 
-def _step(row: Any) -> Step | None:
-    """The step of a row; None where it says that the caller has it."""
-    return read_step(row["amount"], row["sets"], row["packed"], row["devices"]) if row["devices"] else None
+def _step(row: Any) -> Step:
+    return read_step(row["amount"], row["sets"], row["packed"], row["devices"])
