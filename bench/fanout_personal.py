@@ -1,8 +1,9 @@
 """Personal messages at speed: broadcasts whose payload differs by device, beside one that all devices share.
 
 In turns, against the same far side and in the same run: a message that all share; one that puts a name, a city and a
-tag in; variants in three languages; and general Liquid, with conditions and filters. The ratio is the second's rate
-over the first's. Every user has attributes: one of 5,000 names, one of 100 cities, a number of points.
+tag in; variants in three languages; general Liquid, with conditions and filters; and badges that pushd counts. The
+ratio is the second's rate over the first's. Every user has attributes: one of 5,000 names, one of 100 cities, a number
+of points.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         },
         "liquid": True,
     },
+    "counted": {"badge_from": "device.badge"},
 }
 
 
