@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from tests.mortal import mortal
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,7 +124,7 @@ def server(
     """
     with Path(errors).open("ab") as log:
         process = subprocess.Popen(
-            pinned(core, command),
+            mortal(*pinned(core, command)),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=log,

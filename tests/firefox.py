@@ -10,6 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.mortal import mortal
+
 PAGE = """<!doctype html><meta charset="utf-8"><script>
 const key = "%s";
 const bytes = text => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), c => c.charCodeAt(0));
@@ -95,7 +97,7 @@ async def launched(url, push_port, *options, **preferences):
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()]
     (profile / "user.js").write_text("".join(lines))
     process = await asyncio.create_subprocess_exec(
-        *("firefox-esr", "--headless", "--no-remote", "--profile", str(profile), *options, url),
+        *mortal("firefox-esr", "--headless", "--no-remote", "--profile", str(profile), *options, url),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         env=os.environ | {"HOME": str(profile)},

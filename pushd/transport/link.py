@@ -30,12 +30,12 @@ from pushd.service import Contained
 from pushd.telemetry import REGISTRY
 from pushd.transport.exchange import Advice, Exchange
 from pushd.transport.flights import Flight, Flights
+from pushd.transport.intake import Intake
 from pushd.transport.outbox import Outbox
 from pushd.transport.queue import Load
 from pushd.transport.tls import refuses_certificate
 
 NEVER = float("inf")
-
 FAILURES = Counter("pushd_link_failures", "Links that ended by a failure of ours: bugs.", registry=REGISTRY)
 
 IMPOSSIBLE_ROWS = 200
@@ -66,7 +66,7 @@ class Owner(Protocol):
         """The link is gone and its rows are settled; called once."""
 
 
-class Link(asyncio.Protocol):
+class Link(Intake):
     """One connection; `dial` gives it its socket."""
 
     def __init__(self, owner: Owner, exchange: Exchange, config: TransportConfig) -> None:

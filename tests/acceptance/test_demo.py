@@ -12,6 +12,7 @@ import pytest
 
 from pushd.cli.demo_devices import PLATFORMS, dead, kind_of, mailboxes
 from tests.faults.children import ROOT, environment, family, gone, put_away, scratch, using
+from tests.mortal import mortal
 
 PATIENCE_S = 90.0
 DEVICES = 300
@@ -28,7 +29,7 @@ async def demo(*arguments):
                 tmp = place / "tmp"
                 tmp.mkdir(mode=0o711)
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "pushd", "demo", "--devices", str(DEVICES), *arguments),
+                    *mortal(sys.executable, "-m", "pushd", "demo", "--devices", DEVICES, *arguments),
                     cwd=ROOT,
                     env=environment({}) | {"TMPDIR": str(tmp), "COLUMNS": "100"},
                     stdin=asyncio.subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from pushd.cli.children import free_port
 from tests.acceptance.test_imports_killed import further, until, written
 from tests.acceptance.world import Client
 from tests.faults.children import Daemon, scratch
+from tests.mortal import mortal
 
 ROWS = 4_000
 BAD_EVERY = 100
@@ -41,7 +42,7 @@ class Command:
 
     async def start(self, *more: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pushd", "import", *self.arguments, *more),
+            *mortal(sys.executable, "-m", "pushd", "import", *self.arguments, *more),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},

@@ -13,6 +13,7 @@ import pytest
 
 from pushd.cli.children import free_port
 from tests.faults.children import ROOT, Daemon, environment, put_away, scratch
+from tests.mortal import mortal
 
 WATCHDOG_S = 2.0
 PATIENCE_S = 60.0
@@ -105,7 +106,12 @@ async def test_a_blocked_event_loop_starves_the_watchdog():
         env = environment(daemon.settings) | supervisor.environ
         with daemon.log.open("ab") as log:
             daemon.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", BLOCKED), cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+                *mortal(sys.executable, "-c", BLOCKED),
+                cwd=ROOT,
+                env=env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         await supervisor.hears("WATCHDOG=1")
         before = len(supervisor.heard)
@@ -133,7 +139,7 @@ async def up(place, port):
     """A running `pushd up`."""
     with (place / "up.log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pushd", "up", "--data-dir", str(place / "data"), "--port", str(port)),
+            *mortal(sys.executable, "-m", "pushd", "up", "--data-dir", place / "data", "--port", port),
             cwd=ROOT,
             env=environment({}),
             stdin=asyncio.subprocess.DEVNULL,

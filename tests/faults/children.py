@@ -14,6 +14,7 @@ import aiohttp
 import psutil
 
 from tests.faults.failpoints import VARIABLE
+from tests.mortal import mortal
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -44,10 +45,10 @@ def environment(settings):
 
 
 async def spawn(*command, log, env, module="pushd", **options):
-    """A running `pushd COMMAND`, the leader of its own process group; what it says on stderr goes to `log`."""
+    """A running `pushd COMMAND` that ends with us, the leader of its own process group; its stderr goes to `log`."""
     with log.open("ab") as stderr:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *command),
+            *mortal(sys.executable, "-m", module, *command),
             cwd=ROOT,
             env=env,
             stdin=asyncio.subprocess.DEVNULL,

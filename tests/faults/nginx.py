@@ -10,6 +10,7 @@ from pushd.simulator.identity import Identity, ProviderKey
 from tests.faults.children import put_away
 from tests.faults.gateway import DEAD, FarSide, apns_token
 from tests.faults.history import KEY_DIGITS, Pushes
+from tests.mortal import mortal
 
 CONFIG = """
 daemon off;
@@ -79,7 +80,7 @@ class Nginx(FarSide):
         config = home / "nginx.conf"
         config.write_text(CONFIG.format(place=home, port=port, dead=DEAD))
         made._process = await asyncio.create_subprocess_exec(
-            *(program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(config)),
+            *mortal(program, "-p", home, "-e", home / "error.log", "-c", config),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -20,6 +20,7 @@ from pushd.model.notification import Delivery, State
 from pushd.store.resume import Absences, died
 from pushd.store.settlements import Delta, Settlement
 from tests.integration.store.samples import NOW, accept, accept_many, registration, rows_of
+from tests.mortal import mortal
 
 pytestmark = pytest.mark.asyncio
 
@@ -237,7 +238,7 @@ CHILD = textwrap.dedent(
 
 async def test_a_killed_process_s_work_is_resumed(store, app, dsn):
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CHILD, dsn),
+        *mortal(sys.executable, "-c", CHILD, dsn),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
     )

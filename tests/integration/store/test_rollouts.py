@@ -24,6 +24,7 @@ from pushd.store.settlements import Delta, Settlement, parts_of_run, run_number
 from tests.integration.store.samples import NOW, accept, rows_of
 from tests.integration.store.test_resume import new_node
 from tests.integration.store.timed import LOCAL, lose_commit, one_due, opening, rolling, rollout
+from tests.mortal import mortal
 
 pytestmark = pytest.mark.asyncio
 
@@ -180,7 +181,7 @@ CHILD = textwrap.dedent(
 
 async def test_releases_of_a_killed_process_are_resumed_each_by_itself(store, app, dsn):
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CHILD, dsn),
+        *mortal(sys.executable, "-c", CHILD, dsn),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
     )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from protocols.http2 import Connection, ConnectionSettings, Field, HeaderPlan, Indexing, Variable
+from tests.mortal import mortal
 
 from .pair import Summary, column
 
@@ -107,7 +108,9 @@ def free_port() -> int:
 @contextmanager
 def running(command: list[str], port: int):
     """The port of a server that accepts connections; the process is ended by its id."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        mortal(*command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     try:
         until = time.monotonic() + DEADLINE_S
         while True:

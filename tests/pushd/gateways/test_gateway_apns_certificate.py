@@ -13,6 +13,7 @@ from pushd.gateways.apns import ApnsGateway
 from pushd.model.credential import ApnsCertificate
 from pushd.model.device import Environment, Kind, Route
 from pushd.simulator.behaviour import Behaviour
+from tests.mortal import mortal
 
 from .apns_world import PATIENT, ROUTE, TOPIC, Credentials
 
@@ -115,7 +116,9 @@ async def test_a24_x18_a_certificate_that_tls_refuses_is_the_credentials_fault(w
         server = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", directory / "server.pem"]
         server += ["-key", directory / "server.pem", "-CAfile", tmp_path / "other", "-alpn", "h2", "-quiet", version]
         server += ["-Verify", "2", "-verify_return_error"]
-        process = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            mortal(*server), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         config = ApnsConfig(production_host="localhost", production_port=port, ca_file=str(w.simulator.ca_file))
         credentials = Credentials({1: certificate(w.simulator.identity)})
         gateway = ApnsGateway(config, PATIENT, credentials, w.clock)

@@ -19,6 +19,7 @@ from pushd.simulator.faults import Answer, Silence
 from pushd.simulator.identity import Identity
 from pushd.transport.resolve import Address
 from tests.contract.webpush_far import address, public
+from tests.mortal import mortal
 from tests.npm import modules
 from tests.pushd.gateways.apns_world import PATIENT, Credentials, until
 from tests.pushd.gateways.webpush_world import PAYLOAD, World
@@ -356,7 +357,7 @@ class NpmService:
         self.inside = free_port()
         home = modules("web-push-testing@1.2.2")
         self.node = await asyncio.create_subprocess_exec(
-            "node", "-e", self.SCRIPT, str(self.inside), cwd=home, stdout=asyncio.subprocess.PIPE
+            *mortal("node", "-e", self.SCRIPT, self.inside), cwd=home, stdout=asyncio.subprocess.PIPE
         )
         self.client = aiohttp.ClientSession(f"http://127.0.0.1:{self.inside}")
         assert b"running" in await asyncio.wait_for(self.node.stdout.readline(), 60)

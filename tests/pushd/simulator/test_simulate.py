@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mortal import mortal
+
 PROGRAM = [sys.executable, "-m", "pushd", "simulate"]
 PATIENCE_S = 60.0
 
@@ -18,7 +20,7 @@ PATIENCE_S = 60.0
 def start(tmp_path, *options):
     ports = ["--port", "0", "--sandbox-port", "0", "--control-port", "0", "--others-port", "0"]
     return subprocess.Popen(
-        [*PROGRAM, "--state", str(tmp_path / "state"), *ports, *options],
+        mortal(*PROGRAM, "--state", tmp_path / "state", *ports, *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
