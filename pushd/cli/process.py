@@ -18,7 +18,7 @@ from pushd.cli.notify import Notifier
 from pushd.config import Config
 from pushd.daemon import Daemon
 from pushd.errors import ConfigError, PushdError
-from pushd.heap import give_back
+from pushd.heap import fill_small_arrays, give_back
 from pushd.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -80,9 +80,13 @@ async def _run(config: Config, announce: Callable[[Daemon], object] | None, *, w
 
 
 def _calm_collector() -> None:
-    """Leaves what the start made out of every later collection, which would otherwise hold the loop to walk it all."""
+    """Leaves what the start made out of every later collection, which would otherwise hold the loop to walk it all.
+
+    Memory is put in order once, too, for whatever comes to stay in it.
+    """
     gc.collect()
     gc.freeze()
+    fill_small_arrays()
     give_back()
     gc.set_threshold(*COLLECT_AFTER)
 

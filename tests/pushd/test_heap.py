@@ -1,6 +1,8 @@
 """Freed memory goes back to the system, when nothing is being sent."""
 
 import asyncio
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -19,6 +21,33 @@ def test_what_lies_free_between_things_that_stay_goes_back():
     before = process.memory_info().rss
     heap.give_back()
     assert before - process.memory_info().rss > PIECES * BYTES // 2
+
+
+RANDOM_SIZES = """
+import ctypes, random
+import numpy as np
+from pushd.heap import fill_small_arrays
+
+NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES]
+
+info = ctypes.CDLL(None).mallinfo2
+info.restype = Info
+fill_small_arrays()
+before = info().uordblks
+for _ in range(20_000):
+    arrays = [np.empty(random.randrange(1024), np.uint8) for _ in range(20)]
+    arrays.clear()
+print(info().uordblks - before)
+"""
+
+
+def test_small_arrays_of_any_size_take_nothing_more():
+    command = [sys.executable, "-c", RANDOM_SIZES]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert int(told) < 50_000
 
 
 @pytest.mark.asyncio
