@@ -1,4 +1,4 @@
-"""The heap: what numpy keeps lies together, and what was freed goes back, in a moment in which nothing is being sent."""
+"""The heap: what numpy keeps lies together, and what was freed goes back in a moment in which nothing is sent."""
 
 from __future__ import annotations
 

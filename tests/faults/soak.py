@@ -24,9 +24,13 @@ STILL_S = 1.5
 WARM_UP = 0.25
 """Share of the run after which buffers, caches and arenas have the size that they need.
 
-What has a bound fills up within minutes (statements of connections, heads of requests, times). What was freed goes back
-every 15 s (`memory.trim_interval_s`), so resident memory is a saw of some 5 %: over twenty minutes that is an error of
-some 0.2 % an hour, and over less than ten the percentage says nothing."""
+What has a bound fills up within minutes: statements of connections, heads of requests, times. What was freed goes back
+every 15 s (`memory.trim_interval_s`), so resident memory is a saw of some 3 %: over less than ten minutes the
+percentage says nothing."""
+PARTS = 15
+"""Of what was measured, for the slope's interval: a minute each in the long run, four teeth of the saw."""
+CONFIDENT = 1.96
+"""Standard deviations of an interval that misses the slope in one run of twenty."""
 LAG_BOUNDS_PERCENT = 99
 LAG_P99_MAX_MS = 50.0
 SLOPE_MAX_PERCENT = 1.0
@@ -123,16 +127,19 @@ async def observe(here, seconds):
 
 
 def judged(seen):
-    """Slopes after the warm-up. Memory has steps: its slope is the median over all pairs (Theil-Sen)."""
+    """Slopes of all samples after the warm-up. Memory has steps: its slope is the median over all pairs (Theil-Sen)."""
     at, resident, descriptors = np.array([each for each in seen if each[0] >= WARM_UP * seen[-1][0]]).T
-    slope = theil_sen(at, resident)
     half = len(at) // 2
+    percent = float(100 * 3600 / np.median(resident))
     return {
         "samples": len(at),
         "resident_mb_first": round(resident[0] / 2**20, 1),
         "resident_mb_last": round(resident[-1] / 2**20, 1),
         "resident_mb_most": round(resident.max() / 2**20, 1),
-        "resident_percent_an_hour": round(100 * slope * 3600 / np.median(resident), 2),
+        "resident_percent_an_hour": round(percent * theil_sen(at, resident), 2),
+        "resident_percent_an_hour_95": [round(percent * each, 2) for each in sen_interval(at, resident)],
+        "resident_percent_an_hour_first_half": round(percent * theil_sen(at[:half], resident[:half]), 2),
+        "resident_percent_an_hour_second_half": round(percent * theil_sen(at[half:], resident[half:]), 2),
         "descriptors_first_half": int(np.median(descriptors[:half])),
         "descriptors_second_half": int(np.median(descriptors[half:])),
         "descriptors_most": int(descriptors.max()),
@@ -142,9 +149,25 @@ def judged(seen):
 def theil_sen(at, values, most=1_000):
     """The median slope over all pairs; of many samples, evenly chosen ones."""
     chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), most)).astype(int))
-    at, values = at[chosen], values[chosen]
+    return float(np.median(slopes(at[chosen], values[chosen])))
+
+
+def slopes(at, values):
+    """The slope of every pair."""
     first, second = np.triu_indices(len(at), 1)
-    return float(np.median((values[second] - values[first]) / (at[second] - at[first])))
+    return (values[second] - values[first]) / (at[second] - at[first])
+
+
+def sen_interval(at, values):
+    """Between which slopes the true one lies, most likely (Sen 1968, by the variance of Kendall's tau).
+
+    Samples of one second and the next are hardly two: the medians of the parts are taken, which are nearly independent.
+    """
+    parts = np.array_split(np.arange(len(at)), PARTS)
+    found = np.sort(slopes(*(np.array([np.median(each[part]) for part in parts]) for each in (at, values))))
+    spread = CONFIDENT * (PARTS * (PARTS - 1) * (2 * PARTS + 5) / 18) ** 0.5
+    low, high = (len(found) - spread) / 2, (len(found) + spread) / 2
+    return float(found[max(0, int(low) - 1)]), float(found[min(len(found) - 1, int(high) + 1)])
 
 
 def lag_percentile(before, after, percent):

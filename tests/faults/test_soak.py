@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.faults.soak import DESCRIPTORS_MORE_MAX, lag_percentile, soak, theil_sen
+from tests.faults.soak import DESCRIPTORS_MORE_MAX, lag_percentile, sen_interval, soak, theil_sen
 
 GROWTH_MAX_MB = 16.0
 """Over the minute and a half after the warm-up. The bound of the long run, 1 % an hour, is some kilobytes a minute:
@@ -27,6 +27,17 @@ def test_the_slope_does_not_mind_a_step_or_a_spike():
     values = 3.0 * at
     values[50:55] += 10_000
     assert theil_sen(at, values) == pytest.approx(3.0)
+
+
+def test_the_interval_holds_the_slope_in_nineteen_runs_of_twenty_and_tells_a_leak_from_none():
+    dice, at, held = np.random.default_rng(1), np.arange(900.0), 0
+    saw = 5e6 * (at % 17) / 17
+    for _ in range(200):
+        noise = dice.normal(0, 3e5, len(at))
+        low, high = sen_interval(at, saw + noise + 4_000 * at)
+        assert low > 0, "four kilobytes a second are a leak"
+        held += low <= 4_000 <= high
+    assert held >= 190
 
 
 def test_the_lag_is_that_of_the_run_alone():
