@@ -119,14 +119,16 @@ class Places:
         known[within] = (at >= revisions[within]) & (at != 0) & (revisions[within] != 0)
         return known
 
-    def remove_app(self, app_id: int) -> None:
-        """Forgets everything of an app for good."""
+    def remove_app(self, app_id: int) -> Devices:
+        """Forgets an app for good; the devices whose cells are left to be cleared."""
         self._removed.add(app_id)
         app = self._apps.pop(app_id, None)
-        if app is not None:
-            ids = app.located.column()
-            for column in self._columns:
-                column.data[ids] = 0
+        return Devices() if app is None else app.located
+
+    def clear(self, ids: NDArray[np.uint32]) -> None:
+        """Empties the cells of devices whose app is removed."""
+        for column in self._columns:
+            column.data[ids] = 0
 
     def lacks_shape(self, image: FenceImage) -> bool:
         """Whether a fence that comes has bounds that are new here, so that its shape has to be worked out."""
@@ -299,8 +301,7 @@ class Places:
                 app.located.difference_update(gone)
                 for fence in (*app.fences.values(), *app.coming.values()):
                     fence.members.difference_update(gone)
-        for column in self._columns:
-            column.data[ids] = 0
+        self.clear(ids)
         self._moved(ids)
 
     def _take_many(self, rows: LocationRows) -> None:

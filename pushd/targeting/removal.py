@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pushd.targeting import device_images, user_images
 from pushd.targeting.population import Population
 
-DEVICES_AT_ONCE, USERS_AT_ONCE = 2_048, 1_024
+PLACES_AT_ONCE, DEVICES_AT_ONCE, USERS_AT_ONCE = 65_536, 2_048, 1_024
 """Some ms each."""
 
 
@@ -15,11 +15,14 @@ def removal(population: Population, app_id: int) -> Iterator[None]:
     """Steps between which others may ask: the app's own sets go first, then the rows that stood in them."""
     population.removed.add(app_id)
     population.definitions.pop(app_id, None)
-    population.places.remove_app(app_id)
+    located = population.places.remove_app(app_id)
     for watch in population.watches:
         watch.remove_app(app_id)
     tenant = population.tenants.pop(app_id, None)
     yield
+    for start in range(0, len(places := located.column()), PLACES_AT_ONCE):
+        population.places.clear(places[start : start + PLACES_AT_ONCE])
+        yield
     if tenant is None:
         return
     devices, users = tenant.known.column(), tenant.users.column()
