@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from pushd.store.schedules import Scheduled
 
 # In one order, so that two nodes wait for each other and never in a circle. Who waited looks at the revision again.
+# Rows of this table go when they fire, and statistics may say that there are none: nothing here is a join that could
+# hold all that wait against all that are due.
 _WIN = """
-SELECT s.app_id, s.id FROM unnest($1::int[], $2::bigint[], $3::int[]) AS w (app, id, revision)
-    JOIN schedules s ON s.app_id = w.app AND s.id = w.id
-WHERE s.revision = w.revision AND s.active AND s.next_at IS NOT NULL ORDER BY s.id FOR UPDATE OF s
+SELECT s.app_id, s.id
+FROM (SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[]) AS k (app, id, revision) ORDER BY k.id) w
+    CROSS JOIN LATERAL (SELECT * FROM schedules k WHERE k.app_id = w.app AND k.id = w.id OFFSET 0 FOR UPDATE) s
+WHERE s.revision = w.revision AND s.active AND s.next_at IS NOT NULL
 """
 _DECIDE = """
 INSERT INTO occurrences (decided_at, schedule_id, at, notification_id)
@@ -33,16 +36,11 @@ SELECT $1::timestamptz, * FROM unnest($2::bigint[], $3::timestamptz[], $4::bigin
 ON CONFLICT DO NOTHING RETURNING schedule_id, at
 """
 _GO_ON = """
-UPDATE schedules s SET revision = s.revision + 1, next_at = w.next, nominal = w.nominal,
-    occurred = s.occurred + w.occurred, skipped = s.skipped + w.skipped,
-    ended_at = CASE WHEN w.next IS NULL THEN $1::timestamptz END
-FROM unnest($2::int[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[])
-    AS w (app, id, next, nominal, occurred, skipped)
-WHERE s.app_id = w.app AND s.id = w.id
+UPDATE schedules SET revision = revision + 1, next_at = $3, nominal = $4, occurred = occurred + $5,
+    skipped = skipped + $6, ended_at = CASE WHEN $3::timestamptz IS NULL THEN $7::timestamptz END
+WHERE app_id = $1 AND id = $2
 """
-_BECOME = """
-DELETE FROM schedules s USING unnest($1::int[], $2::bigint[]) AS w (app, id) WHERE s.app_id = w.app AND s.id = w.id
-"""
+_BECOME = "DELETE FROM schedules WHERE app_id = $1 AND id = $2"
 _NOTIFICATIONS = """
 INSERT INTO notifications (id, app_id, created_at, released_at, expires_at, name, send, targeted, schedule_id, devices)
 SELECT n.id, n.app, n.created, n.released, n.expires, n.name, n.send, n.targeted, n.schedule,
@@ -60,13 +58,7 @@ INSERT INTO finished (finished_at, cancelled, notification_id, created_at)
 SELECT $1::timestamptz, false, * FROM unnest($2::bigint[], $3::timestamptz[])
 """
 # Waits for a transaction of ours that may still run, and makes one fail that comes later.
-_RAISE = """
-WITH held AS (
-    SELECT s.app_id, s.id FROM unnest($1::int[], $2::bigint[]) AS w (app, id)
-        JOIN schedules s ON s.app_id = w.app AND s.id = w.id ORDER BY s.id FOR UPDATE OF s
-)
-UPDATE schedules s SET revision = s.revision + 1 FROM held WHERE s.app_id = held.app_id AND s.id = held.id
-"""
+_RAISE = "UPDATE schedules SET revision = revision + 1 WHERE app_id = $1 AND id = $2"
 _RUNNING = "SELECT notification_id FROM runs WHERE notification_id = ANY($1) AND release = 0 AND node_id = $2"
 _DECIDED = """
 SELECT o.schedule_id, o.at FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) AS w (schedule, at, notification)
@@ -182,11 +174,12 @@ class Firer:
         """What became of firings whose COMMIT was lost."""
         async with self._database.transaction() as connection:
             await by_index(connection)
-            await connection.execute(_RAISE, *columns([(each.due.app_id, each.due.id) for each in firings], 2))
+            keys = sorted((each.due.id, each.due.app_id) for each in firings)
+            await connection.executemany(_RAISE, [(app_id, number) for number, app_id in keys])
             rows = await connection.fetch(_RUNNING, [each.notification_id for each in firings], node_id)
             running = {row["notification_id"] for row in rows}
-            keys = [(*each.key, each.notification_id or None) for each in firings]
-            decided = {(row["schedule_id"], row["at"]) for row in await connection.fetch(_DECIDED, *columns(keys, 3))}
+            wanted = [(*each.key, each.notification_id or None) for each in firings]
+            decided = {(row["schedule_id"], row["at"]) for row in await connection.fetch(_DECIDED, *columns(wanted, 3))}
         await self._badges.catch_up({each.app_id for each in increments(_going(firings))})
         return [each.notification_id in running if each.runs else each.key in decided for each in firings]
 
@@ -221,11 +214,11 @@ async def go_on(connection: Any, winners: Sequence[Firing], decided: AbstractSet
                 passed.add(each.key)
             occurred = int(each.notification_id != 0 and each.key in decided)
             times = (None, None) if following is None else (moment(following.at), moment(following.nominal))
-            left.append((due.app_id, due.id, *times, occurred, len(passed & decided)))
+            left.append((due.app_id, due.id, *times, occurred, len(passed & decided), now))
     if gone:
-        await connection.execute(_BECOME, *columns(gone, 2))
+        await connection.executemany(_BECOME, gone)
     if left:
-        await connection.execute(_GO_ON, now, *columns(left, 6))
+        await connection.executemany(_GO_ON, left)
 
 
 async def _begin(

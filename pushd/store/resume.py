@@ -15,6 +15,7 @@ from pushd.model.notification import Notification, State
 from pushd.store.database import Database
 from pushd.store.notification_rows import read_notification
 from pushd.store.outcomes import Counts
+from pushd.store.settlements import run_number
 
 _ABSENT = """
 SELECT r.node_id AS id, n.name, n.fenced_at IS NOT NULL OR n.id IS NULL AS gone
@@ -36,12 +37,13 @@ FROM unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[]) AS w (app, id
         AND r.notification_id = w.id AND r.number = w.release AND r.created_at = w.created
 ORDER BY n.id, w.release
 """
-_OF_RUNS = """
-FROM unnest($1::bigint[], $2::int[]) AS w (id, number) JOIN {} k ON k.notification_id = w.id AND k.release = w.number
+# No join: statistics may say that there are no attempts or deltas, and all of them would be held against all runs.
+_OF_RUNS = """, k.notification_id AS id, k.release AS number FROM {} k
+WHERE k.notification_id = ANY($1::bigint[]) AND k.notification_id + (k.release::bigint << 32) = ANY($2::bigint[])
 """
-_TARGETS = f"SELECT w.id, w.number, k.devices {_OF_RUNS.format('targets')}"
-_ATTEMPTS = f"SELECT w.id, w.number, k.devices {_OF_RUNS.format('attempts')}"
-_DELTAS = f"SELECT w.id, w.number, k.gateway, k.code, k.devices {_OF_RUNS.format('outcome_deltas')}"
+_TARGETS = f"SELECT k.devices {_OF_RUNS.format('targets')}"
+_ATTEMPTS = f"SELECT k.devices {_OF_RUNS.format('attempts')}"
+_DELTAS = f"SELECT k.gateway, k.code, k.devices {_OF_RUNS.format('outcome_deltas')}"
 _ROWS = """
 SELECT o.notification_id AS id, 0 AS number, o.gateway, o.code, o.device_id
 FROM unnest($1::bigint[], $2::int[]) AS w (id, device)
@@ -162,7 +164,7 @@ class Resumer:
             [run["created_at"] for run in runs],
             timeout_s=timeout_s,
         )
-        keys = [row["id"] for row in rows], [row["release"] for row in rows]
+        keys = [row["id"] for row in rows], [run_number(row["id"], row["release"]) for row in rows]
         targets = {(row["id"], row["release"]): Devices(row["devices"] or ()) for row in rows}
         settled: dict[_Run, Devices] = defaultdict(Devices)
         attempted: dict[_Run, Devices] = defaultdict(Devices)

@@ -15,7 +15,7 @@ from pushd.store.accepts import Acceptor
 from pushd.store.badges import BadgeStore
 from pushd.store.database import Database
 from pushd.store.firings import Firer, Firing
-from pushd.store.release_rows import Planned, columns
+from pushd.store.release_rows import Planned
 from pushd.store.times import moment, moment_or_none, seconds, seconds_or_none
 
 __all__ = ["Due", "Firing", "Occurrence", "Planned", "ScheduleStore", "Scheduled"]
@@ -61,9 +61,8 @@ SELECT * FROM schedules WHERE app_id = $1 AND id < $2 AND in_app IS NOT NULL AND
 ORDER BY id DESC LIMIT $3
 """
 _POSTPONE = """
-UPDATE schedules s SET revision = s.revision + 1, next_at = $1
-FROM unnest($2::int[], $3::bigint[], $4::int[]) AS w (app, id, revision)
-WHERE s.app_id = w.app AND s.id = w.id AND s.revision = w.revision AND s.next_at IS NOT NULL
+UPDATE schedules SET revision = revision + 1, next_at = $4
+WHERE app_id = $1 AND id = $2 AND revision = $3 AND next_at IS NOT NULL
 """
 
 
@@ -184,8 +183,9 @@ class ScheduleStore:
 
     async def postpone(self, due: Sequence[Scheduled], until: float) -> None:
         """Lets those that have not changed since they were read be due at another time, for the same occurrence."""
-        keys = [(each.app_id, each.id, each.revision) for each in due]
-        await self._database.execute(_POSTPONE, moment(until), *columns(keys, 3))
+        keys = [(each.app_id, each.id, each.revision, moment(until)) for each in sorted(due, key=lambda each: each.id)]
+        async with self._database.transaction() as connection:
+            await connection.executemany(_POSTPONE, keys)
 
     async def fire(self, firings: Sequence[Firing], node_id: int) -> list[bool]:
         """For each whether it is carried out, whole, and this node has what it sends; else nothing of it is written.

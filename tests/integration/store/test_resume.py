@@ -381,7 +381,7 @@ async def test_what_was_claimed_and_not_read_is_given_out_by_the_next_claim(stor
     monkeypatch.setattr(database, "fetchval", breaking(database.fetchval, "claim_runs"))
     if lost == "a read after it":
         monkeypatch.undo()
-        monkeypatch.setattr(database, "fetch", breaking(database.fetch, "JOIN targets"))
+        monkeypatch.setattr(database, "fetch", breaking(database.fetch, "FROM targets"))
     with pytest.raises(UnavailableError):
         await store.notifications.resumable(heir.id)
     assert failed
