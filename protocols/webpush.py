@@ -22,13 +22,8 @@ PLAINTEXT_BYTES_MAX = aes128gcm.PLAINTEXT_BYTES_MAX
 """W-04."""
 TTL_MAX_S = 2_419_200
 """28 days: what the strictest of the services keeps a message (W-31)."""
-TOPIC_CHARS_MAX = 32
-"""RFC 8030 section 5.4."""
 URGENCIES = ("very-low", "low", "normal", "high")
 """RFC 8030 section 5.3."""
-ENDPOINT_CHARS_MAX = 2048
-"""W-42."""
-
 P256DH_CHARS, AUTH_CHARS = 87, 22
 """65 and 16 octets in base64url without padding."""
 KEY_UNKNOWN = b"~" * FINGERPRINT_CHARS

@@ -42,7 +42,7 @@ _trim = _found()
 def give_back() -> None:
     """Gives pages that hold nothing any more to the system.
 
-    A few ms for what a minute or less leaves, some 40 where hundreds of megabytes were freed, as after the start
+    A few ms for what some seconds leave, some 40 where hundreds of megabytes were freed, as after the start
     (malloc_trim(3)). glibc itself does so only at the top of its heap, and columns of batches come and go below.
     """
     if _trim is not None:

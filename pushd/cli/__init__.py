@@ -6,7 +6,6 @@ import gc
 import sys
 
 EXIT_ERROR = 1
-EXIT_USAGE = 2
 DAEMON = ("up", "serve")
 """Commands that are to be there within moments: of the others they import nothing."""
 COLLECT_AFTER = (20_000, 20, 50)

@@ -155,7 +155,8 @@ async def push_along(context: Context, pending: PendingPush) -> None:
         except PushdError as error:
             if error.retryable:
                 raise
-    await context.store.in_app.pushed(pending.app_id, pending.message_id, notification_id)
+    if await context.store.in_app.pushed(pending.app_id, pending.message_id, notification_id):
+        await _cancel_push(context, pending.app_id, notification_id)
 
 
 async def get(context: Context, app_id: int, message_id: int) -> InAppView:
@@ -240,9 +241,13 @@ async def _cancel(context: Context, app_id: int, message_id: int) -> None:
         raise ConflictError("The message is over: nobody is shown it")
     await context.inbox.changed(app_id, [message_id])
     stored = await context.store.in_app.get(app_id, message_id)
-    if stored is not None and stored.notification_id is not None:
+    await _cancel_push(context, app_id, None if stored is None else stored.notification_id)
+
+
+async def _cancel_push(context: Context, app_id: int, notification_id: int | None) -> None:
+    if notification_id is not None:
         try:
-            await notifications.cancel(context, app_id, stored.notification_id)
+            await notifications.cancel(context, app_id, notification_id)
         except (ConflictError, NotFoundError):
             return  # it is done, or aged out: nothing of it is left to cancel
 

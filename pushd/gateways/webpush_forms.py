@@ -16,7 +16,7 @@ from pushd.credentials.vapid_keys import SigningKey
 from pushd.transport.queue import Load, Sending
 
 Octets = NDArray[np.uint8]
-TOPIC, URGENCY = "topic", "urgency"
+TOPIC = "topic"
 
 
 class Shape(NamedTuple):

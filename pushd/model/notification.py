@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
@@ -173,6 +173,3 @@ class ReleaseView(Struct, frozen=True, kw_only=True):
     targeted: int | None
     """Devices that it goes to; null: they are looked for when it is due."""
     state: ReleaseState
-
-
-ErrorKind = Literal["unknown", "unsubscribed"]

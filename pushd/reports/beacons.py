@@ -16,7 +16,6 @@ from hashlib import sha256
 from pushd.model.receipt import Event
 
 KEY_BYTES = 32
-SIGNATURE_BYTES = 32
 
 
 class Beacons:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -139,7 +139,3 @@ class Crowd:
                 found.append((release.at, some))
                 left = left - some
         return found
-
-
-Zones = Callable[[int], Iterable[tuple[str, Devices]]]
-"""The zones of an app's devices, by IANA's names, each with its devices."""

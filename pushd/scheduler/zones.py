@@ -77,11 +77,6 @@ def _offset(naive: datetime, of: ZoneInfo, fold: int) -> int:
     return offset // timedelta(seconds=1)
 
 
-def day_later(wall: datetime) -> datetime:
-    """The same wall time tomorrow."""
-    return wall + timedelta(days=1)
-
-
 def utc_wall(at: float) -> datetime:
     """The wall time of UTC at an instant, to the second."""
     return datetime.fromtimestamp(at // 1, UTC).replace(tzinfo=None)

@@ -32,7 +32,7 @@ WAITING_MAX = 100
 REMEMBERED_MAX = 10_000
 """Acknowledgements kept."""
 
-DELIVERED, UNDECRYPTABLE, UNDELIVERED = 100, 101, 102
+DELIVERED, UNDECRYPTABLE = 100, 101
 """What an acknowledgement's code means: 101 is the browser's word that the encryption was wrong."""
 
 

@@ -15,7 +15,6 @@ from pushd.model.rows import DeviceRows, Postings, UserRows
 T = TypeVar("T")
 INT4 = np.dtype(">i4")
 INT2 = np.dtype(">i2")
-INT8 = np.dtype(">i8")
 
 DEVICE_COLUMNS = """string_agg(int4send(d.id), '') AS ids, string_agg(int4send(d.revision), '') AS revisions,
     string_agg(int4send(d.route_id), '') AS routes, string_agg(int4send(coalesce(d.user_id, 0)), '') AS users,

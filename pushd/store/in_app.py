@@ -88,6 +88,7 @@ SELECT t.message_id, t.app_id, t.released_at, m.audience, m.push FROM taken t
 _PUSHED = """
 WITH gone AS (DELETE FROM in_app_pushes WHERE message_id = $2)
 UPDATE in_app_messages SET notification_id = $3 WHERE app_id = $1 AND id = $2 AND $3::bigint IS NOT NULL
+RETURNING cancelled_at IS NOT NULL
 """
 
 
@@ -188,9 +189,12 @@ class InAppStore:
         rows = await self._database.fetch(_TAKE_PUSHES, moment(now), moment(now + lease_s), limit)
         return [read_push(row) for row in rows]
 
-    async def pushed(self, app_id: int, message_id: int, notification_id: int | None) -> None:
-        """Nothing, once it is noted what became of the push: None where nobody could be pushed to."""
-        await self._database.execute(_PUSHED, app_id, message_id, notification_id)
+    async def pushed(self, app_id: int, message_id: int, notification_id: int | None) -> bool:
+        """Whether the message was withdrawn, once it is noted what its push became: None where nobody could get one.
+
+        Whoever withdraws it later finds the push.
+        """
+        return bool(await self._database.fetchval(_PUSHED, app_id, message_id, notification_id))
 
     async def sweep(self, now: float, cancelled_keep_s: float, limit: int) -> bool:
         """Whether there may be more to remove of what is over, and of apps that are gone."""

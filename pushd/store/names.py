@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pushd.model.device import Environment, Kind, Profile, Route, Shape
 from pushd.model.rows import DeviceRows, Postings
 from pushd.store.database import Database
-from pushd.store.fold import ENVIRONMENT_NUMBERS, KIND_NUMBERS, PROFILE, Folded, Install
+from pushd.store.fold import ENVIRONMENT_NUMBERS, PROFILE, Folded, Install
 
 REMEMBERED_MAX = 500_000
 """Tags, and routes, kept in memory; past it all are forgotten and looked up again."""
@@ -191,11 +191,6 @@ class Names:
 def channel_label(label_id: int) -> str:
     """What stands for a channel where tags have their name: no tag has a NUL in it."""
     return f"\0{label_id}"
-
-
-def kind_number(kind: Kind) -> int:
-    """The number under which a kind is stored."""
-    return KIND_NUMBERS[kind]
 
 
 def environment_of(number: int) -> Environment:

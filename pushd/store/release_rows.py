@@ -15,6 +15,7 @@ from pushd.bitset import Devices
 from pushd.errors import UnavailableError
 from pushd.model.device import GatewayName
 from pushd.store.database import Database, OutcomeUnknownError
+from pushd.store.settlements import run_number
 from pushd.store.times import moment, seconds
 
 log = structlog.get_logger(__name__)
@@ -114,7 +115,7 @@ class ReleaseRows:
     def suppressed(self, head: Head, groups: Sequence[tuple[Devices, int]], *, inline: bool = False) -> None:
         """Who gets nothing, with the code of the reason: settled with the release, so that nobody sends it later."""
         if groups:
-            self._settled.append((_run(head.notification_id, head.release), head.app_id))
+            self._settled.append((run_number(head.notification_id, head.release), head.app_id))
         for devices, code in groups:
             if inline:
                 self._outcomes += [(head.notification_id, device, code) for device in devices]
@@ -142,7 +143,7 @@ class ReleaseRows:
             return None
         rows = [(notification, device, NO_GATEWAY, code) for notification, device, code in self._outcomes]
         sets = [
-            (_run(notification, release), NO_GATEWAY, code, count, devices)
+            (run_number(notification, release), NO_GATEWAY, code, count, devices)
             for notification, release, _, _, code, count, devices in self._deltas
         ]
         return [*columns(self._settled, 2), *columns(rows, 4), *columns(sets, 5)]
@@ -158,11 +159,6 @@ class ReleaseRows:
         ):
             if rows:
                 await connection.execute(statement, *head, *columns(rows, len(rows[0])))
-
-
-def _run(notification_id: int, release: int) -> int:
-    """The number by which a release is named where one number has to do (0004)."""
-    return notification_id | release << 32
 
 
 def read_release(row: Any) -> StoredRelease:

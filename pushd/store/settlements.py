@@ -65,11 +65,6 @@ def run_number(notification_id: int, release: int) -> int:
     return notification_id | release << RELEASE_BITS
 
 
-def parts_of_run(number: int) -> tuple[int, int]:
-    """The notification's id, and the release."""
-    return number & (1 << RELEASE_BITS) - 1, number >> RELEASE_BITS
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Delta:
     """Devices of one part of a large send that ended the same way."""

@@ -29,7 +29,6 @@ from pushd.store.turns import SLICE_ROWS, Turns
 _PUT = "SELECT r.user_ids, (r.images).* FROM put_users($1, $2, $3, $4, $5, $6, $7, $8) AS r (user_ids, images)"
 _SELECT = "SELECT id, external_id, email, tags, attributes, quiet, created_at FROM users"
 _GET = f"{_SELECT} WHERE app_id = $1 AND external_id = $2 AND deleted_at IS NULL"  # a constant
-_GET_NUMBER = f"{_SELECT} WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"  # a constant
 _GET_MANY = f"{_SELECT} WHERE app_id = $1 AND id = ANY($2) AND deleted_at IS NULL ORDER BY id"  # a constant
 _LIST = f"""{_SELECT} WHERE id IN (
     SELECT u.id FROM id_blocks b CROSS JOIN LATERAL (
@@ -106,11 +105,6 @@ class UserStore(Service):
     async def get(self, app_id: int, external_id: str) -> User | None:
         """The user of an external id; None when the app has no such one."""
         found = await self._users(_GET, app_id, external_id)
-        return found[0] if found else None
-
-    async def get_number(self, app_id: int, user_id: int) -> User | None:
-        """The user of a numeric id; None when the app has no such one."""
-        found = await self._users(_GET_NUMBER, app_id, user_id)
         return found[0] if found else None
 
     async def get_many(self, app_id: int, ids: Sequence[int]) -> Sequence[User]:

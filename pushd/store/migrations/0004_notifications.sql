@@ -484,6 +484,13 @@ BEGIN
         DELETE FROM schedules WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedules WHERE app_id = ANY (gone) LIMIT p_rows));
         GET DIAGNOSTICS deleted = ROW_COUNT;
         most := greatest(most, deleted);
+        DELETE FROM dialect_events
+            WHERE ctid = ANY (ARRAY(SELECT ctid FROM dialect_events WHERE app_id = ANY (gone) LIMIT p_rows));
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
+        DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT ctid FROM sessions WHERE app_id = ANY (gone) LIMIT p_rows));
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        most := greatest(most, deleted);
         -- What devices and users refer to goes after the last of them: whoever starts meanwhile reads both.
         first := most;
         IF first = 0 THEN
@@ -509,9 +516,7 @@ BEGIN
         DELETE FROM open_deltas WHERE app_id = ANY (gone);
         DELETE FROM crowds WHERE app_id = ANY (gone);
         DELETE FROM vendor_keys WHERE app_id = ANY (gone);
-        DELETE FROM sessions WHERE app_id = ANY (gone);
         DELETE FROM erasures WHERE app_id = ANY (gone);
-        DELETE FROM dialect_events WHERE app_id = ANY (gone);
     END IF;
     DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE deleted_at < p_feed LIMIT p_rows);
     GET DIAGNOSTICS deleted = ROW_COUNT;

@@ -20,7 +20,7 @@ from pushd.store.changes import Aggregate
 from pushd.store.database import OutcomeUnknownError
 from pushd.store.notifications import Order
 from pushd.store.schedules import Planned
-from pushd.store.settlements import Delta, Settlement, parts_of_run, run_number
+from pushd.store.settlements import Delta, Settlement, run_number
 from tests.integration.store.samples import NOW, accept, rows_of
 from tests.integration.store.test_resume import new_node
 from tests.integration.store.timed import LOCAL, lose_commit, one_due, opening, rolling, rollout
@@ -333,7 +333,6 @@ async def test_runs_of_one_notification_on_two_nodes_are_refused_each_by_itself(
     both.deltas, both.finished = [*both.deltas, *other.deltas], [*both.finished, *other.finished]
     done = await store.settlements.settle(both, node.id)
     assert done.refused == {run_number(number, 2)}
-    assert parts_of_run(run_number(number, 2)) == (number, 2)
     assert await ledger(store, app, number) == (State.RUNNING, 2, {1: 1}, 1)
     repeated = await store.settlements.settle(both, node.id)
     assert repeated.refused == {run_number(number, 2)}, "its answer was lost: it is told again, and applied once"

@@ -59,7 +59,7 @@ async def test_users_are_created_changed_read_and_listed(store, app):
     again, rows = await store.users.put_many(app.id, [UserChange(external_id="ann", email=None, tags=["vip"])])
     assert again.tolist() == [1]
     assert len(rows) == 0
-    ann = await store.users.get_number(app.id, 1)
+    (ann,) = await store.users.get_many(app.id, [1])
     assert (ann.email, ann.tags, ann.attributes) == (None, ["VIP"], {"age": 7})
     assert [each.external_id for each in await store.users.list(app.id, 1, 10)] == ["bob"]
     assert await store.users.get(app.id, "cid") is None

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from pushd.commands import scheduling
+from pushd.commands import notifications, scheduling
 from pushd.commands.in_app_keeper import InAppKeeper
 from pushd.commands.scheduling import runner
 from pushd.commands.users import delete as delete_user
@@ -402,6 +402,26 @@ async def test_a_push_without_room_goes_later_and_once(call):
     await keeper.push_some()
     assert len(world.fanout.released) == 1
     assert (await call("GET", f"/in-app-messages/{number}")).body["notification_id"] == view["notification_id"]
+
+
+async def test_a_push_that_is_accepted_while_its_message_is_withdrawn_is_cancelled(call, monkeypatch):
+    await call.world.register("torn", user_id="tor")
+    world, accept = call.world, notifications.send
+    world.fanout.full = UnavailableError("full", retry_after_s=1)
+    number = await sent(call, audience=users("tor"), push={"message": {"title": "a"}})
+    world.fanout.full = None
+    world.fanout.released.clear()
+
+    async def send(*arguments):
+        accepted = await accept(*arguments)
+        assert (await call("POST", f"/in-app-messages/{number}/cancel")).status == 200
+        return accepted
+
+    monkeypatch.setattr(notifications, "send", send)
+    await world.context.store.database.execute("UPDATE in_app_pushes SET taken_until = now() - interval '1 s'")
+    await InAppKeeper(world.context).push_some()
+    ((push, _, _),) = world.fanout.released
+    assert push.id in world.fanout.cancelled
 
 
 async def test_a_time_to_come(call):
