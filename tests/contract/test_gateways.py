@@ -60,7 +60,9 @@ async def test_accepted(far):
 
 
 async def test_an_empty_batch_comes_back(far):
-    await far.send(0)
+    batch = await far.send(0)
+    assert len(batch) == 0
+    assert far.outcomes(batch) == []
 
 
 async def test_each_row_its_own_message(far):

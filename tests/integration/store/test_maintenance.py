@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -67,8 +68,11 @@ async def test_rows_of_a_month_without_a_partition_come_home_when_it_is_made(sto
 async def test_two_nodes_make_partitions_at_once(dsn):
     stores = [Store(StoreConfig(pool_size=2), dsn, At(NOW + 86_400 * 200)) for _ in range(2)]
     await asyncio.gather(*(each.start() for each in stores))
+    month = datetime.fromtimestamp(NOW + 86_400 * 200, UTC)
+    made = [await each.database.fetchval("SELECT to_regclass($1)::text", f"outcomes_{month:%Y_%m}") for each in stores]
     for each in stores:
         await each.stop()
+    assert made == [f"outcomes_{month:%Y_%m}"] * 2
 
 
 async def test_outcomes_go_to_the_month_in_which_they_are_settled(store, app, node):
