@@ -22,6 +22,8 @@ _TROUBLE_CLASSES = ("08", "53", "57", "58")
 _TROUBLE_CODES = frozenset({"40001", "40P01", "55P03", "25006"})
 """Serialization failure, deadlock, lock not available, and a standby that does not take writes."""
 
+LOOKED_AFTER = 256
+"""One in so many uses of a connection ends with the pool."""
 _POOL_CLOSED = "the store is closed"
 
 if TYPE_CHECKING:
@@ -50,6 +52,11 @@ class Database(Service):
         self._dsn = dsn
         self._pool: Any = None
         self._returning: set[asyncio.Task[None]] = set()
+        self._kept: list[Any] = []
+        """Connections that the pool holds to be in use, and that nobody uses: the next ones take them."""
+        self._wanting = 0
+        """Who waits for the pool."""
+        self._uses = 0
 
     async def start(self) -> None:
         """Opens the pool. UnavailableError while the server cannot be reached."""
@@ -69,7 +76,10 @@ class Database(Service):
         await super().stop()
         if self._pool is not None:
             pool, self._pool = self._pool, None
+            kept, self._kept = self._kept, []
             try:
+                for connection in kept:
+                    await pool.release(connection)
                 await asyncio.wait_for(pool.close(), self.config.acquire_timeout_s)
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 pool.terminate()
@@ -118,8 +128,14 @@ class Database(Service):
         """A connection of the pool. One on which a call ran out of time is thrown away. UnavailableError."""
         if self._pool is None:
             raise UnavailableError(_POOL_CLOSED, retry_after_s=self.config.retry_after_s)
-        with self._translated(lost_is_unknown=False):
-            connection = await self._pool.acquire(timeout=self.config.acquire_timeout_s)
+        connection = self._take_kept()
+        if connection is None:
+            with self._translated(lost_is_unknown=False):
+                self._wanting += 1
+                try:
+                    connection = await self._pool.acquire(timeout=self.config.acquire_timeout_s)
+                finally:
+                    self._wanting -= 1
         whole = False
         try:
             yield connection
@@ -133,7 +149,31 @@ class Database(Service):
                 with suppress(asyncpg.InterfaceError):  # a broken one may be back with the pool already
                     connection.terminate()
             if self._pool is not None:
-                self._give_back(connection)
+                self._keep(connection, whole)
+
+    def _take_kept(self) -> Any:
+        """The connection that was used last, for what it knows of statements is at hand; None where none is free."""
+        while self._kept:
+            connection = self._kept.pop()
+            with suppress(asyncpg.InterfaceError):  # it ended meanwhile, and its place is with the pool again
+                if not connection.is_closed():
+                    return connection
+            self._give_back(connection)
+        return None
+
+    def _keep(self, connection: Any, whole: bool) -> None:
+        """Keeps a connection for the next one, since the pool's own way costs as much as a statement.
+
+        It goes back to the pool where that has to look after it, or somebody waits there; now and then in any case, for
+        the pool replaces connections after some fifty thousand statements.
+        """
+        self._uses += 1
+        if whole and not self._wanting and self._uses % LOOKED_AFTER:
+            with suppress(asyncpg.InterfaceError):  # it ended in our hands
+                if not (connection.is_closed() or connection.is_in_transaction()):
+                    self._kept.append(connection)
+                    return
+        self._give_back(connection)
 
     def _give_back(self, connection: Any) -> None:
         """Returns a connection to the pool behind the caller's back: that takes turns of the event loop, no waiting."""

@@ -200,3 +200,47 @@ async def test_a_connection_lost_before_there_were_ids_promises_nothing(store, n
         await store.notifications.accept(accept(app.id, node.id, Devices([1])))
     assert not await fetch("SELECT id FROM notifications")
     assert (await store.notifications.accept(accept(app.id, node.id, Devices([1])))).id
+
+
+async def test_a_connection_is_used_again_and_whoever_waits_for_one_gets_it(dsn):
+    database = Database(QUICK, dsn)
+    await database.start()
+    served = [await database.fetchval("SELECT pg_backend_pid()") for _ in range(600)]
+    assert len(set(served)) <= 2, "one that is looked at by the pool lets another take its place"
+    # More at once than there are connections, over and over: nobody waits for one that lies about.
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            found = await asyncio.gather(*(database.fetchval("SELECT pg_backend_pid()") for _ in range(12)))
+            assert len(set(found)) <= QUICK.pool_size
+    async with database.connection() as first, database.connection() as second, database.connection():
+        late = asyncio.create_task(database.fetchval("SELECT pg_backend_pid()"))
+        await asyncio.sleep(0.05)
+        assert not late.done()
+        ids = {await each.fetchval("SELECT pg_backend_pid()") for each in (first, second)}
+    assert await late
+    assert len(ids) == 2
+    await database.stop()
+
+
+async def test_a_connection_that_ended_while_nobody_used_it_is_replaced(dsn):
+    database, other = Database(QUICK, dsn), Database(QUICK, dsn)
+    await database.start()
+    await other.start()
+    pid = await database.fetchval("SELECT pg_backend_pid()")
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
+    await asyncio.sleep(0.2)  # its end has come in
+    assert await database.fetchval("SELECT pg_backend_pid()") != pid
+    await database.stop()
+    await other.stop()
+
+
+async def test_a_transaction_that_was_left_open_is_not_handed_on(dsn):
+    database = Database(QUICK, dsn)
+    await database.start()
+    async with database.connection() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("CREATE TEMPORARY TABLE left_over (n int) ON COMMIT PRESERVE ROWS")
+    async with asyncio.timeout(5):
+        while await database.fetchval("SELECT to_regclass('left_over')") is not None:
+            await asyncio.sleep(0.01)
+    await database.stop()
