@@ -166,11 +166,11 @@ async def _accepted(context: Context, app_id: int, made: Sequence[tuple[Plan, Ke
     plans = [plan for plan, _ in made]
     context.fanout.check_room(sum(len(plan.devices) for plan in plans if plan.due is None), app_id)
     acceptor = context.store.notifications.acceptor
-    ids = await acceptor.reserve(len(plans))
     now = context.clock.now()
     accepts = [accept_of(context, plan, now, None, b"", event) for plan, event in made]
-    await notifications.carried(
-        lambda then: acceptor.accept_array(accepts, ids, None, b"", then),
+    ids = await acceptor.reserve(len(plans)) if len(plans) > 1 else []
+    accepted = await notifications.carried(
+        lambda then: acceptor.accept_array(accepts, ids, None, b"", then) if ids else acceptor.accept(accepts[0], then),
         lambda accepted: notifications.release(context, accepted, plans),
     )
     return [
@@ -192,5 +192,5 @@ async def _accepted(context: Context, app_id: int, made: Sequence[tuple[Plan, Ke
             created_at=event.created_at,
             updated_at=event.created_at,
         )
-        for notification_id, (_, event) in zip(ids, made, strict=True)
+        for notification_id, (_, event) in zip(ids or [accepted.id], made, strict=True)
     ]

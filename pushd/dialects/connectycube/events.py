@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pushd.dialects.connectycube import payloads, recipients, wire
 from pushd.dialects.connectycube.subscriptions import CHANNELS, ENVIRONMENTS
@@ -18,12 +19,12 @@ PERIODS = (86_400, 604_800, 2_592_000, 31_557_600)
 TYPES = ("one_shot", "fixed_date", "period_date")
 NAME_CHARS_MAX = 255
 DATE_MAX = 32_503_679_999
+_TIMES = frozenset(("date", "end_date", "period", "event_type"))
 _ALIKE = (Kind.APNS_VOIP, Kind.APNS)
 """An iPhone that can ring is not notified beside."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """An event as it was asked for, before it is known which channels there are."""
 
     channels: tuple[str, ...]
@@ -53,8 +54,10 @@ class Asked:
         if channel == "email":
             return self.audience
         kind = CHANNELS[channel]
-        whom = PreferredKind(of=self.audience, kinds=[*_ALIKE]) if self.rings and kind in _ALIKE else self.audience
-        return And([whom, Kinds([kind])])
+        if kind in _ALIKE and self.rings:
+            return And([PreferredKind(of=self.audience, kinds=[*_ALIKE]), Kinds([kind])])
+        parts = self.audience.of if isinstance(self.audience, And) else [self.audience]
+        return And([*parts, Kinds([kind])])
 
     def event(self, channel: str, now: float) -> NewEvent:
         """The event of one channel. InvalidRequestError."""
@@ -100,7 +103,7 @@ def parse(body: dict[str, Any], now: float) -> Asked:
     if environment not in ENVIRONMENTS:
         raise wire.wrong("environment", "is neither development nor production")
     push_type = wire.text(given.get("push_type")) if kind == "push" else "email"
-    if (push_type and push_type not in {*CHANNELS, "email"}) or (kind == "push" and push_type == "email"):
+    if kind == "push" and push_type and push_type not in CHANNELS:
         raise wire.wrong("push_type", f"is none of {', '.join(CHANNELS)}")
     message = message_of(given)
     date, end_date, period = time_of(given, now)
@@ -144,6 +147,8 @@ def name_of(given: dict[str, Any]) -> str | None:
 
 def time_of(given: dict[str, Any], now: float) -> tuple[int | None, int | None, int | None]:
     """Date, end date and period, of which the type of the event follows. InvalidRequestError."""
+    if _TIMES.isdisjoint(given):
+        return None, None, None
     date, end_date, period = (wire.number(given.get(name), name) for name in ("date", "end_date", "period"))
     said = wire.text(given.get("event_type"))
     if said and said not in TYPES:

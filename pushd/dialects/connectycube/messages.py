@@ -16,6 +16,7 @@ _LOC |= {"body_loc_key": "loc-key", "body_loc_args": "loc-args"}
 _TEXTS = {"ios_sound": "sound", "ios_category": "category", "ios_thread_id": "thread-id"}
 _FLAGS = {"ios_content_available": "content-available", "ios_mutable_content": "mutable-content"}
 _SEEN = ("alert", "badge", "sound")
+_SAID = frozenset(("title", "body"))
 _IN_SHAPE = frozenset(("alert", "badge", "mutable-content", "content-available", *_TEXTS.values()))
 """What of `aps` a message says by fields of its own."""
 
@@ -57,32 +58,37 @@ def for_apple(payload: dict[str, Any], *, voip: bool, push_type: Any = None) -> 
 def _in_shape(aps: dict[str, Any], custom: dict[str, Any] | None, *, voip: bool) -> Message | None:
     """The message whose fields say all of this; None: they cannot."""
     alert = aps.get("alert")
-    texts = {name: aps.get(name) for name in _TEXTS.values()}
-    if not (isinstance(alert, dict) and alert.keys() <= {"title", "body"} and aps.keys() <= _IN_SHAPE):
+    if not (isinstance(alert, dict) and alert.keys() <= _SAID and (len(aps) == 1 or _is_plain(aps, voip))):
         return None
-    title, body, badge = alert.get("title"), alert.get("body"), aps.get("badge")
-    flags = {name: aps[name] for name in _FLAGS.values() if name in aps}
-    fits = (
-        _fits(title, TEXT_CHARS_MAX)
-        and _fits(body, BODY_CHARS_MAX)
-        and all(_fits(each, TEXT_CHARS_MAX) for each in texts.values())
-        and texts["sound"] != SILENT
-        and (badge is None or (type(badge) is int and 0 <= badge <= BADGE_MAX))
-        and {*flags.values()} <= {1}
-    )
-    if not (fits and (title or body)) or (voip and (flags or badge is not None)):  # a call's push has no such fields
+    title, body = alert.get("title"), alert.get("body")
+    if not (_fits(title, TEXT_CHARS_MAX) and _fits(body, BODY_CHARS_MAX) and (title or body)):
         return None
     return Message(
         title=title,
         body=body,
-        badge=badge,
-        sound=texts["sound"] or SILENT,
-        category=texts["category"],
-        thread=texts["thread-id"],
-        content_available=True if "content-available" in flags else None,
-        mutable_content=None if voip else "mutable-content" in flags,
+        badge=aps.get("badge"),
+        sound=aps.get("sound") or SILENT,
+        category=aps.get("category"),
+        thread=aps.get("thread-id"),
+        content_available=True if "content-available" in aps else None,
+        mutable_content=None if voip else "mutable-content" in aps,
         push_type=PushType.VOIP if voip else PushType.ALERT,
         data=custom,
+    )
+
+
+def _is_plain(aps: dict[str, Any], voip: bool) -> bool:
+    """Whether all beside the alert is what fields of a message say."""
+    badge = aps.get("badge")
+    flags = [aps[name] for name in _FLAGS.values() if name in aps]
+    if voip and (flags or badge is not None):  # a call's push has no such fields
+        return False
+    return (
+        aps.keys() <= _IN_SHAPE
+        and all(_fits(aps.get(name), TEXT_CHARS_MAX) for name in _TEXTS.values())
+        and aps.get("sound") != SILENT
+        and (badge is None or (type(badge) is int and 0 <= badge <= BADGE_MAX))
+        and all(flag == 1 for flag in flags)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -91,6 +92,9 @@ def lasts_until(fields: dict[str, Any]) -> int | None:
 
 def _pairs(given: str) -> dict[str, str]:
     """Keys and values, which may be percent-encoded; a plus is one, for base64 has it (C5)."""
+    if "%" not in given and "&" not in given:  # one, as it stands
+        name, _, value = given.partition("=")
+        return {name: value}
     parts = given.replace("%26", "&").split("&")
     pairs = (part.partition("=") for part in parts if part)
     return {unquote(name): unquote(value) for name, _, value in pairs}
@@ -98,6 +102,8 @@ def _pairs(given: str) -> dict[str, str]:
 
 def _bytes(given: str) -> bytes:
     """What is written in base64, of either alphabet and padded or not; a form's blank was a plus."""
+    with suppress(ValueError):  # most are as they should be
+        return binascii.a2b_base64(given, strict_mode=True)
     plain = "".join(given.replace(" ", "+").split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

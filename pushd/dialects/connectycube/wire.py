@@ -112,9 +112,11 @@ def lines(given: Mapping[str, Any], within: str = "") -> list[str]:
 
 def text(value: Any) -> str:
     """A scalar as text; nothing for what is none."""
+    if value is None or isinstance(value, str):
+        return value or ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+    return str(value) if isinstance(value, int | float) else ""
 
 
 def number(value: Any, field: str) -> int | None:
@@ -144,11 +146,12 @@ def names(value: Any, field: str) -> list[str]:
     """A list, or texts between commas, without repetitions; InvalidRequestError."""
     if value is None:
         return []
+    if isinstance(value, str) and "," not in value:  # most name one
+        return [said] if (said := value.strip()) else []
     if isinstance(value, dict):
         raise wrong(field, "is not a list")
     given = value if isinstance(value, list) else text(value).split(",")
-    said = [text(each).strip() for each in given]
-    return list(dict.fromkeys(each for each in said if each))
+    return list(dict.fromkeys(said for each in given if (said := text(each).strip())))
 
 
 def inside(given: Mapping[str, Any], name: str) -> dict[str, Any]:

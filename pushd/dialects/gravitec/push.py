@@ -23,6 +23,8 @@ BUTTONS_MAX = 2
 BUTTON_TITLE_CHARS_MAX = 48
 PUSH_TAG_CHARS_MAX = 100
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?:[/?#][!-~]*)?")
+"""As most are, and fine."""
 _PICTURE = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 
 
@@ -136,8 +138,8 @@ def _url(
     given: dict[str, Any], name: str, faults: Faults, *, picture: bool = False, at: str = "payload/"
 ) -> str | None:
     value = _text(given, name, TEXT_CHARS_MAX, faults, at=at)
-    if value is None:
-        return None
+    if value is None or (not picture and _ADDRESS.fullmatch(value)):
+        return value
     try:
         parts = urlsplit(value)
         fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and value.isprintable() and " " not in value
@@ -161,7 +163,9 @@ def _number(given: dict[str, Any], name: str, default: int, most: int, faults: F
 
 
 def _flag(given: dict[str, Any], name: str, faults: Faults) -> bool:
-    value = given.get(name, False)
+    if name not in given:
+        return False
+    value = given[name]
     flag = _FLAGS.get(str(value).lower()) if isinstance(value, bool | int | str) else None
     if flag is None:
         faults.add(name, "is neither true nor false")

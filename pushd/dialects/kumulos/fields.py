@@ -30,6 +30,8 @@ def _fault(field: str, detail: str) -> Fault:
 class Fields:
     """An object of a body, and the faults of the whole body. Nulls are absent; what is wrong reads as absent."""
 
+    __slots__ = ("_path", "faults", "given")
+
     def __init__(self, given: Mapping[str, Any], path: str = "", faults: list[Fault] | None = None) -> None:
         self.given = given
         self._path = path
@@ -130,8 +132,11 @@ class Fields:
 
     def object(self, name: str) -> dict[str, Any] | None:
         """An object, as it is."""
-        inner = self.within(name)
-        return None if inner is None else dict(inner.given)
+        value = self.given.get(name)
+        if value is None or isinstance(value, dict):
+            return value
+        self.bad(name, "is not an object")
+        return None
 
     def members(self, name: str, most: int, read: Callable[[Any], T | None], what: str) -> list[T]:
         """A list, each member as it was read; empty where there is none."""
@@ -150,6 +155,8 @@ class Fields:
     def names(self, name: str, most: int) -> list[str]:
         """A list of names: texts, or numbers in their place."""
         value = self.given.get(name)
+        if value is None:
+            return []
         if isinstance(value, list) and 0 < len(value) <= most and _are_names(value):
             return value
         return self.members(name, most, as_name, f"texts of 1 to {TEXT_CHARS_MAX} characters")
@@ -183,6 +190,8 @@ def as_name(value: Any) -> str | None:
 
 def _are_names(value: list[Any]) -> bool:
     """Whether all are texts that can be names; a hundred thousand in some milliseconds."""
+    if len(value) == 1:
+        return type(value[0]) is str and as_name(value[0]) is not None
     if set(map(type, value)) != {str}:
         return False
     lengths = set(map(len, value))

@@ -24,7 +24,7 @@ _GROUPS = {
     **dict.fromkeys(("segmentUuid", "channelUuids", "geofenceIds", "geofenceTags", "geofenceBroadcast"), 2),
 }
 """Fields of one group go together, and no others."""
-_SAID = (*_GROUPS, "excludeInstallIds")
+_SAID = frozenset((*_GROUPS, "excludeInstallIds"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,9 @@ class Target:
 
 def of(given: Fields) -> Target:
     """The target that the fields of an object name; its faults are noted there."""
-    named = [name for name in _GROUPS if name in given.given and _says(given, name)]
+    named = [name for name in given.given if name in _GROUPS and _says(given, name)]
+    if len(named) > 1:
+        named = [name for name in _GROUPS if name in named]
     others = [name for name in named if _GROUPS[name] != _GROUPS[named[0]]]
     if others:
         given.bad(others[0], f"cannot stand beside {named[0]}")
@@ -53,7 +55,7 @@ def of(given: Fields) -> Target:
     whole: list[Audience] = [Or(people)] if len(people) > 1 else people or _places(given) or [Broadcast()]
     if excluded := given.names("excludeInstallIds", NAMES_MAX):
         whole.append(Not(Installs(excluded)))
-    said = {name: given.given[name] for name in _SAID if name in given}
+    said = {name: value for name, value in given.given.items() if name in _SAID and value is not None}
     return Target(whole[0] if len(whole) == 1 else And(whole), said)
 
 
