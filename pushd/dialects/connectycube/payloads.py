@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -102,9 +101,10 @@ def _pairs(given: str) -> dict[str, str]:
 
 def _bytes(given: str) -> bytes:
     """What is written in base64, of either alphabet and padded or not; a form's blank was a plus."""
-    with suppress(ValueError):  # most are as they should be
+    try:
         return binascii.a2b_base64(given, strict_mode=True)
-    plain = "".join(given.replace(" ", "+").split()).replace("-", "+").replace("_", "/").rstrip("=")
+    except ValueError:  # few are not as they should be
+        plain = "".join(given.replace(" ", "+").split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
