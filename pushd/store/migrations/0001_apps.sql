@@ -6,7 +6,9 @@ CREATE TABLE apps (
     settings   text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Gone for everyone at once; its rows are purged in the background.
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    -- Nothing of it is left.
+    purged_at  timestamptz
 );
 
 CREATE TABLE api_keys (

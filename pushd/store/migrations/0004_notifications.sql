@@ -466,7 +466,7 @@ DECLARE
     most int := 0;
     first int := 0;
 BEGIN
-    SELECT coalesce(array_agg(id), '{}') INTO gone FROM apps WHERE deleted_at < p_feed;
+    SELECT coalesce(array_agg(id), '{}') INTO gone FROM apps WHERE deleted_at < p_feed AND purged_at IS NULL;
     IF cardinality(gone) > 0 THEN
         WITH chunk AS (SELECT d.id FROM id_blocks b JOIN devices d ON d.id >= b.start AND d.id < b.next
             WHERE b.space = 1 AND b.app_id = ANY (gone) LIMIT p_rows)
@@ -517,6 +517,9 @@ BEGIN
         DELETE FROM crowds WHERE app_id = ANY (gone);
         DELETE FROM vendor_keys WHERE app_id = ANY (gone);
         DELETE FROM erasures WHERE app_id = ANY (gone);
+        IF most = 0 THEN
+            UPDATE apps SET purged_at = now() WHERE id = ANY (gone);
+        END IF;
     END IF;
     DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE deleted_at < p_feed LIMIT p_rows);
     GET DIAGNOSTICS deleted = ROW_COUNT;

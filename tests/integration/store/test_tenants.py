@@ -69,6 +69,9 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
         assert await store.database.fetchval(f"SELECT count(*) FROM {table} WHERE app_id = $1", app.id) == 0
     assert len(await store.devices.images(done.ids)) == 0
     assert len(await store.devices.images(kept.ids)) == 1
+    await store.maintenance.purge()  # finds nothing left, and looks for nothing from then on
+    left = await store.database.fetch("SELECT id FROM apps WHERE purged_at IS NULL")
+    assert [row["id"] for row in left] == [other.id]
 
 
 HISTORY = {
