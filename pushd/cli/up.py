@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pushd.cli.options import grouped
-from pushd.cli.process import run
 from pushd.cli.settings import Setup
-from pushd.daemon import Daemon
 from pushd.model.app import Role
+
+if TYPE_CHECKING:
+    from pushd.daemon import Daemon
 
 Port = Annotated[int | None, typer.Option("--port", help="Port of the plain listener; 0: none.")]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
@@ -33,6 +34,8 @@ def up(
     with_parent: Annotated[bool, typer.Option("--with-parent", help="End when the parent process does.")] = False,
 ) -> None:
     """Start the daemon for real use; the first time, print the admin key, once."""
+    from pushd.cli.process import run  # noqa: PLC0415  # the other commands need no daemon: it is half of their start
+
     loaded = setup.load(http__host=host, http__port=port)
     raise typer.Exit(run(loaded.config, announce=partial(_welcome, admin_key_file), with_parent=with_parent))
 
@@ -40,6 +43,8 @@ def up(
 @grouped
 def serve(setup: Setup) -> None:
     """Run the daemon under a supervisor: systemd's Type=notify, watchdog and credentials directory."""
+    from pushd.cli.process import run  # noqa: PLC0415  # as above
+
     raise typer.Exit(run(setup.load().config))
 
 

@@ -152,3 +152,9 @@ def test_doctor_and_migrate_work_on_a_fresh_directory(state):
     assert found.returncode == 1
     assert not rows["data directory"]["ok"]
     assert stat.S_IMODE(data.stat().st_mode) == 0o755, "it looks and changes nothing"
+
+
+def test_commands_that_talk_to_a_daemon_do_not_load_one():
+    code = "import sys, pushd.cli.program; print({'pushd.daemon', 'pushd.store.store'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"
