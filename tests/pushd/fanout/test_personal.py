@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pushd.badges import COUNTED
 from pushd.batch import Bodies
 from pushd.content.liquid import TemplateError
 from pushd.content.platforms import SHAPES, render
@@ -56,6 +57,7 @@ def index():
         devices.profiles[number] = Profile(1, "ios", "17", "1", locale, "", "")
     devices.profile_ids = np.array([number % len(LOCALES) + 1 for number in ids], np.int32)
     made.apply_devices(devices)
+    made.badges.put(devices.ids, devices.ids % 3)
     return made
 
 
@@ -75,7 +77,7 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
         "email": one.emails()[0],
     }
     locale = one.facet("locale")[0]
-    values = script.values(user, {"locale": locale}, one.external_ids()[0])
+    values = script.values(user, {"locale": locale, "badge": device % 3}, one.external_ids()[0])
     try:
         message = script.message(script.variant(locale), values, NOW)
     except TemplateError:
@@ -110,6 +112,9 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
         {"message": Message(title="{{ user.name }}", body="{{ user_data.n }}")},
         {"badge_from": "user.points", "message": msgspec.structs.replace(BODY, badge_increment=-7)},
         {"badge_from": "user.points", "message": Message(title="plain", badge=3), "liquid": False},
+        {"badge_from": COUNTED, "message": msgspec.structs.replace(BODY, badge_increment=-7)},
+        {"badge_from": COUNTED, "message": Message(title="plain"), "liquid": False},
+        {"badge_from": COUNTED, "message": Message(title="a"), "liquid": False, "locales": {"pt": {"title": "Olá"}}},
         {"badge_from": "n", "content_tags": {"n": 5}, "user_data": {"user-2": {"n": 9}}, "message": Message(title="a")},
         {
             "message": Message(title="{{ user.name }}", body="{{ a"),
@@ -117,7 +122,10 @@ def expected(made: Personal, index: Index, device: int, gateway: GatewayName) ->
             "locales": {"pt": {"title": "Olá"}},
         },
     ],
-    ids=["compiled", "locales", "user_data", "general", "hollow", "badge", "only_badge", "badge_tag", "no_liquid"],
+    ids=[
+        *("compiled", "locales", "user_data", "general", "hollow", "badge", "only_badge"),
+        *("counted", "only_counted", "counted_locales", "badge_tag", "no_liquid"),
+    ],
 )
 def test_columns_are_what_the_renderer_makes(index, gateway, shape, fields):
     fields = {"message": BODY, **fields}
