@@ -44,6 +44,8 @@ CUTS_MAX = 2
 """Variants that are cut for one batch, about 1.5 ms each."""
 KEPT_MAX = 16_384
 """Texts kept of the general gaps of a variant, by what they read."""
+ALIKE_MAX = 1_024
+"""Payloads kept of a message that shows counts and nothing else of a device, where it cannot be cut."""
 GENERAL_ROWS_MAX = 400
 """Rows of a batch with general gaps: behind quick rows, which read what was read before, come some that do not."""
 
@@ -78,8 +80,8 @@ class Personal:
         self._cut: dict[int, _Column | None] = {}
         self._seen: dict[int, int] = {}
         """Rows of variants that are not cut yet."""
-        self._cleared: dict[int, Rendered | Reason] = {}
-        """Of variants that differ by the count alone: what is shown where it is 0."""
+        self._alike: dict[tuple[int, int], Rendered | Reason] = {}
+        """Where devices differ by variant and count alone: what came out before."""
         self._cuts = 0
         """Variants that were tried to be cut for this batch."""
         self._row_s = SLICE_S / FIRST_ROWS
@@ -155,11 +157,15 @@ class Personal:
 
     def _one(self, variant: int, reading: Reading, row: int) -> Rendered | Reason:
         """The payload of one row as the renderer makes it."""
-        if not self._script.is_counted or self._script.send.liquid or reading.counts[row]:
+        if not self._script.is_counted or self._script.send.liquid:
             return self._rendered(variant, reading, row)
-        if variant not in self._cleared:
-            self._cleared[variant] = self._rendered(variant, reading, row)
-        return self._cleared[variant]
+        key = variant, int(reading.counts[row])
+        made = self._alike.get(key)
+        if made is None:
+            made = self._rendered(variant, reading, row)
+            if len(self._alike) < ALIKE_MAX:
+                self._alike[key] = made
+        return made
 
     def _rendered(self, variant: int, reading: Reading, row: int) -> Rendered | Reason:
         try:

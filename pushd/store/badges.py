@@ -7,6 +7,7 @@ are not known here, and so is whoever asks. An app's counts are read when they a
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ class BadgeStore:
         """What the fan-out reads."""
         self._known: dict[int, int] = {}
         """Of apps that were read, the newest step that is carried out."""
-        self._turn = asyncio.Lock()
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def write(self, connection: Any, increments: Iterable[Increment]) -> Counted:
         """Writes what messages count as the last of a caller's transaction; to be `apply`-ed when that is committed."""
@@ -87,8 +88,8 @@ class BadgeStore:
         if not counted.apps:
             return
         try:
-            async with self._turn:
-                for app_id in counted.apps:
+            for app_id in counted.apps:
+                async with self._turns[app_id]:
                     own = [(seq, step) for app, seq, step in counted.steps if app == app_id]
                     if not own or not await self._take(app_id, own):
                         await self._load(app_id)
@@ -97,8 +98,8 @@ class BadgeStore:
 
     async def catch_up(self, apps: Iterable[int]) -> None:
         """Returns when memory has all that was committed for these apps before; UnavailableError."""
-        async with self._turn:
-            for app_id in apps:
+        for app_id in apps:
+            async with self._turns[app_id]:
                 known = self._known.get(app_id)
                 if known is not None:
                     rows = await self._database.fetch(_SINCE, app_id, known)
@@ -135,6 +136,7 @@ class BadgeStore:
     def forget(self, app_id: int) -> None:
         """Forgets an app that is gone."""
         self._known.pop(app_id, None)
+        self._turns.pop(app_id, None)
 
     async def _take(self, app_id: int, fresh: Sequence[tuple[int, Step]]) -> bool:
         """Whether what is known reached to these steps, and now reaches beyond them."""
@@ -151,18 +153,23 @@ class BadgeStore:
 
     async def _load(self, app_id: int) -> None:
         """Reads all of an app anew, as of one moment."""
-        self._known.pop(app_id, None)
         timeout_s = self._database.config.bulk_timeout_s
         async with self._database.transaction("repeatable_read", readonly=True) as connection:
             newest = await connection.fetchval(_NEWEST, app_id) or 0
-            for start, following in await connection.fetch(_BLOCKS, app_id):
-                self.badges.clear(start, following)
-            for (part,) in await connection.fetch(_PARTS, app_id):
-                row = await connection.fetchrow(_PART, app_id, part, timeout=timeout_s)
-                self.badges.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
-            for row in await connection.fetch(_STEPS, app_id, timeout=timeout_s):
-                self.badges.move(_step(row))
-                await asyncio.sleep(0)
+            blocks = await connection.fetch(_BLOCKS, app_id)
+            numbers = [row["part"] for row in await connection.fetch(_PARTS, app_id)]
+            parts = [await connection.fetchrow(_PART, app_id, part, timeout=timeout_s) for part in numbers]
+            fresh = await connection.fetch(_STEPS, app_id, timeout=timeout_s)
+        # What is shown meanwhile stays as it is until all is here.
+        self._known.pop(app_id, None)
+        for start, following in blocks:
+            self.badges.clear(start, following)
+        for row in parts:
+            self.badges.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
+            await asyncio.sleep(0)
+        for row in fresh:
+            self.badges.move(_step(row))
+            await asyncio.sleep(0)
         self._known[app_id] = newest
 
 
