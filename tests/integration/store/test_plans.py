@@ -74,7 +74,10 @@ async def plans(store, app, node):
     for setting, value in EXPLAINED.items():
         await store.database.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     await store.database.execute(f"ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'")
-    await store.database._pool.expire_connections()
+    database = store.database
+    while database._kept:
+        await database._pool.release(database._kept.pop())
+    await database._pool.expire_connections()
     heard, plain = Plans(), store.database.connection
 
     @asynccontextmanager
