@@ -109,7 +109,9 @@ def send_columns(ids: Sequence[int], accepts: Sequence[Accept]) -> list[Any]:
 def event_columns(accepts: Sequence[Accept]) -> list[Any]:
     """Rows of accepts that are events of dialects, from 1, and those events as one array of JSON."""
     kept = [(row, accept.event) for row, accept in enumerate(accepts, 1) if accept.event is not None]
-    return [[row for row, _ in kept], encode([event for _, event in kept]).decode()]
+    if not kept:
+        return ["{}", "[]"]
+    return [numbers([row for row, _ in kept]), encode([event for _, event in kept]).decode()]
 
 
 def _due_columns(accepts: Sequence[Accept]) -> list[Any]:

@@ -24,6 +24,11 @@ def microseconds(moment: float) -> float:
     return int(moment * 1e6 + 0.5) / 1e6  # `round` takes three times as long
 
 
+def octets(values: Sequence[bytes]) -> str:
+    """Octets as the text of an array likewise, in hexadecimal."""
+    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
 def documents(texts: Sequence[bytes]) -> str:
     """JSON documents as one text, for string_to_array with `SEPARATOR`."""
     return SEPARATOR.encode().join(texts).decode()

@@ -13,6 +13,7 @@ from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
 from pushd.store.database import Database
+from pushd.store.literals import octets
 from pushd.store.sweeping import SWEPT_ROWS, sweep
 from pushd.store.times import moment, seconds
 from pushd.store.together import Together
@@ -28,7 +29,7 @@ INSERT INTO sessions (digest, app_id, dialect, user_id, created_at, ends_at, key
 RETURNING {_COLUMNS}
 """  # noqa: S608  # constants
 _FIND = f"""
-SELECT digest, {_COLUMNS} FROM sessions WHERE digest = ANY ($1::bytea[])
+SELECT digest, {_COLUMNS} FROM sessions WHERE digest = ANY ($1::text::bytea[])
     AND NOT EXISTS (SELECT FROM vendor_keys k WHERE k.id = sessions.key_id AND k.revoked_at IS NOT NULL)
 """  # noqa: S608  # constants
 _PROLONG = "UPDATE sessions SET ends_at = $2 WHERE id = $1 AND ends_at < $2"
@@ -80,7 +81,8 @@ class SessionStore(Service):
         return session
 
     async def _fetch(self, digests: Sequence[bytes]) -> dict[bytes, Session]:
-        return {row["digest"]: _session(row) for row in await self._database.fetch(_FIND, digests)}
+        wanted = octets(digests)
+        return {row["digest"]: _session(row) for row in await self._database.fetch(_FIND, wanted)}
 
     async def log_in(self, session: Session, user_id: int | None) -> Session | None:
         """The session as this user's, or nobody's; None where it is gone."""

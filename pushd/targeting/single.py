@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from pushd.bitset import Devices
@@ -32,10 +32,10 @@ def one_user(
         named = audience
     else:
         for part in _parts(audience):
-            if isinstance(part, (UserIds, UserNumbers)) and named is None:
-                named = part
-            elif isinstance(part, _Narrowing):
+            if type(part) is Environments or type(part) is Kinds:
                 narrowings.append(part)
+            elif named is None and (type(part) is UserIds or type(part) is UserNumbers):
+                named = part
             else:
                 return None
     if named is None or len(named.ids) != 1:
@@ -50,7 +50,7 @@ def one_user(
     if narrowings:
         if len(devices) > DEVICES_MAX:
             return None
-        devices = Devices(device for device in devices if _is_asked(population, device, narrowings))
+        devices = Devices([device for device in devices if _is_asked(population, device, narrowings)])
     return Resolution(devices, {}, NONE_MISSING, NONE_MISSING, named=1)
 
 
@@ -97,24 +97,27 @@ def _reaching(tenant: Tenant, kinds: AbstractSet[Kind]) -> Callable[[Devices], b
     return reaching
 
 
-def _parts(audience: Audience) -> Iterator[Audience]:
+def _parts(audience: Audience) -> list[Audience]:
     """What must all hold, conjunctions within conjunctions too; too many: the audience itself."""
-    left, seen = [audience], 0
+    left, parts, seen = [audience], [], 0
     while left:
         part = left.pop()
         seen += 1
         if seen > PARTS_MAX:
-            yield audience
-            return
+            return [audience]
         if type(part) is And:
             left += part.of
         else:
-            yield part
+            parts.append(part)
+    return parts
 
 
 def _is_asked(population: Population, device: int, narrowings: Sequence[_Narrowing]) -> bool:
     route = population.routes[population.devices.routes.cells[device]]
-    return all(
-        route.kind in narrowing.any if isinstance(narrowing, Kinds) else route.environment is narrowing.is_
-        for narrowing in narrowings
-    )
+    for narrowing in narrowings:
+        if isinstance(narrowing, Kinds):
+            if route.kind not in narrowing.any:
+                return False
+        elif route.environment is not narrowing.is_:
+            return False
+    return True
