@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from pushd.commands.context import Context
-from pushd.commands.personal import as_liquid, refuse_missing, united
+from pushd.commands.personal import as_liquid, check_badge, refuse_missing, united
 from pushd.commands.planning import examine
 from pushd.commands.text import check_text
 from pushd.content.check import validate_time
@@ -165,6 +165,8 @@ def examined_later(context: Context, app: App, send: Send, said: InAppContent, d
 def _examine_push(context: Context, app: App, audience: Audience, push: InAppPush) -> None:
     send = push.send(push_to(audience), ID_MAX)
     try:
+        if send.badge_from is not None:
+            check_badge(send)
         examine(context, app, send)
     except InvalidRequestError as error:
         faults = [Fault(f"/push{fault.pointer}", fault.detail) for fault in error.faults]

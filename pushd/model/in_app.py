@@ -100,6 +100,8 @@ class InAppPush(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     ttl_s: Annotated[int, Meta(ge=0, le=TTL_MAX_S)] | None = None
     collapse_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    badge_from: Literal["device.badge"] | None = None
+    """Has pushd count the badges of those who are pushed to."""
     user_meta: dict[Text255, dict[str, Any]] = {}
     """By external id, what that user's events of the push carry; no device sees it."""
     reporting_meta: dict[str, Any] = {}
@@ -116,6 +118,7 @@ class InAppPush(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
             delivery=self.delivery,
             ttl_s=self.ttl_s,
             collapse_id=self.collapse_id,
+            badge_from=self.badge_from,
             user_meta=self.user_meta,
             reporting_meta=self.reporting_meta,
         )

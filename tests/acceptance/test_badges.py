@@ -127,6 +127,20 @@ async def test_opening_begins_anew_where_the_app_does_not_say_otherwise(tenant):
     assert (await tenant.server("PUT", "/users/nobody/badge", json={"count": 7})).status == 404
 
 
+async def test_the_push_of_an_in_app_message_counts(tenant):
+    phone = await tenant.register("phone", user_id="ada")
+    message = {"audience": {"type": "users", "ids": ["ada"]}, "content": {"a": 1}, "presented_when": "next_open"}
+    message["ttl"] = {"days": 1}
+    for number in (1, 2):
+        made = await tenant.server.ok("POST", "/in-app-messages", message | {"push": COUNTED})
+        view = await tenant.server.ok("GET", f"/in-app-messages/{made['id']}")
+        await tenant.finished(view["notification_id"])
+        assert shown(tenant, phone) == [number]
+    wrong = COUNTED | {"message": {"title": "x", "badge": 3}}
+    refused = await tenant.server("POST", "/in-app-messages", json=message | {"push": wrong})
+    assert (refused.status, refused.pointers) == (400, ["/push/message/badge"])
+
+
 async def test_a_count_is_of_an_install_and_its_user(tenant):
     phone = await tenant.register("phone", user_id="ada")
     other = await tenant.register("other", user_id="bob")
