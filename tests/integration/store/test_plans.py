@@ -28,14 +28,15 @@ from tests.integration.store.timed import DAILY, firing, scheduled
 pytestmark = pytest.mark.asyncio
 
 COUNT = 400
-EXPLAINED = {
-    "auto_explain.log_min_duration": "0",
-    "auto_explain.log_nested_statements": "on",
-    "auto_explain.log_analyze": "on",
-    "auto_explain.log_timing": "off",
-    "auto_explain.log_format": "json",
-    "client_min_messages": "log",
-}
+EXPLAIN = """
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_analyze = on;
+SET auto_explain.log_timing = off;
+SET auto_explain.log_format = json;
+SET client_min_messages = log;
+"""
 TRANSIENT = ("attempts", "idempotency", "outcome_deltas", "runs", "schedules")
 EMPTY = f"UPDATE pg_class SET reltuples = 0, relpages = 1 WHERE relname IN {TRANSIENT}"
 
@@ -70,19 +71,12 @@ class Plans:
 @pytest_asyncio.fixture
 async def plans(store, app, node):
     """A way to hear of every plan made for what is done, with tables that come and go thought to be empty."""
-    name = await store.database.fetchval("SELECT current_database()")
-    for setting, value in EXPLAINED.items():
-        await store.database.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
-    await store.database.execute(f"ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'")
-    database = store.database
-    while database._kept:
-        await database._pool.release(database._kept.pop())
-    await database._pool.expire_connections()
     heard, plain = Plans(), store.database.connection
 
     @asynccontextmanager
     async def connection():
         async with plain() as own:
+            await own.execute(EXPLAIN)  # whichever it is: the store keeps connections at hand
             own.add_log_listener(heard)
             try:
                 yield own
@@ -102,9 +96,7 @@ async def plans(store, app, node):
         worst = max(heard.parts, key=lambda part: part.in_vain)
         assert worst.in_vain <= COUNT, worst
 
-    yield explained
-    for setting in ("session_preload_libraries", *EXPLAINED):
-        await store.database.execute(f"ALTER DATABASE {name} RESET {setting}")
+    return explained
 
 
 async def test_small_sends_are_accepted_and_settled_row_by_row(store, app, node, plans):
