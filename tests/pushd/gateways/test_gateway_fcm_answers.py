@@ -193,7 +193,7 @@ async def test_f04_a_second_refusal_is_the_accounts_and_pauses(fcm_world):
 
 
 async def test_x21_two_hundred_batches_and_an_expired_token_make_one_fetch(fcm_world):
-    async with fcm_world() as w:
+    async with fcm_world(config={"oauth_wait_s": 10.0}) as w:
         await w.send(1)
         w.clock.slept_s += 3_700
         w.clock.wall_s += 3_700
