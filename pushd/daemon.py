@@ -55,6 +55,7 @@ from pushd.scheduler.gate import Gate
 from pushd.scheduler.habits import Habits
 from pushd.scheduler.runner import Runner
 from pushd.service import Service
+from pushd.store.changes import Listeners
 from pushd.store.embedded import EmbeddedServer
 from pushd.store.loading import Snapshot
 from pushd.store.resume import Resume
@@ -198,20 +199,22 @@ class Daemon:
             self.index.apply_devices(devices)
         await places.load(snapshot)
         follower = self.store.follow(
-            on_in_app=self.inbox.changed,
-            on_devices=self.index.apply_devices,
-            on_users=self.index.apply_users,
-            on_credentials=self.keyring.reload,
-            on_apps=self._apps_changed,
-            on_segments=self.definitions.segments_changed,
-            on_channels=self.definitions.channels_changed,
-            on_geofences=places.geofences_changed,
-            on_locations=places.locations_changed,
-            on_tallies=self.gate.heard,
-            on_schedules=self._schedules_changed,
-            on_notifications=self._heard.notifications,
-            known_devices=self.index.knows,
-            known_locations=self.index.places.knows,
+            Listeners(
+                on_in_app=self.inbox.changed,
+                on_devices=self.index.apply_devices,
+                on_users=self.index.apply_users,
+                on_credentials=self.keyring.reload,
+                on_apps=self._apps_changed,
+                on_segments=self.definitions.segments_changed,
+                on_channels=self.definitions.channels_changed,
+                on_geofences=places.geofences_changed,
+                on_locations=places.locations_changed,
+                on_tallies=self.gate.heard,
+                on_schedules=self._schedules_changed,
+                on_notifications=self._heard.notifications,
+                known_devices=self.index.knows,
+                known_locations=self.index.places.knows,
+            ),
             snapshot=snapshot,
         )
         await self.definitions.load()

@@ -85,3 +85,4 @@ async def _delete(context: Context, app_id: int, external_id: str) -> None:
         raise NotFoundError("There is no such user")
     context.index.apply_users(gone.users)
     context.index.apply_devices(gone.devices)
+    context.store.sessions.forget()  # his are closed

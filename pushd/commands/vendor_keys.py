@@ -48,6 +48,7 @@ async def revoke(context: Context, app_id: int, key_id: int) -> VendorKey:
     key = await context.store.vendor_keys.revoke(app_id, key_id)
     if key is None:
         raise NotFoundError("There is no such key")
+    context.store.sessions.forget()  # those opened with it are over
     return key
 
 

@@ -67,6 +67,8 @@ class Aggregate(IntEnum):
     TALLIES = 16
     BADGES = 17
     IN_APP = 20
+    SESSIONS = 21
+    """That are closed, or another user's now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class Listeners:
     """Ids of apps for whose caps somebody was counted."""
     on_badges: Changed | None = None
     """Ids of apps that counted, or set, badges."""
+    on_sessions: Changed | None = None
+    """Low 31 bits of ids of sessions that are closed, or another user's now."""
     on_in_app: Callable[[int, Sequence[int]], Awaitable[None]] | None = None
     """An app, and ids of its in-app messages to many that were released or changed."""
     known_devices: Known | None = None
@@ -270,6 +274,7 @@ class Follower(Service):
             (Aggregate.LOCATIONS, listeners.on_locations, listeners.known_locations),
             (Aggregate.NOTIFICATIONS, listeners.on_notifications, None),
             (Aggregate.SCHEDULES, listeners.on_schedules, None),
+            (Aggregate.SESSIONS, listeners.on_sessions, None),
         ):
             if told is not None and len(ids := _unique(events, aggregate, known)):
                 await told(ids.tolist())

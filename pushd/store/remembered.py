@@ -36,6 +36,11 @@ class Remembered(Generic[K, V]):
             self._known[key] = value
         return value
 
+    def replace(self, key: K, old: V, new: V) -> None:
+        """Knows the new value where the old one is still known."""
+        if self._known.get(key) is old:
+            self._known[key] = new
+
     def forget(self, keys: Iterable[K] | None = None) -> None:
         """Reads these again, or everything: it was changed."""
         self._forgotten += 1

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from pushd.clock import Clock, SystemClock
 from pushd.config import StoreConfig
-from pushd.model.rows import DeviceRows, UserRows
 from pushd.service import Service
 from pushd.store.accounts import AccountStore
 from pushd.store.apps import AppStore
 from pushd.store.badge_folds import BadgeFolder
 from pushd.store.badges import BadgeStore
-from pushd.store.changes import Changed, ChangeStore, Follower, Known, Listeners
+from pushd.store.changes import ChangeStore, Follower, Listeners
 from pushd.store.channels import ChannelStore
 from pushd.store.credentials import CredentialStore
 from pushd.store.crossings import CrossingStore
@@ -145,52 +145,22 @@ class Store(Service):
         async with snapshot(self.database) as taken:
             yield taken
 
-    def follow(
-        self,
-        *,
-        on_devices: Callable[[DeviceRows], None] | None = None,
-        on_users: Callable[[UserRows], None] | None = None,
-        on_credentials: Callable[[], Awaitable[None]] | None = None,
-        on_apps: Changed | None = None,
-        on_segments: Changed | None = None,
-        on_channels: Changed | None = None,
-        on_geofences: Changed | None = None,
-        on_locations: Changed | None = None,
-        on_notifications: Changed | None = None,
-        on_schedules: Changed | None = None,
-        on_tallies: Changed | None = None,
-        on_in_app: Callable[[int, Sequence[int]], Awaitable[None]] | None = None,
-        known_devices: Known | None = None,
-        known_locations: Known | None = None,
-        snapshot: Snapshot | None = None,
-    ) -> Follower:
+    def follow(self, listeners: Listeners | None = None, snapshot: Snapshot | None = None) -> Follower:
         """A follower of the change feed, from a snapshot's position on, else from where this store was started.
 
-        Keys that were remembered are forgotten when any changes.
+        What is remembered here is forgotten as it changes; sessions, too, with the keys that they were opened with.
         """
-        listeners = Listeners(
-            on_devices=on_devices,
-            on_users=on_users,
+        told = replace(
+            listeners or Listeners(),
             on_keys=self._forget_keys,
-            on_credentials=on_credentials,
-            on_apps=on_apps,
-            on_segments=on_segments,
-            on_channels=on_channels,
-            on_geofences=on_geofences,
-            on_locations=on_locations,
-            on_notifications=on_notifications,
-            on_schedules=on_schedules,
-            on_tallies=on_tallies,
             on_badges=self.badges.heard,
-            on_in_app=on_in_app,
-            known_devices=known_devices,
-            known_locations=known_locations,
+            on_sessions=self.sessions.heard,
         )
         position = self._position if snapshot is None else snapshot.position
         return Follower(
             self.changes,
             self.database,
-            listeners,
+            told,
             self.devices.images,
             self.users.images,
             lambda: position or self._position,
@@ -199,3 +169,4 @@ class Store(Service):
     def _forget_keys(self) -> None:
         self.keys.forget()
         self.vendor_keys.forget()
+        self.sessions.forget()

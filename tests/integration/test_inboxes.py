@@ -26,6 +26,7 @@ from pushd.model.app import Settings
 from pushd.model.device import Registration
 from pushd.model.in_app import InboxEntry, InboxEvent, InboxReport, NewInApp, PresentedWhen, Ttl
 from pushd.scheduler import in_app as scheduled
+from pushd.store.changes import Listeners
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from tests.pushd.commands.world import NoCredentials, RecordingFanout
@@ -69,10 +70,12 @@ class Daemon:
             async for rows in self.store.devices.load(snapshot):
                 index.apply_devices(rows)
         self.follower = self.store.follow(
-            on_devices=index.apply_devices,
-            on_users=index.apply_users,
-            on_in_app=catalogue.changed,
-            known_devices=index.knows,
+            Listeners(
+                on_devices=index.apply_devices,
+                on_users=index.apply_users,
+                on_in_app=catalogue.changed,
+                known_devices=index.knows,
+            ),
             snapshot=snapshot,
         )
         await self.follower.start()

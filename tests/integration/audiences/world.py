@@ -40,6 +40,7 @@ from pushd.model.notification import Send
 from pushd.model.receipt import Event, Receipt
 from pushd.model.segment import NewSegment, SegmentChange
 from pushd.model.user import UserChange
+from pushd.store.changes import Listeners
 from pushd.store.settlements import Retirement, Settlement
 from pushd.store.store import Store
 from pushd.targeting.definitions import children, rebuild
@@ -107,16 +108,18 @@ class Reader:
                     index.remove_app(app_id)
 
         return self.store.follow(
-            on_devices=index.apply_devices,
-            on_users=index.apply_users,
-            on_credentials=reached_mark,
-            on_apps=apps_changed,
-            on_segments=definitions.segments_changed,
-            on_channels=definitions.channels_changed,
-            on_geofences=places.geofences_changed,
-            on_locations=places.locations_changed,
-            known_devices=index.knows,
-            known_locations=index.places.knows,
+            Listeners(
+                on_devices=index.apply_devices,
+                on_users=index.apply_users,
+                on_credentials=reached_mark,
+                on_apps=apps_changed,
+                on_segments=definitions.segments_changed,
+                on_channels=definitions.channels_changed,
+                on_geofences=places.geofences_changed,
+                on_locations=places.locations_changed,
+                known_devices=index.knows,
+                known_locations=index.places.knows,
+            ),
             snapshot=snapshot,
         )
 

@@ -15,7 +15,7 @@ from pushd.model.credential import CredentialState
 from pushd.model.device import Environment, GatewayName
 from pushd.model.rows import DeviceFlag
 from pushd.model.user import UserChange
-from pushd.store.changes import PAGE_ROWS, Aggregate, FeedLostError
+from pushd.store.changes import PAGE_ROWS, Aggregate, FeedLostError, Listeners
 from pushd.store.store import Store
 from tests.integration.store.samples import NOW, accept, image, registration
 from tests.integration.store.test_devices import retire
@@ -100,10 +100,12 @@ async def test_a_follower_hears_of_everything_that_others_write(store, app, dsn,
 
     async with second_store(dsn) as reader:
         follower = reader.follow(
-            on_devices=lambda rows: devices.update({int(each): image(rows, int(each)) for each in rows.ids}),
-            on_users=lambda rows: users.update(zip(rows.ids.tolist(), rows.external_ids, strict=True)),
-            on_credentials=on_credentials,
-            on_apps=on_apps,
+            Listeners(
+                on_devices=lambda rows: devices.update({int(each): image(rows, int(each)) for each in rows.ids}),
+                on_users=lambda rows: users.update(zip(rows.ids.tolist(), rows.external_ids, strict=True)),
+                on_credentials=on_credentials,
+                on_apps=on_apps,
+            )
         )
         key, secret = await store.keys.create(app.id, Role.SERVER, "k")
         assert await reader.keys.authenticate(secret) == key
@@ -147,7 +149,7 @@ async def test_known_revisions_are_not_fetched(store, app):
 
     store.devices.images = counted
     follower = store.follow(
-        on_devices=lambda rows: None, known_devices=lambda ids, revisions: (ids % 2 == 0) & (revisions == 1)
+        Listeners(on_devices=lambda rows: None, known_devices=lambda ids, revisions: (ids % 2 == 0) & (revisions == 1))
     )
     await store.devices.register_many(app.id, [registration(number) for number in range(6)], NOW)
     await store.devices.register_many(app.id, [registration(1, tags=["x"])], NOW)
@@ -164,7 +166,7 @@ async def test_known_revisions_are_not_fetched(store, app):
 async def test_a_follower_goes_on_after_its_connections_were_killed(store, app, dsn):
     devices = set()
     async with second_store(dsn) as reader:
-        follower = reader.follow(on_devices=lambda rows: devices.update(rows.ids.tolist()))
+        follower = reader.follow(Listeners(on_devices=lambda rows: devices.update(rows.ids.tolist())))
         await follower.start()
         await store.devices.register_many(app.id, [registration(1)], NOW)
 
@@ -226,7 +228,7 @@ async def test_a_follower_that_cannot_apply_for_too_long_ends_rather_than_miss_w
         raise UnavailableError
 
     reader.devices.images = away
-    follower = reader.follow(on_devices=lambda rows: None)
+    follower = reader.follow(Listeners(on_devices=lambda rows: None))
     failed = asyncio.get_running_loop().create_future()
     follower.fatal = failed.set_result
     await follower.start()

@@ -16,6 +16,7 @@ from pushd.model.channel import SUBSCRIPTIONS_MAX, ChannelChange, NewChannel
 from pushd.model.device import ALERT_KINDS
 from pushd.model.segment import NewSegment
 from pushd.model.user import UserChange
+from pushd.store.changes import Listeners
 from pushd.store.store import Store
 from pushd.targeting.index import Index
 from tests.integration.store.samples import NOW, image, registration
@@ -260,10 +261,12 @@ async def another_node(dsn) -> AsyncIterator[tuple[Store, Index]]:
     index = Index()
     definitions = Definitions(store, index)
     follower = store.follow(
-        on_devices=index.apply_devices,
-        on_users=index.apply_users,
-        on_segments=definitions.segments_changed,
-        on_channels=definitions.channels_changed,
+        Listeners(
+            on_devices=index.apply_devices,
+            on_users=index.apply_users,
+            on_segments=definitions.segments_changed,
+            on_channels=definitions.channels_changed,
+        )
     )
     await follower.start()
     yield store, index

@@ -19,6 +19,7 @@ from pushd.fanout.heard import Heard
 from pushd.model.app import Settings
 from pushd.model.notification import State
 from pushd.outcome import ACCEPTED, CANCELLED, QUIET_HOURS
+from pushd.store.changes import Listeners
 from pushd.store.schedules import Planned
 from pushd.store.store import Store
 from pushd.targeting.index import Index
@@ -50,7 +51,7 @@ class Daemon:
         self.index.apply_devices(rows(range(1, DEVICES + 1)))
         self.heard = Heard(self.store.notifications, self.node.id)
         await self._begin(self.heard)
-        await self._begin(self.store.follow(on_notifications=self.heard.notifications))
+        await self._begin(self.store.follow(Listeners(on_notifications=self.heard.notifications)))
         self.fanout = Fanout(
             msgspec.convert(QUICK, FanoutConfig),
             index=self.index,

@@ -14,6 +14,7 @@ from pushd.errors import InvalidRequestError, NotFoundError
 from pushd.model.audience import Audience
 from pushd.model.device import Kind
 from pushd.model.geofence import LocationReport, NewGeofence
+from pushd.store.changes import Listeners
 from pushd.targeting.index import Index
 from tests.pushd.commands.world import World
 
@@ -180,11 +181,13 @@ async def test_another_node_hears_of_it_through_the_feed(world: World):
     keeper = PlaceKeeper(world.context.store, index, world.context.clock, PlacesConfig())
     position = await world.context.store.changes.position()
     follower = world.context.store.follow(
-        on_devices=index.apply_devices,
-        on_users=index.apply_users,
-        on_geofences=keeper.geofences_changed,
-        on_locations=keeper.locations_changed,
-        known_locations=index.places.knows,
+        Listeners(
+            on_devices=index.apply_devices,
+            on_users=index.apply_users,
+            on_geofences=keeper.geofences_changed,
+            on_locations=keeper.locations_changed,
+            known_locations=index.places.knows,
+        )
     )
     follower._begin = lambda: position
     await follower.start()

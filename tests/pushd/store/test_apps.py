@@ -8,6 +8,7 @@ import pytest
 from pushd.config import StoreConfig
 from pushd.model.app import Settings
 from pushd.store.apps import AppStore
+from pushd.store.changes import Listeners
 from pushd.store.store import Store
 
 pytestmark = pytest.mark.asyncio
@@ -70,7 +71,7 @@ async def test_own_changes_are_seen_at_once_and_others_with_the_feed(dsn18):
         one.apps.forget(app_ids)
         told.set()
 
-    follower = one.follow(on_apps=on_apps)
+    follower = one.follow(Listeners(on_apps=on_apps))
     await follower.start()
     made = await one.apps.create("made", Settings())
     assert await one.apps.get(made.id) == made
