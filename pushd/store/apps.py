@@ -20,7 +20,7 @@ from pushd.store.times import seconds
 log = structlog.get_logger(__name__)
 
 ENDED_AT_ONCE = 2_000
-"""Schedules of a deleted app that are ended by one transaction, which takes about 0.1 s."""
+"""Schedules, or runs, of a deleted app that are ended by one transaction, which takes about 0.1 s."""
 _COLUMNS = "id, name, settings, created_at"
 _CREATE = f"""
 WITH made AS (INSERT INTO apps (name, settings) VALUES ($1, $2) RETURNING *)
@@ -39,6 +39,7 @@ _GONE = """
 SELECT id FROM apps a WHERE deleted_at IS NOT NULL AND (EXISTS (SELECT FROM routes r WHERE r.app_id = a.id)
     OR EXISTS (SELECT FROM users u WHERE u.app_id = a.id AND u.deleted_at IS NULL)) ORDER BY id
 """
+_END = ("SELECT end_schedules($1, $2, $3)", "SELECT end_runs($1, $2, $3)")
 
 
 class AppStore:
@@ -95,11 +96,11 @@ class AppStore:
 
     async def _end(self, app_id: int) -> None:
         """Ends what a deleted app has under way. What is left where that fails falls due in vain, or finds nobody."""
-        after: int | None = 0
         try:
-            while after is not None:
-                after = await self._database.fetchval("SELECT end_schedules($1, $2, $3)", app_id, after, ENDED_AT_ONCE)
-            await self._database.execute("SELECT end_runs($1)", app_id)
+            for statement in _END:
+                after: int | None = 0
+                while after is not None:
+                    after = await self._database.fetchval(statement, app_id, after, ENDED_AT_ONCE)
         except UnavailableError as error:
             log.warning("deleted_app_not_ended", app=app_id, error=error.detail)
 

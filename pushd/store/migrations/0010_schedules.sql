@@ -182,18 +182,21 @@ CREATE FUNCTION end_schedules(p_app int, p_after bigint, p_limit int) RETURNS bi
     SELECT max(slice.id) FROM slice
 $$;
 
--- Ends what an app that is deleted has running, and releases to come. Whoever opens one at this moment is waited for.
-CREATE FUNCTION end_runs(p_app int) RETURNS void LANGUAGE plpgsql AS $$
+-- Ends the next that an app that is deleted has running, likewise, and before them its releases to come. Whoever opens one at
+-- this moment is waited for.
+CREATE FUNCTION end_runs(p_app int, p_after bigint, p_limit int) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     ended int[];
 BEGIN
     UPDATE rollouts SET next_at = NULL, cancelled_at = now(), revision = revision + 1
         WHERE app_id = p_app AND next_at IS NOT NULL;
-    WITH stopped AS (
-        UPDATE runs SET cancelled_at = now() WHERE app_id = p_app AND cancelled_at IS NULL RETURNING notification_id
-    )
-    SELECT array_agg(DISTINCT stopped.notification_id::int) INTO ended FROM stopped;
-    IF ended IS NOT NULL THEN
-        PERFORM note_change(10::smallint, p_app, ended);
+    SELECT array_agg(slice.notification_id ORDER BY slice.notification_id) INTO ended FROM (
+        SELECT r.notification_id FROM runs r WHERE r.app_id = p_app AND r.notification_id > p_after AND r.cancelled_at IS NULL
+            ORDER BY r.notification_id LIMIT p_limit FOR UPDATE) slice;
+    IF ended IS NULL THEN
+        RETURN NULL;
     END IF;
+    UPDATE runs SET cancelled_at = now() WHERE notification_id = ANY (ended) AND cancelled_at IS NULL;
+    PERFORM note_change(10::smallint, p_app, ended);
+    RETURN ended[cardinality(ended)];
 END $$;

@@ -14,7 +14,7 @@ from pushd.store.changes import Aggregate
 from pushd.store.database import OutcomeUnknownError
 from pushd.store.notifications import Due, Idempotency
 from pushd.store.schedules import Firing, Planned
-from tests.integration.store.samples import NOW, accept
+from tests.integration.store.samples import NOW, accept, accept_many
 from tests.integration.store.test_notifications import lose_commit as lose_accept
 from tests.integration.store.test_resume import new_node
 from tests.integration.store.timed import DAILY, firing, later, lose_commit, one_due, rollout, scheduled, send
@@ -471,6 +471,20 @@ async def test_a_deleted_apps_schedules_end_slice_by_slice_and_whatever_just_fir
     assert await store.database.fetchval(left, app.id) == 0
     running = await store.database.fetch("SELECT cancelled_at IS NOT NULL AS ended FROM runs WHERE app_id = $1", app.id)
     assert [row["ended"] for row in running] == [True] * sum(fired)
+
+
+async def test_a_deleted_apps_runs_end_slice_by_slice_and_each_is_told_of(store, app, other, node, monkeypatch):
+    monkeypatch.setattr("pushd.store.apps.ENDED_AT_ONCE", 3)
+    mine, theirs = [
+        [each.id for each in await accept_many(store, [accept(whose.id, node.id, Devices([1]))] * 8)]
+        for whose in (app, other)
+    ]
+    assert await store.apps.delete(app.id)
+    running = await store.database.fetch("SELECT notification_id FROM runs WHERE cancelled_at IS NULL")
+    assert {row["notification_id"] for row in running} == set(theirs)
+    told = await store.database.fetch("SELECT ids FROM changes WHERE aggregate = 10 ORDER BY xid")
+    assert [len(row["ids"]) for row in told] == [3, 3, 2]
+    assert sorted(number for row in told for number in row["ids"]) == sorted(mine)
 
 
 async def test_what_ended_long_ago_is_purged(store, app, node):
