@@ -55,6 +55,7 @@ CREATE TABLE rollouts (
     PRIMARY KEY (notification_id, created_at)
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX rollouts_due ON rollouts (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX rollouts_app ON rollouts (app_id) WHERE next_at IS NOT NULL;
 
 CREATE TABLE releases (
     notification_id bigint NOT NULL,

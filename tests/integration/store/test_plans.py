@@ -178,3 +178,15 @@ async def test_devices_are_registered_and_retired_row_by_row(store, app, node, p
     async with plans():
         done = await store.settlements.settle(Settlement(retired=[dead]), node.id)
     assert len(done.retired) == COUNT
+
+
+async def test_releases_to_come_of_a_deleted_app_are_found_among_those_of_others(store, app, other, plans):
+    await store.database.execute(
+        "INSERT INTO rollouts (notification_id, app_id, created_at, next_at)"
+        " SELECT n, CASE WHEN n > 2 THEN $1::int ELSE $2 END, now(), now() FROM generate_series(1, $3::int) n",
+        *(other.id, app.id, 20 * COUNT),
+    )
+    async with plans():
+        assert await store.apps.delete(app.id)
+    waiting = await store.database.fetch("SELECT app_id, count(*) FROM rollouts WHERE next_at IS NOT NULL GROUP BY 1")
+    assert [tuple(row) for row in waiting] == [(other.id, 20 * COUNT - 2)]
