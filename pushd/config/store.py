@@ -31,6 +31,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     The look-up goes on: what turns out to be committed for a caller that was told otherwise is undone.
     """
+    delete_wait_s: float = 1.0
+    """For sends that were being accepted as their app was deleted to be committed: so they end with all the others."""
     bulk_timeout_s: float = 600.0
     """For loads of the whole index and other long reads."""
     retry_after_s: float = 2.0

@@ -5,7 +5,9 @@ Every send asks for its app, so apps that were read are remembered. The change f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 ENDED_AT_ONCE = 2_000
 """Schedules, or runs, of a deleted app that are ended by one transaction, which takes about 0.1 s."""
+OVER_POLL_S = 0.01
 _COLUMNS = "id, name, settings, created_at"
 _CREATE = f"""
 WITH made AS (INSERT INTO apps (name, settings) VALUES ($1, $2) RETURNING *)
@@ -39,6 +42,9 @@ _GONE = """
 SELECT id FROM apps a WHERE deleted_at IS NOT NULL AND (EXISTS (SELECT FROM routes r WHERE r.app_id = a.id)
     OR EXISTS (SELECT FROM users u WHERE u.app_id = a.id AND u.deleted_at IS NULL)) ORDER BY id
 """
+# Transactions that have written nothing yet are not waited for: these look for the app later.
+_BEGUN = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+_OVER = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1"
 _END = ("SELECT end_schedules($1, $2, $3)", "SELECT end_runs($1, $2, $3)")
 
 
@@ -97,12 +103,22 @@ class AppStore:
     async def _end(self, app_id: int) -> None:
         """Ends what a deleted app has under way. What is left where that fails falls due in vain, or finds nobody."""
         try:
+            await self._outlast_accepts()
             for statement in _END:
                 after: int | None = 0
                 while after is not None:
                     after = await self._database.fetchval(statement, app_id, after, ENDED_AT_ONCE)
         except UnavailableError as error:
             log.warning("deleted_app_not_ended", app=app_id, error=error.detail)
+
+    async def _outlast_accepts(self) -> None:
+        """Returns when what found the app, and went on without a lock, is committed, or after `delete_wait_s`."""
+        begun = await self._database.fetchval(_BEGUN)
+        until = monotonic() + self._database.config.delete_wait_s
+        while not await self._database.fetchval(_OVER, begun):
+            if monotonic() >= until:
+                return
+            await asyncio.sleep(OVER_POLL_S)
 
     def forget(self, app_ids: Iterable[int]) -> None:
         """Looks these apps up again: they were changed."""

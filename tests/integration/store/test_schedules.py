@@ -473,6 +473,29 @@ async def test_a_deleted_apps_schedules_end_slice_by_slice_and_whatever_just_fir
     assert [row["ended"] for row in running] == [True] * sum(fired)
 
 
+@pytest.mark.parametrize("due", [None, Due(NOW, NOW)])
+async def test_what_is_accepted_beside_a_deletion_ends_with_the_rest(store, app, node, due):
+    async with store.database.transaction() as blocker:
+        await blocker.execute(
+            "INSERT INTO idempotency (app_id, key, body_hash, notification_id, answer, created_at)"
+            " VALUES ($1, 'k', '', 1, '', now())",
+            app.id,
+        )
+        wanted = accept(app.id, node.id, Devices([1]), idempotency=Idempotency("k", b""), due=due)
+        accepting = asyncio.ensure_future(store.notifications.accept(wanted))
+        await asyncio.sleep(0.1)  # it has found the app, and waits for the key
+        deleting = asyncio.ensure_future(store.apps.delete(app.id))
+        await asyncio.sleep(0.1)
+        assert not accepting.done()
+        assert await store.database.fetchval("SELECT deleted_at IS NOT NULL FROM apps")
+        await blocker.execute("DELETE FROM idempotency")
+    assert (await accepting).id
+    assert await deleting
+    running = "SELECT notification_id FROM runs WHERE cancelled_at IS NULL"
+    waiting = "SELECT id FROM schedules WHERE cancelled_at IS NULL"
+    assert await store.database.fetch(waiting if due else running) == []
+
+
 async def test_a_deleted_apps_runs_end_slice_by_slice_and_each_is_told_of(store, app, other, node, monkeypatch):
     monkeypatch.setattr("pushd.store.apps.ENDED_AT_ONCE", 3)
     mine, theirs = [
