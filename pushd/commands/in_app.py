@@ -155,7 +155,8 @@ async def push_along(context: Context, pending: PendingPush) -> None:
         except PushdError as error:
             if error.retryable:
                 raise
-    if await context.store.in_app.pushed(pending.app_id, pending.message_id, notification_id):
+    now = context.clock.now()
+    if await context.store.in_app.pushed(pending.app_id, pending.message_id, notification_id, now):
         await _cancel_push(context, pending.app_id, notification_id)
 
 
@@ -245,6 +246,7 @@ async def _cancel(context: Context, app_id: int, message_id: int) -> None:
 
 
 async def _cancel_push(context: Context, app_id: int, notification_id: int | None) -> None:
+    """Has the fan-out stop at once what the store has cancelled with the message."""
     if notification_id is not None:
         try:
             await notifications.cancel(context, app_id, notification_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,17 +86,20 @@ SELECT t.message_id, t.app_id, t.released_at, m.audience, m.push FROM taken t
     JOIN in_app_messages m ON m.app_id = t.app_id AND m.id = t.message_id AND m.created_at = t.created_at
 """
 _PUSHED = """
-WITH gone AS (DELETE FROM in_app_pushes WHERE message_id = $2)
-UPDATE in_app_messages SET notification_id = $3 WHERE app_id = $1 AND id = $2 AND $3::bigint IS NOT NULL
-RETURNING cancelled_at IS NOT NULL
+WITH gone AS (DELETE FROM in_app_pushes WHERE message_id = $2), noted AS (
+    UPDATE in_app_messages SET notification_id = $3 WHERE app_id = $1 AND id = $2 AND $3::bigint IS NOT NULL
+    RETURNING cancelled_at IS NOT NULL AS withdrawn
+)
+SELECT withdrawn, CASE WHEN withdrawn THEN (cancel_notification($1, $3, $4)).compactable END AS compactable FROM noted
 """
 
 
 class InAppStore:
     """In-app messages of every app."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, compact: Callable[[Sequence[int]], None]) -> None:
         self._database = database
+        self._compact = compact
 
     async def keep(
         self, new: NewMessage, key: Idempotency | None, release: Release | None, push_lease_s: float
@@ -131,10 +134,13 @@ class InAppStore:
         return Kept(new.id, False, new.answer)
 
     async def cancel(self, app_id: int, message_id: int, now: float) -> bool | None:
-        """Whether it is withdrawn, now or before; False: it was over. None when the app has no such message."""
-        done: bool | None = await self._database.fetchval(
-            "SELECT cancel_in_app($1, $2, $3)", moment(now), app_id, message_id
-        )
+        """Whether it is withdrawn, now or before; False: it was over. None when the app has no such message.
+
+        Nothing more of its push goes out either, whatever crashes.
+        """
+        row = await self._database.fetchrow("SELECT * FROM cancel_in_app($1, $2, $3)", moment(now), app_id, message_id)
+        self._compact(row["compactable"] or ())
+        done: bool | None = row["done"]
         return done
 
     async def pause(self, app_id: int, message_id: int, now: float, *, paused: bool) -> bool | None:
@@ -189,12 +195,16 @@ class InAppStore:
         rows = await self._database.fetch(_TAKE_PUSHES, moment(now), moment(now + lease_s), limit)
         return [read_push(row) for row in rows]
 
-    async def pushed(self, app_id: int, message_id: int, notification_id: int | None) -> bool:
+    async def pushed(self, app_id: int, message_id: int, notification_id: int | None, now: float) -> bool:
         """Whether the message was withdrawn, once it is noted what its push became: None where nobody could get one.
 
-        Whoever withdraws it later finds the push.
+        Then the push is cancelled; whoever withdraws the message later finds it.
         """
-        return bool(await self._database.fetchval(_PUSHED, app_id, message_id, notification_id))
+        row = await self._database.fetchrow(_PUSHED, app_id, message_id, notification_id, moment(now))
+        if row is None or not row["withdrawn"]:
+            return False
+        self._compact(row["compactable"] or ())
+        return True
 
     async def sweep(self, now: float, cancelled_keep_s: float, limit: int) -> bool:
         """Whether there may be more to remove of what is over, and of apps that are gone."""

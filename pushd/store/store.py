@@ -70,7 +70,6 @@ class Store(Service):
         self.safari_sites = SafariSiteStore(self.database)
         self.channels = ChannelStore(self.database, names, self.clock)
         self.segments = SegmentStore(self.database, self.clock)
-        self.in_app = InAppStore(self.database)
         self.inboxes = InboxStore(self.database, self.clock)
         self.templates = TemplateStore(self.database, self.clock)
         self.imports = ImportStore(self.database, self.clock)
@@ -115,6 +114,7 @@ class Store(Service):
         self.notifications = NotificationStore(self.database, self.clock, compact, self.badges)
         self.schedules = ScheduleStore(self.database, self.clock, self.notifications.acceptor, compact, self.badges)
         self.rollouts = RolloutStore(self.database, self.clock, compact, self.badges)
+        self.in_app = InAppStore(self.database, compact)
 
     def _make_dialects(self) -> None:
         """What the vendors' customers have beside: keys, people who log in, and what these asked for."""

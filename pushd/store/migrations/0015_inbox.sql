@@ -248,8 +248,10 @@ BEGIN
     RETURN true;
 END $$;
 
--- Withdraws a message, or ends the schedule that would become it, or them; null: there is no such one, false: it was over before.
-CREATE FUNCTION cancel_in_app(p_now timestamptz, p_app int, p_id bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Withdraws a message with its push, or ends the schedule that would become it, or them. `done` is null where there is no such
+-- one, false where it was over before.
+CREATE FUNCTION cancel_in_app(p_now timestamptz, p_app int, p_id bigint, OUT done boolean, OUT compactable bigint[])
+LANGUAGE plpgsql AS $$
 DECLARE
     m in_app_messages;
     waited boolean;
@@ -260,20 +262,23 @@ BEGIN
     waited := FOUND;
     SELECT * INTO m FROM in_app_messages k WHERE k.app_id = p_app AND k.id = p_id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN CASE WHEN waited OR EXISTS (SELECT FROM schedules WHERE app_id = p_app AND id = p_id AND in_app IS NOT NULL
+        done := CASE WHEN waited OR EXISTS (SELECT FROM schedules WHERE app_id = p_app AND id = p_id AND in_app IS NOT NULL
             AND cancelled_at IS NOT NULL) THEN true WHEN EXISTS (SELECT FROM schedules WHERE app_id = p_app AND id = p_id
             AND in_app IS NOT NULL) THEN false END;
-    ELSIF m.cancelled_at IS NOT NULL THEN
-        RETURN true;
-    ELSIF m.ends_at <= p_now AND NOT waited THEN
-        RETURN false;
+        RETURN;
+    END IF;
+    done := waited OR m.cancelled_at IS NOT NULL OR coalesce(m.ends_at > p_now, true);
+    IF m.cancelled_at IS NOT NULL OR NOT done THEN
+        RETURN;
     END IF;
     UPDATE in_app_messages k SET cancelled_at = p_now, updated_at = p_now
         WHERE k.app_id = p_app AND k.id = p_id AND k.created_at = m.created_at;
     UPDATE in_app_live SET ends_at = p_now WHERE app_id = p_app AND message_id = p_id;
     DELETE FROM in_app_pushes WHERE message_id = p_id;
     PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
-    RETURN true;
+    IF m.notification_id IS NOT NULL THEN
+        SELECT c.compactable INTO compactable FROM cancel_notification(p_app, m.notification_id, p_now) c;
+    END IF;
 END $$;
 
 -- Pauses a message of which more is to come, or lets it go on; null: there is no such one, false: all of it came.

@@ -1,6 +1,7 @@
 """In-app messages over HTTP: sent, fetched by installs and users, reported on, withdrawn; and who may see what."""
 
 import asyncio
+import json
 import time
 
 import msgspec
@@ -13,6 +14,9 @@ from pushd.commands.scheduling import runner
 from pushd.commands.users import delete as delete_user
 from pushd.config.receipts import ReceiptsConfig
 from pushd.errors import UnavailableError
+from pushd.model.audience import Broadcast
+from pushd.model.message import Message
+from pushd.model.notification import Send
 from pushd.reports.limits import ReceiptLimits
 from tests.pushd.api.native import native
 
@@ -422,6 +426,26 @@ async def test_a_push_that_is_accepted_while_its_message_is_withdrawn_is_cancell
     await InAppKeeper(world.context).push_some()
     ((push, _, _),) = world.fanout.released
     assert push.id in world.fanout.cancelled
+
+
+@pytest.mark.parametrize("withdrawn", ["after its push was noted", "before"])
+async def test_a_message_and_its_push_are_withdrawn_by_one_commit(call, withdrawn):
+    """What holds if the daemon is gone right behind that commit."""
+    await call.world.register("crash", user_id="kai")
+    world, store = call.world, call.world.context.store.in_app
+    world.fanout.full = UnavailableError("full", retry_after_s=1) if withdrawn == "before" else None
+    number = await sent(call, audience=users("kai"), push={"message": {"title": "a"}})
+    world.fanout.full = None
+    if withdrawn == "before":
+        send = Send(audience=Broadcast(), message=Message(title="a"))
+        push = json.loads((await notifications.send(world.context, world.app.id, send)).body)["id"]
+        assert await store.cancel(world.app.id, number, time.time())
+        assert await store.pushed(world.app.id, number, push, time.time())
+    else:
+        push = (await call("GET", f"/in-app-messages/{number}")).body["notification_id"]
+        assert await store.cancel(world.app.id, number, time.time())
+    stopped = "SELECT cancelled_at IS NOT NULL FROM runs WHERE notification_id = $1"
+    assert await world.context.store.database.fetchval(stopped, push)
 
 
 async def test_a_time_to_come(call):
