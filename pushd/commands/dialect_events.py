@@ -56,7 +56,7 @@ async def send(
     app = await context.store.apps.get(app_id)
     if app is None:
         raise NotFoundError("There is no such app")
-    check_text([(each.message, each.name, each.tag_query) for each in wanted])
+    check_text([(each.told.message, each.told.name, each.told.tag_query) for each in wanted])
     event_ids = await context.store.dialect_events.ids(len(wanted))
     made: list[tuple[Plan, KeptEvent]] = []
     now = math.floor(context.clock.now())
@@ -104,16 +104,17 @@ async def edit(context: Context, event: DialectEvent, change: Edit) -> DialectEv
             await schedules.update(context, app_id, schedule_id, wanted)
         except NotFoundError:
             raise ConflictError("The event has occurred") from None
-    if change.name is not None and change.name != event.name:
+    before = event.told
+    if change.name is not None and change.name != before.name:
         await notifications.rename(context, app_id, schedule_id, change.name)
-    edited = msgspec.structs.replace(
-        event,
-        message=event.message if change.message is None else change.message[0],
-        date=event.date if change.date is None else change.date,
-        period=event.period if change.period is None else change.period,
-        name=event.name if change.name is None else change.name,
-        updated_at=context.clock.now(),
+    told = msgspec.structs.replace(
+        before,
+        message=before.message if change.message is None else change.message[0],
+        date=before.date if change.date is None else change.date,
+        period=before.period if change.period is None else change.period,
+        name=before.name if change.name is None else change.name,
     )
+    edited = msgspec.structs.replace(event, told=told, updated_at=context.clock.now())
     await context.store.dialect_events.update(edited)
     return await get(context, app_id, event.dialect, event.id)
 
@@ -131,20 +132,7 @@ def _told(wanted: NewEvent, event_id: int) -> Send:
 
 def _kept(wanted: NewEvent, event_id: int, dialect: DialectName, user_id: int, now: float) -> KeptEvent:
     return KeptEvent(
-        id=event_id,
-        dialect=dialect,
-        user_id=user_id,
-        created_at=now,
-        channel=wanted.channel,
-        environment=wanted.environment,
-        message=wanted.message,
-        universal=wanted.universal,
-        name=wanted.name,
-        date=wanted.date,
-        end_date=wanted.end_date,
-        period=wanted.period,
-        tag_query=wanted.tag_query,
-        target=wanted.target,
+        id=event_id, dialect=dialect, user_id=user_id, created_at=now, target=wanted.target, told=wanted.told
     )
 
 
@@ -180,17 +168,9 @@ async def _accepted(context: Context, app_id: int, made: Sequence[tuple[Plan, Ke
             dialect=event.dialect,
             user_id=event.user_id,
             notification_id=notification_id,
-            channel=event.channel,
-            environment=event.environment,
-            message=event.message,
-            universal=event.universal,
-            name=event.name,
-            date=event.date,
-            end_date=event.end_date,
-            period=event.period,
-            tag_query=event.tag_query,
             created_at=event.created_at,
             updated_at=event.created_at,
+            told=event.told,
         )
         for notification_id, (_, event) in zip(ids or [accepted.id], made, strict=True)
     ]

@@ -107,11 +107,20 @@ def send_columns(ids: Sequence[int], accepts: Sequence[Accept]) -> list[Any]:
 
 
 def event_columns(accepts: Sequence[Accept]) -> list[Any]:
-    """Rows of accepts that are events of dialects, from 1, and those events as one array of JSON."""
+    """The arguments of accept_notifications about those that are events of dialects; rows count from 1."""
     kept = [(row, accept.event) for row, accept in enumerate(accepts, 1) if accept.event is not None]
     if not kept:
-        return ["{}", "[]"]
-    return [numbers([row for row, _ in kept]), encode([event for _, event in kept]).decode()]
+        return ["{}", "{}", [], "{}", [], "", "{}"]
+    events = [event for _, event in kept]
+    return [
+        numbers([row for row, _ in kept]),
+        numbers([event.id for event in events]),
+        [event.dialect.value for event in events],
+        numbers([event.user_id for event in events]),
+        [event.target for event in events],
+        documents([encode(event.told) for event in events]),
+        moments([event.created_at for event in events]),
+    ]
 
 
 def _due_columns(accepts: Sequence[Accept]) -> list[Any]:

@@ -35,7 +35,8 @@ _ACCEPT = """
 SELECT * FROM accept_notifications($1, $2, $3, $4::text::bigint[], $5::text::int[], $6::text::float8[],
     $7::text::float8[], $8::text::float8[], $9, string_to_array($10, chr(31)), $11::text::int[], $12::text::boolean[],
     $13::text::int[], $14::text::int[], $15::text::int[], $16::text::float8[], $17::text::float8[],
-    $18::text::boolean[], $19, $20, $21, $22, $23, $24, $25, $26, $27::text::int[], $28)
+    $18::text::boolean[], $19, $20, $21, $22, $23, $24, $25, $26, $27::text::int[], $28::text::int[],
+    $29, $30::text::int[], $31, string_to_array($32, chr(31)), $33::text::float8[])
 """
 _KNOWN = """
 SELECT id FROM notifications WHERE app_id = ANY($1) AND id = ANY($2)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from pushd.clock import Clock
-from pushd.model.dialect_event import DialectEvent
+from pushd.model.dialect_event import DialectEvent, Told
 from pushd.model.vendor_key import DialectName
 from pushd.service import Service
+from pushd.store.accept_rows import encode
 from pushd.store.database import Database
 from pushd.store.reserve import Reserve
 from pushd.store.sweeping import SWEPT_ROWS, sweep
@@ -16,6 +19,8 @@ from pushd.store.times import moment, seconds
 
 KEPT_S = 400 * 86_400
 """After its last change an event of which nothing is to come is kept so long."""
+
+_decode = msgspec.json.Decoder(Told).decode
 
 # What does not recur has no schedule any more once it was sent.
 _SELECT = """
@@ -27,9 +32,7 @@ WHERE e.app_id = $1 AND e.dialect = $2
 _GET = f"{_SELECT} AND e.id = $3"
 _PAGE = f"{_SELECT} AND e.user_id = $3 ORDER BY e.id DESC OFFSET $4 LIMIT $5"
 _COUNT = "SELECT count(*) FROM dialect_events WHERE app_id = $1 AND dialect = $2 AND user_id = $3"
-_UPDATE = """
-UPDATE dialect_events SET message = $3, name = $4, date = $5, period = $6, updated_at = $7 WHERE app_id = $1 AND id = $2
-"""
+_UPDATE = "UPDATE dialect_events SET told = $3, updated_at = $4 WHERE app_id = $1 AND id = $2"
 _DELETE = "DELETE FROM dialect_events WHERE app_id = $1 AND id = $2"
 _PURGE = """
 DELETE FROM dialect_events WHERE id IN (
@@ -68,9 +71,9 @@ class DialectEventStore(Service):
         return [_event(row) for row in rows], await self._database.fetchval(_COUNT, app_id, dialect.value, user_id)
 
     async def update(self, event: DialectEvent) -> None:
-        """Nothing, once message, name and time are told as they are here."""
-        told = event.message, event.name, event.date, event.period, moment(event.updated_at)
-        await self._database.execute(_UPDATE, event.app_id, event.id, *told)
+        """Nothing, once what is told of it is what stands here."""
+        told = encode(event.told).decode()
+        await self._database.execute(_UPDATE, event.app_id, event.id, told, moment(event.updated_at))
 
     async def delete(self, app_id: int, event_id: int) -> None:
         """Nothing, once the event is gone."""
@@ -83,11 +86,11 @@ class DialectEventStore(Service):
 
 
 def _event(row: Any) -> DialectEvent:
-    same = ("id", "app_id", "user_id", "notification_id", "channel", "environment", "message", "universal", "name")
-    rest = ("date", "end_date", "period", "tag_query", "occurred", "active")
+    same = ("id", "app_id", "user_id", "notification_id", "occurred", "active")
     return DialectEvent(
-        **{name: row[name] for name in (*same, *rest)},
+        **{name: row[name] for name in same},
         dialect=DialectName(row["dialect"]),
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
+        told=_decode(row["told"]),
     )

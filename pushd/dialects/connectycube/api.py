@@ -174,14 +174,14 @@ async def _edit(cube: Dialect, incoming: Incoming) -> Answer:
     if given.get("message") is not None:
         said = events.message_of(given)
         message = (
-            payloads.made_for(event.channel, payloads.universal(said))
-            if event.universal
-            else payloads.for_channel(event.channel, said)
+            payloads.made_for(event.told.channel, payloads.universal(said))
+            if event.told.universal
+            else payloads.for_channel(event.told.channel, said)
         )
     times = {name: given[name] for name in ("date", "period") if given.get(name) is not None}
-    date, period, schedule = event.date, event.period, None
+    date, period, schedule = event.told.date, event.told.period, None
     if times:
-        before = {"date": date, "period": period, "end_date": event.end_date}
+        before = {"date": date, "period": period, "end_date": event.told.end_date}
         date, end_date, period = events.time_of(before | times, cube.context.clock.now())
         schedule = events.schedule(date, end_date, period)
     change = dialect_events.Edit(

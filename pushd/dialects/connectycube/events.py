@@ -10,7 +10,7 @@ from pushd.dialects.connectycube import payloads, recipients, wire
 from pushd.dialects.connectycube.subscriptions import CHANNELS, ENVIRONMENTS
 from pushd.model.audience import And, Audience, Environments, Kinds, PreferredKind
 from pushd.model.device import Kind
-from pushd.model.dialect_event import DialectEvent, NewEvent
+from pushd.model.dialect_event import DialectEvent, NewEvent, Told
 from pushd.model.message import TTL_MAX_S
 from pushd.model.notification import Send
 from pushd.model.schedule import PastTimes, Recurrence, Schedule, Strategy
@@ -77,7 +77,7 @@ class Asked(Struct, frozen=True, kw_only=True):
             ttl_s=ttl_s,
             schedule=schedule(self.date, self.end_date, self.period),
         )
-        return NewEvent(
+        told = Told(
             channel=channel,
             environment=self.environment,
             message=made.told,
@@ -87,10 +87,8 @@ class Asked(Struct, frozen=True, kw_only=True):
             end_date=self.end_date,
             period=self.period,
             tag_query=self.tag_query,
-            target=self.target,
-            send=send,
-            collapses=channel == "gcm",
         )
+        return NewEvent(told=told, target=self.target, send=send, collapses=channel == "gcm")
 
 
 def parse(body: dict[str, Any], now: float) -> Asked:
@@ -183,31 +181,32 @@ def schedule(date: int | None, end_date: int | None, period: int | None) -> Sche
     )
 
 
-def event_type(event: DialectEvent) -> str:
+def event_type(told: Told) -> str:
     """What of the three an event is."""
-    return "period_date" if event.period is not None else "fixed_date" if event.date is not None else "one_shot"
+    return "period_date" if told.period is not None else "fixed_date" if told.date is not None else "one_shot"
 
 
 def shown(event: DialectEvent) -> dict[str, Any]:
     """An event as it is told; types are those that Dart's parser insists on."""
+    told = event.told
     return {
         "event": {
             "id": event.id,
-            "event_type": event_type(event),
-            "message": event.message,
-            "date": event.date,
-            "period": event.period,
-            "name": event.name,
+            "event_type": event_type(told),
+            "message": told.message,
+            "date": told.date,
+            "period": told.period,
+            "name": told.name,
             "occured_count": event.occurred,
             "created_at": wire.iso(event.created_at),
             "updated_at": wire.iso(event.updated_at),
-            "end_date": event.end_date,
+            "end_date": told.end_date,
             "active": event.active,
             "application_id": event.app_id,
             "user_id": event.user_id,
             "kind": "API",
-            "environment": event.environment,
-            "tag_query": event.tag_query,
-            "notification_channel": {"name": event.channel},
+            "environment": told.environment,
+            "tag_query": told.tag_query,
+            "notification_channel": {"name": told.channel},
         }
     }

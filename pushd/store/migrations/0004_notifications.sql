@@ -180,7 +180,7 @@ CREATE FUNCTION accept_notifications(
     n_due float8[], n_nominal float8[], n_recurring boolean[],
     t_row int[], t_part int[], t_count int[], t_devices bytea[],
     k_row int[], k_key text[], k_hash bytea[], k_answer bytea[],
-    e_row int[], e_events text
+    e_row int[], e_id int[], e_dialect text[], e_user int[], e_target text[], e_told text[], e_created float8[]
 ) RETURNS TABLE (n int, body_hash bytea, notification_id bigint, answer bytea) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
@@ -247,17 +247,12 @@ BEGIN
             WHERE s.row <> ALL (known) AND s.due <= s.created + 60 GROUP BY s.app;
     END IF;
     IF cardinality(e_row) > 0 THEN
-        INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message,
-                universal, name, date, end_date, period, tag_query, created_at, updated_at, target)
-            SELECT d.id, n_app[d.row], d.dialect, d.user_id, n_id[d.row], d.channel, d.environment, d.message,
-                d.universal, d.name, d.date, d.end_date, d.period, d.tag_query, to_timestamp(d.created_at),
-                to_timestamp(d.created_at), d.target
-            FROM ROWS FROM (unnest(e_row), json_to_recordset(e_events::json) AS (
-                id int, dialect text, user_id int, channel text, environment text, message text, universal boolean,
-                name text, date bigint, end_date bigint, period int, tag_query text, created_at float8, target text)
-            ) AS d (row, id, dialect, user_id, channel, environment, message, universal, name, date, end_date, period,
-                tag_query, created_at, target)
-            WHERE d.row <> ALL (known);
+        INSERT INTO dialect_events (id, app_id, dialect, user_id, target, notification_id, told, created_at, updated_at)
+            SELECT e.id, n_app[e.row], e.dialect, e.user_id, e.target, n_id[e.row], e.told, to_timestamp(e.created),
+                to_timestamp(e.created)
+            FROM unnest(e_row, e_id, e_dialect, e_user, e_target, e_told, e_created)
+                AS e (row, id, dialect, user_id, target, told, created)
+            WHERE e.row <> ALL (known);
     END IF;
     IF EXISTS (SELECT FROM listeners) THEN
         PERFORM note_accepted(n_id, n_app, n_created, n_released, n_name, n_targeted, n_due, known);

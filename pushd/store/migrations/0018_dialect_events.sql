@@ -13,18 +13,8 @@ CREATE TABLE dialect_events (
     target          text,
     -- Of the notification, and of the schedule that it is before its time, and stays where it recurs.
     notification_id bigint NOT NULL,
-    channel         text NOT NULL,
-    environment     text NOT NULL,
-    -- As it is shown.
-    message         text NOT NULL,
-    -- Whether the message was given for all channels, and made into this one's.
-    universal       boolean NOT NULL,
-    name            text,
-    -- Seconds since the epoch, and seconds.
-    date            bigint,
-    end_date        bigint,
-    period          int,
-    tag_query       text,
+    -- What was asked for, as it is told again: JSON.
+    told            text NOT NULL,
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL
 );

@@ -8,7 +8,7 @@ import pytest
 
 from pushd.bitset import Devices
 from pushd.errors import PushdError
-from pushd.model.dialect_event import KeptEvent
+from pushd.model.dialect_event import KeptEvent, Told
 from pushd.model.vendor_key import DialectName
 from pushd.store.accepts import Due
 from tests.integration.store.samples import accept
@@ -18,23 +18,15 @@ CUBE = DialectName.CONNECTYCUBE
 
 
 def kept(event_id, **given):
-    known = {
-        "id": event_id,
-        "dialect": CUBE,
-        "user_id": 7,
-        "created_at": 1_790_000_000.0,
+    told = {
         "channel": "apns",
         "environment": "production",
         "message": 'payload="Grüße"\\',
-        "universal": False,
-        "name": None,
-        "date": None,
-        "end_date": None,
-        "period": None,
         "tag_query": '{"any":"doctor"}',
-        "target": "id:9",
     }
-    return KeptEvent(**known | given)
+    return KeptEvent(
+        id=event_id, dialect=CUBE, user_id=7, created_at=1_790_000_000.0, target="id:9", told=Told(**told | given)
+    )
 
 
 async def accepted(store, app, node, *events, **fields):
@@ -54,9 +46,9 @@ async def test_an_event_comes_with_its_notification(store, app, node):
     one, two = await accepted(store, app, node, kept(first), kept(second, channel="gcm", universal=True, name="x"))
     event = await store.dialect_events.get(app.id, CUBE, first)
     assert (event.notification_id, event.user_id, event.created_at) == (one, 7, 1_790_000_000.0)
-    assert (event.message, event.tag_query, event.active) == ('payload="Grüße"\\', '{"any":"doctor"}', False)
+    assert (event.told.message, event.told.tag_query, event.active) == ('payload="Grüße"\\', '{"any":"doctor"}', False)
     other = await store.dialect_events.get(app.id, CUBE, second)
-    assert (other.notification_id, other.channel, other.universal, other.name) == (two, "gcm", True, "x")
+    assert (other.notification_id, other.told.channel, other.told.universal, other.told.name) == (two, "gcm", True, "x")
     assert await store.database.fetchval("SELECT target FROM dialect_events WHERE id = $1", first) == "id:9"
 
 
@@ -65,7 +57,7 @@ async def test_what_is_kept_as_a_schedule_has_its_event_too(store, app, node):
     at = time.time() + 3_600
     [schedule] = await accepted(store, app, node, kept(number, date=int(at)), due=Due(at, at))
     event = await store.dialect_events.get(app.id, CUBE, number)
-    assert (event.notification_id, event.date, event.active) == (schedule, int(at), True)
+    assert (event.notification_id, event.told.date, event.active) == (schedule, int(at), True)
 
 
 async def test_none_of_several_events_is_there_where_one_cannot_be(store, app, node):

@@ -46,7 +46,7 @@ GONE = {
     ("erasures", "texts"),
     *(("accounts", column) for column in ("login", "email", "password", "fields")),
     ("sessions", "digest"),
-    *(("dialect_events", column) for column in ("message", "name", "tag_query", "target")),
+    *(("dialect_events", column) for column in ("told", "target")),
 }
 """Emptied, or gone with their row, when the erasure begins; what is looked for by, when it ends."""
 UPLOADED = {("import_parts", "body"), ("import_parts", "digest")}
@@ -89,7 +89,7 @@ OF_THE_APP = {
     ("releases", "selector"),
     ("schedules", "stage"),
     ("sessions", "dialect"),
-    *(("dialect_events", column) for column in ("dialect", "channel", "environment")),
+    ("dialect_events", "dialect"),
     *(("vendor_keys", column) for column in ("dialect", "role", "identity", "digest", "sealed", "name", "hint")),
     *(("templates", column) for column in ("uid", "name")),
     *(("webhooks", column) for column in ("name", "url", "sealed", "state", "reason", "failure")),
@@ -146,10 +146,10 @@ async def live(call):
         device = await ok(call, "PUT", "/devices", body)
         await ok(call, "PUT", f"/devices/{device['id']}/location", {"latitude": 51.5, "longitude": -0.1})
     await log_in(call, HIS)
-    insert = """INSERT INTO dialect_events (id, app_id, dialect, user_id, target, notification_id, channel, environment,
-        message, universal, name, created_at, updated_at)
-        SELECT $1::int, app_id, 'connectycube', CASE WHEN $2 = '' THEN id ELSE 0 END, nullif($2, ''), 1, 'apns',
-            'production', $3, false, $4, now(), now() FROM users WHERE external_id = $5 AND app_id = $6"""
+    insert = """INSERT INTO dialect_events (id, app_id, dialect, user_id, target, notification_id, told, created_at,
+        updated_at) SELECT $1::int, app_id, 'connectycube', CASE WHEN $2 = '' THEN id ELSE 0 END, nullif($2, ''), 1,
+            json_build_object('message', $3::text, 'name', $4::text), now(), now()
+        FROM users WHERE external_id = $5 AND app_id = $6"""
     for at, target in enumerate(("", f"external:{HIS}"), 1):
         told = (at, target, SECRET, EMAIL, HIS, call.world.app.id)
         await call.world.context.store.database.execute(insert, *told)

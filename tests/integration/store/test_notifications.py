@@ -214,8 +214,7 @@ async def test_a_commit_that_never_came_is_unavailable_and_cannot_come_later(sto
     # What was on its way with the old epoch is refused, should it still arrive.
     with pytest.raises(asyncpg.PostgresError) as error:
         await store.database.fetch(
-            "SELECT accept_notifications($1, 0, '1 day', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',"
-            " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '[]')",
+            "SELECT accept_notifications($1, 0, '1 day'" + ", '{}'" * 30 + ")",
             node.id,
         )
     assert error.value.sqlstate == "PD503"

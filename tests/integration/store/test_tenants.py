@@ -179,8 +179,8 @@ INSERT INTO in_app_messages (id, app_id, created_at, audience, body, updated_at)
     VALUES ($1::int, $1::int, now(), '', '', now());
 INSERT INTO in_app_live VALUES ($1::int, $1::int, 0, now() + interval '1 day', 0, now());
 INSERT INTO in_app_pushes VALUES ($1::int, $1::int, now(), now(), now());
-INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, channel, environment, message, universal,
-    created_at, updated_at) VALUES ($1::int, $1::int, '', 1, 1, '', '', '', false, now(), now());
+INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, told, created_at, updated_at)
+    VALUES ($1::int, $1::int, '', 1, 1, '', now(), now());
 INSERT INTO badge_apps VALUES ($1, 1);
 INSERT INTO badge_deltas VALUES ($1::int, 1, 1, false, true, '', now());
 INSERT INTO badge_parts VALUES ($1, 0, '', '');
