@@ -31,6 +31,7 @@ BACKLOG = 1024
 """Connections that the kernel holds until we accept them."""
 HEADERS_MAX = 100
 GONE = 499
+FAILED: tuple[int, str | None] = 500, "internal"
 """Status in the log of a request that was not answered: the client left, or it failed (a line of its own says how)."""
 
 
@@ -109,7 +110,7 @@ class HttpServer(Service):
 
     async def _answer(self, incoming: Incoming) -> Answer | web.StreamResponse:
         started = monotonic()
-        status, code = GONE, None
+        status, code = FAILED
         surface: Surface | None = None
         try:
             head = incoming.head
@@ -125,7 +126,10 @@ class HttpServer(Service):
                     head.way = surface, route
             incoming.route, incoming.path_values = route.template, route.values
             response = await route.endpoint(incoming)
-            status = response.status
+            status, code = response.status, None
+        except (asyncio.CancelledError, ConnectionError):
+            status, code = GONE, None
+            raise
         except PushdError as error:
             response = problem.render(error, incoming.id) if surface is None else surface.problem(error, incoming)
             status, code = response.status, error.code

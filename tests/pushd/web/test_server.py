@@ -82,6 +82,8 @@ async def test_a_bug_shows_a_reference_and_nothing_else(serve, connect):
     (line,) = [line for line in logs if line["event"] == "request_failed"]
     assert line["reference"] == problem["reference"] == headers["x-request-id"]
     assert str(line["exc_info"]) == "the secret cause"
+    (line,) = [line for line in logs if line["event"] == "request"]
+    assert (line["status"], line["code"]) == (500, "internal")
 
 
 async def test_retryable_errors_say_when(serve, connect):
