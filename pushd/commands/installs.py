@@ -113,6 +113,8 @@ async def _retag(context: Context, app_id: int, install_id: str, change: Callabl
 
 
 async def _addresses(context: Context, app_id: int, install_id: str) -> list[Device]:
+    if "\0" in install_id:  # PostgreSQL has no such text
+        raise NotFoundError("There is no such install")
     found = await devices.list_page(context, app_id, after=0, limit=ADDRESSES_MAX, install_id=install_id)
     if not found:
         raise NotFoundError("There is no such install")

@@ -16,6 +16,8 @@ class DialectsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The others' paths answer as any unknown path does."""
     gravitec_plain_http: bool = False
     """Whether Gravitec's calls may be made without TLS; what a trusted proxy says of its clients counts."""
+    gravitec_redirect_url_required: bool = False
+    """Whether a push has to say its `redirect_url`, as Gravitec's page has it; else the site's address stands in."""
     followers_per_minute_max: Annotated[int, Meta(ge=1)] = 60
     """Browsers that register themselves without a key, from one client address (of IPv6: a /64); past it 429."""
     followers_of_app_per_minute_max: Annotated[int, Meta(ge=1)] = 6_000

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from pushd.config import DialectsConfig
 from tests.acceptance.world import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -263,12 +264,21 @@ async def test_another_apps_key_sees_nothing(site, world):
     assert await stranger("GET", "/api/v3/alias?regId=anna") == (200, {"regIdExists": "false"})
 
 
-async def test_plain_http_is_refused_unless_allowed():
-    async with running() as strict:
+async def test_plain_http_is_refused_unless_allowed_and_g2_a_link_required_where_asked_for():
+    dialects = DialectsConfig(gravitec_redirect_url_required=True)
+    async with running(dialects=dialects, http={"trusted_proxies": ["127.0.0.1/32"]}) as strict:
         tenant = await strict.tenant()
+        await tenant.register("anna")
         made = await tenant.server.ok("POST", "/vendor-keys", {"dialect": "gravitec"})
-        status, body = await Site(tenant, made["key"], made["secret"]).push()
+        site = Site(tenant, made["key"], made["secret"])
+        status, body = await site.push()
         assert (status, body["error_message"]) == (403, "Calls have to be made over HTTPS")
+        safe = {"headers": {"X-Forwarded-Proto": "https"}}
+        assert (await site("POST", "/api/v3/push", json=SAMPLE, **safe))[0] == 200
+        status, body = await site(
+            "POST", "/api/v3/push", json={"payload": {"message": "x", "redirect_url": ""}}, **safe
+        )
+        assert (status, body["errorDescription"]) == (422, "payload/redirect_url is missing")
 
 
 # Followers
@@ -283,7 +293,10 @@ async def test_an_alias_is_set_and_read(site):
 
 
 async def test_g4_the_samples_of_alias(site):
-    assert await site("GET", "/api/v3/alias?regId=okf8kj589ktGF5g3gF") == (200, {"regIdExists": "false"})
+    # As printed, sent by a client that takes what follows # for a fragment, and by one that escapes it; and a NUL.
+    for name in ("okf8kj589ktGF5g3gF", "okf8kj589ktGF5g3gF%23gf3%2346g%5E%5E6gfGfgfgfg%25g5g", "x" * 300, "%00"):
+        answer = await site("GET", f"/api/v3/alias?regId={name}")
+        assert answer == (200, {"regIdExists": "false"})
     known = {"regIdExists": "true", "aliasExists": "false", "isActiveFollower": "true"}
     assert await site("GET", "/api/v3/alias?regId=cleo") == (200, known)
     device = (await site.tenant.server.ok("GET", "/devices"))["items"][0]
@@ -317,6 +330,8 @@ async def test_tags_that_come_at_once_are_all_kept(site):
         ("POST alias", "name=a", 400, 'Required String parameter "regId" is not present'),
         ("POST alias", "regId=nobody&name=a", 422, NO_FOLLOWER),
         ("POST alias", "regId=anna&name=" + "x" * 256, 422, TOO_LONG),
+        ("POST alias", "regId=%00&name=a", 422, NO_FOLLOWER),
+        ("POST alias", "regId=" + "x" * 256 + "&name=a", 422, NO_FOLLOWER),
         ("POST tag", "regId=anna", 400, 'Required String parameter "name" is not present'),
         ("POST tag", "regId=&name=a", 400, 'Required String parameter "regId" is not present'),
         ("POST tag", "regid=anna&name=a", 400, 'Required String parameter "regId" is not present'),
@@ -330,6 +345,8 @@ async def test_tags_that_come_at_once_are_all_kept(site):
         ("GET alias", "regId=", 400, "Required String parameter regId is not present"),
         ("GET alias", "", 400, "Required String parameter regId is not present"),
         ("GET messages", "", 400, 'Required parameter "campaignID" is not present'),
+        ("GET messages/", "", 400, 'Required parameter "campaignID" is not present'),
+        ("GET messages/", "campaignID=1603861504654835713", 422, "There is no message with this id!"),
         ("GET messages", "campaignID=1603861504654835713", 422, "There is no message with this id!"),
         ("GET messages/1603861504654835713", "", 422, "There is no message with this id!"),
         ("GET messages/one", "", 422, "There is no message with this id!"),
@@ -361,7 +378,16 @@ async def test_g5_what_came_of_a_push_by_path_and_by_parameter(site):
     await site.tenant.server.ok("POST", "/receipts", {"receipts": events})
     expected = {"status": "SENT", "send": 2, "received": 2, "clicked": 1, "closed": 1}
     assert await site("GET", f"/api/v3/messages/{sent['id']}") == (200, expected)
-    assert await site("GET", f"/api/v3/messages?campaignID={sent['id']}") == (200, expected)
+    for path in ("messages", "messages/"):
+        assert await site("GET", f"/api/v3/{path}?campaignID={sent['id']}") == (200, expected)
+
+
+async def test_a_push_whose_time_has_not_come_is_not_sent(site):
+    _, later = await site.push(send_date=int(time.time() * 1000) + 3_600_000)
+    nothing = dict.fromkeys(("send", "received", "clicked", "closed"), 0)
+    assert await site("GET", f"/api/v3/messages/{later['id']}") == (200, {"status": "SCHEDULED", **nothing})
+    await site.tenant.server.ok("POST", f"/notifications/{later['id']}/cancel")
+    assert await site("GET", f"/api/v3/messages/{later['id']}") == (200, {"status": "CANCELLED", **nothing})
 
 
 # The server

@@ -39,6 +39,8 @@ _API = ("/api/v3/", "/api/sites/")
 _ROOTS = (*_API, "/storage/", "/sw/")
 TEXT = "text/plain;charset=utf-8"
 _TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
+_WAITING = {"scheduled": "SCHEDULED", "cancelled": "CANCELLED"}
+"""The vendor's page knows one status, `SENT`, which a push that nobody was sent has not."""
 _WRONG = (InvalidRequestError, NotFoundError, UnknownTargetsError, ConflictError)
 
 
@@ -57,6 +59,7 @@ class Gravitec(Dialect):
             Call("GET", "/api/v3/alias", "Look at a follower and its alias", self._alias),
             Call("POST", "/api/v3/push", "Send a push, now or later", self._push),
             Call("GET", "/api/v3/messages", "What came of a push, by the parameter campaignID", self._message),
+            Call("GET", "/api/v3/messages/", "The same", self._message),
             Call("GET", "/api/v3/messages/{id}", "What came of a push", self._message),
             *map(self._safe, (*Scripts(self).calls(), *Sites(self).calls())),
         )
@@ -110,7 +113,7 @@ class Gravitec(Dialect):
         timeout_s = self.context.config.http.body_timeout_s
         raw = await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
         now = self.context.clock.now()
-        send = push.parse(raw, now)
+        send = push.parse(raw, now, linked=self.context.config.dialects.gravitec_redirect_url_required)
         message = await pictures.dressed(self.context, caller.app, send.message, incoming, self.hosts)
         if message is not send.message:
             send = structs.replace(send, message=message)
@@ -129,7 +132,7 @@ class Gravitec(Dialect):
         except NotFoundError:
             raise InvalidRequestError("There is no message with this id!") from None
         figures = {"send": report.sent, "received": report.received, "clicked": report.clicked, "closed": report.closed}
-        return _json({"status": "SENT", **figures})
+        return _json({"status": _WAITING.get(report.status, "SENT"), **figures})
 
     async def _set_alias(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)

@@ -28,14 +28,19 @@ _ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?:[/?#][!-~]*)?")
 _PICTURE = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 
 
-def parse(raw: bytes, now: float) -> Send:
-    """The send that a body asks for; InvalidRequestError with every fault. Empty texts and lists mean the default."""
+def parse(raw: bytes, now: float, *, linked: bool = False) -> Send:
+    """The send that a body asks for; InvalidRequestError with every fault. Empty texts and lists mean the default.
+
+    `linked`: a `redirect_url` is required, as the vendor's page has it and its clients do not (G2).
+    """
     body = json_value(raw, _wrong)
     if not isinstance(body, dict):
         raise _wrong("is not a JSON object")
     given = {name: value for name, value in body.items() if value not in ("", None, [])}
     faults = Faults()
     message = _message(given, faults)
+    if linked and message.url is None and not faults:
+        faults.add("payload/redirect_url", "is missing")
     audience = audience_of(given, faults)
     ttl_s = _number(given, "ttl", TTL_S, TTL_MAX_S, faults)
     push_tag = _text(given, "push_tag", PUSH_TAG_CHARS_MAX, faults)
