@@ -34,8 +34,8 @@ SCHEMA = "http://www.w3.org/2001/XMLSchema-instance"
 _TYPES = frozenset((JSON, "text/json", XML, "text/xml", "application/octet-stream", "text/plain"))
 _FIELDS = ("UserId", "UserEmail", "UserExternalId", "Title", "Body", "Sound", "ExpirySecs", "CompanyId")
 _NAMES = {name.lower(): name for name in (*_FIELDS, "IntegrationKey")}
+_NAMING = (str, int, type(None))
 _TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0", ""))
-_CODES = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed"}
 
 
 class Appenate(Dialect):
@@ -54,7 +54,7 @@ class Appenate(Dialect):
     def problem(self, error: PushdError, incoming: Incoming) -> Answer:
         """A ResponseStatus: clients print its Message and walk its Errors."""
         status = {
-            "ErrorCode": _CODES.get(error.status, error.title.title().replace(" ", "")),
+            "ErrorCode": "BadRequest" if error.status == 400 else error.code.title().replace("_", ""),
             "Message": "Something went wrong" if error.status == 500 else error.detail,
             "Errors": [
                 {"ErrorCode": "Invalid", "FieldName": _field(fault.pointer), "Message": fault.detail}
@@ -69,7 +69,7 @@ class Appenate(Dialect):
         )
         given = _known(dict(parse_qsl(incoming.raw_query))) | _parse(raw, _is_json(incoming))
         caller = await self.keys.caller(
-            self.name, _number_text(given.get("CompanyId")), _text(given.get("IntegrationKey")), incoming
+            self.name, str(_int(given.get("CompanyId")) or ""), _text(given.get("IntegrationKey")), incoming
         )
         send = _send(given, await self._user(caller.app, given))
         await notifications.sent(self.context, caller.app, send)
@@ -88,7 +88,7 @@ class Appenate(Dialect):
         for name, leaf in leaves.items():
             found = await resolve(self.context, app_id, leaf, reach)
             if any(found.unknown.values()):
-                raise InvalidRequestError("The user is not known", faults=[Fault(f"/{name}", "names no user")])
+                raise _nobody(name)
             common = found.devices if common is None else common & found.devices
         if not common:
             detail = "names another user than the others, or one without a device"
@@ -117,17 +117,25 @@ def _send(given: Mapping[str, Any], audience: Audience) -> Send:
 def _identifiers(given: Mapping[str, Any]) -> dict[str, Audience]:
     """What names the user, by field, what names one alone before what several may share; empty texts name nobody."""
     leaves: dict[str, Audience] = {}
-    if number := _text(given.get("UserId")):
-        user_id = _int(number)
-        if user_id is None or not 0 < user_id <= ID_MAX:
-            raise InvalidRequestError("The user is not known", faults=[Fault("/UserId", "names no user")])
+    if number := _name(given, "UserId", 20):
+        if not 0 < (user_id := _int(number) or 0) <= ID_MAX:
+            raise _nobody("UserId")
         leaves["UserId"] = UserNumbers([user_id])
     for name, leaf, most in (("UserExternalId", UserIds, 255), ("UserEmail", UserEmails, 254)):
-        if text := _text(given.get(name)):
-            if len(text) > most:
-                raise InvalidRequestError("The user is not known", faults=[Fault(f"/{name}", "names no user")])
+        if text := _name(given, name, most):
             leaves[name] = leaf([text])
     return leaves
+
+
+def _name(given: Mapping[str, Any], field: str, most: int) -> str:
+    text = _text(value := given.get(field))
+    if type(value) not in _NAMING or len(text) > most or "\0" in text:
+        raise _nobody(field)
+    return text
+
+
+def _nobody(field: str) -> InvalidRequestError:
+    return InvalidRequestError("The user is not known", faults=[Fault(f"/{field}", "names no user")])
 
 
 # Bodies -----------------------------------------------------------------------------------------------------------
@@ -181,11 +189,6 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value.strip()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and value else ""
-
-
-def _number_text(value: Any) -> str:
-    number = _int(value)
-    return str(number) if number else ""
 
 
 def _int(value: Any) -> int | None:
