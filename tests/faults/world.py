@@ -85,6 +85,7 @@ class World:
         self.kills = 0
         self.births_ms = []
         """When the second and later lives of the daemon began, ms since the epoch."""
+        self.app_id = None
         self._headers = {}
         self._keys = count()
 
@@ -109,6 +110,7 @@ class World:
                 await asyncio.sleep(0.01)
         self._headers = {"Authorization": f"Bearer {key_file.read_text().strip()}"}
         app = await self.call("POST", "/apps", {"name": "Orchard"})
+        self.app_id = app["id"]
         self._headers["Pushd-App"] = str(app["id"])
         for secret in self.gateway.secrets:
             body = {"secret": secret, "environment": "production", "name": "test"}
