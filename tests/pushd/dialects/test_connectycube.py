@@ -49,8 +49,8 @@ def test_any_body_is_an_event_or_refused_at_a_field(raw, is_form):
         return
     assert made
     for each in made:
-        assert each.message
-        assert (each.send.schedule is None) == (each.date is None)
+        assert each.told.message
+        assert (each.send.schedule is None) == (each.told.date is None)
 
 
 @given(st.text(st.characters(exclude_characters="&z"), max_size=200))
