@@ -127,12 +127,15 @@ class Badges:
         if len(ids):
             self._counts(int(ids[0]) >> PART_BITS)[ids & np.uint32(_LAST)] = counts
 
-    def clear(self, start: int, stop: int) -> None:
-        """Forgets the counts of a range of ids."""
+    def take(self, other: Badges, start: int, stop: int) -> None:
+        """Replaces the counts of a range of ids by those of another."""
         for part in range(start >> PART_BITS, (stop + _LAST) >> PART_BITS):
-            if (counts := self._parts.get(part)) is not None:
-                first = part << PART_BITS
-                counts[max(start - first, 0) : max(stop - first, 0)] = 0
+            first = part << PART_BITS
+            places = slice(max(start - first, 0), stop - first)
+            if (theirs := other._parts.get(part)) is not None:
+                self._counts(part)[places] = theirs[places]
+            elif (counts := self._parts.get(part)) is not None:
+                counts[places] = 0
 
     def counted(self, start: int, stop: int) -> tuple[Devices, NDArray[np.uint16]]:
         """The devices of a range of ids, within one part, that have a count above 0, and these counts."""

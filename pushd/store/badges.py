@@ -160,15 +160,17 @@ class BadgeStore:
             numbers = [row["part"] for row in await connection.fetch(_PARTS, app_id)]
             parts = [await connection.fetchrow(_PART, app_id, part, timeout=timeout_s) for part in numbers]
             fresh = await connection.fetch(_STEPS, app_id, timeout=timeout_s)
-        # What is shown meanwhile stays as it is until all is here.
-        self._known.pop(app_id, None)
-        for start, following in blocks:
-            self.badges.clear(start, following)
+        # Beside what is shown meanwhile: a retry must not find half of it.
+        read = Badges()
         for row in parts:
-            self.badges.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
+            read.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
             await asyncio.sleep(0)
         for row in fresh:
-            self.badges.move(_step(row))
+            read.move(_step(row))
+            await asyncio.sleep(0)
+        self._known.pop(app_id, None)
+        for start, following in blocks:
+            self.badges.take(read, start, following)
             await asyncio.sleep(0)
         self._known[app_id] = newest
 

@@ -59,8 +59,11 @@ def test_steps_come_to_what_each_device_would_come_to_alone(turns):
         again.put(some.column(), counts)
         mine = ids[ids >> PART_BITS == part]
         assert again.of(mine).tolist() == [model[each] for each in mine.tolist()]
-    badges.clear(EDGE - 10, 4 * EDGE)
-    assert badges.of(ids).tolist() == [0 if EDGE - 10 <= each < 4 * EDGE else model[each] for each in ids.tolist()]
+    fresh = Badges()
+    fresh.move(Step(7, True, np.array([EDGE - 11, EDGE - 5, EDGE + 5, 4 * EDGE], np.uint32)))
+    badges.take(fresh, EDGE - 10, 4 * EDGE)
+    model.update(dict.fromkeys(range(EDGE - 10, EDGE + 150), 0) | {EDGE - 5: 7, EDGE + 5: 7})
+    assert badges.of(ids).tolist() == [model[each] for each in ids.tolist()]
 
 
 def test_singles_that_follow_each_other_are_one_step():

@@ -103,6 +103,21 @@ async def test_two_nodes_and_the_fold_come_to_what_a_dictionary_does(store, seco
     await third.database.stop()
 
 
+async def test_who_looks_while_counts_are_read_anew_sees_all_of_what_was_shown(store, app, node):
+    ids = (await store.devices.register_many(app.id, [registration(1), registration(2)], NOW)).ids.tolist()
+    await store.notifications.accept(counted(app, node, ids, 5))
+    await store.receipts.folder.fold(1, 3_600)
+    for _ in range(3):
+        await store.notifications.accept(counted(app, node, ids[:1]))
+    store.badges.forget(app.id)
+    reading = asyncio.ensure_future(store.badges.catch_up([app.id]))
+    while not reading.done():
+        assert store.badges.badges.of(np.array(ids, np.uint32)).tolist() == [8, 5]
+        await asyncio.sleep(0)
+    await reading
+    assert await shown(store, app, ids) == [8, 5]
+
+
 async def lose(store, monkeypatch, *, commits):
     """The answer to the next COMMIT of a counted send is lost, after or before it was carried out."""
     apply, left = store.badges.apply, [1]
