@@ -286,10 +286,10 @@ class Daemon:
         try:
             while lefts := deque(await self.store.notifications.resumable(self.node.id)):
                 try:
+                    found = [each.notification for each in lefts]
+                    await self.store.badges.catch_up({each.app_id for each in found if each.send.badge_from == COUNTED})
                     while lefts:
                         app = await self.store.apps.get(lefts[0].notification.app_id)
-                        if lefts[0].notification.send.badge_from == COUNTED:
-                            await self.store.badges.catch_up((lefts[0].notification.app_id,))
                         left = lefts.popleft()
                         if named or not self._names_people(left.notification):
                             self._go_on(left, app.settings if app else Settings())
