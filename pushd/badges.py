@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.bitset import PART_BITS, Devices
+from pushd.bitset import PART_BITS, Devices, without
 from pushd.model.notification import Send
 
 COUNTED = "device.badge"
@@ -55,17 +55,20 @@ class Increment(NamedTuple):
     devices: Devices
 
 
-def without(devices: Devices, groups: Sequence[tuple[Devices, int]]) -> Devices:
-    """The devices that are in none of the groups: these get nothing."""
-    return devices - Devices.union(Devices(), *(some for some, _ in groups)) if groups else devices
-
-
 def amount_of(send: Send) -> int | None:
     """By how much a send moves the counts of those whom it goes to; None: it has nothing to do with them."""
     if send.badge_from != COUNTED:
         return None
     increment = send.message.badge_increment
     return 1 if increment is None else min(max(increment, -COUNT_MAX), COUNT_MAX)
+
+
+def increment(
+    app_id: int, send: Send, targeted: Devices, suppressed: Sequence[tuple[Devices, int]]
+) -> Increment | None:
+    """What a message that goes out now counts: one more for everybody who gets one; None: nothing."""
+    amount = amount_of(send)
+    return None if amount is None else Increment(app_id, amount, without(targeted, suppressed))
 
 
 def read_step(amount: int, sets: bool, packed: bool, devices: bytes) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -75,3 +76,8 @@ class Persons(Bitset):
     """Users, and beside them installs that belong to none, by a device of theirs above 2^31."""
 
     __slots__ = ()
+
+
+def without(devices: Devices, groups: Sequence[tuple[Devices, int]]) -> Devices:
+    """The devices that are in none of the groups, which come with the codes of reasons: these get nothing."""
+    return devices - Devices.union(Devices(), *(some for some, _ in groups)) if groups else devices

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from pushd.bitset import Devices
+from pushd.bitset import Devices, without
 from pushd.content.kinds import kinds
 from pushd.content.life import lasting, tried_until
 from pushd.errors import InvalidRequestError, NotFoundError, TooManyRequestsError
@@ -177,7 +177,7 @@ class Starter:
         version: int = -1,
     ) -> Shot:
         """A firing of one release, to all of these devices but the suppressed."""
-        go = devices - Devices.union(Devices(), *(some for some, _ in suppressed)) if suppressed else devices
+        go = without(devices, suppressed)
         if go:
             self._parts.fanout.check_room(len(go), case.app.id)
         return await self._shot(case, devices, go=go, suppressed=suppressed, admission=admission, version=version)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from pushd.bitset import Devices
+from pushd.bitset import Devices, without
 from pushd.content.kinds import kinds
 from pushd.content.life import tried_until
 from pushd.errors import InvalidRequestError, NotFoundError
@@ -114,7 +114,7 @@ class Opener:
     async def _admitted(self, due: DueRelease, app: App, found: _Found, now: float) -> Opened:
         """The opening, once quiet hours and caps have had their say."""
         gate, send = self._parts.gate, due.notification.send
-        go = _less(found.devices, found.suppressed)
+        go = without(found.devices, found.suppressed)
         if not go or not gate.concerns(app, send):
             return self._opened(due, app, found, now, go)
         admission = await gate.judge(app, send, go, now, due.notification.id)
@@ -165,10 +165,6 @@ class Opener:
             paused=due.paused,
             version=opened.version,
         )
-
-
-def _less(devices: Devices, suppressed: Suppressed) -> Devices:
-    return devices - Devices.union(Devices(), *(some for some, _ in suppressed)) if suppressed else devices
 
 
 def _lost(devices: Devices) -> Suppressed:

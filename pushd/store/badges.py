@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pushd.badges import Badges, Increment, Step, amount_of, read_step, steps, without
+from pushd.badges import Badges, Increment, Step, increment, read_step, steps
 from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.errors import UnavailableError
@@ -176,12 +176,10 @@ class BadgeStore:
 
 
 def increments(accepts: Iterable[Accept]) -> list[Increment]:
-    """What messages that go out now count: one more for everybody who gets one."""
-    return [
-        Increment(accept.app_id, amount, without(accept.targeted, accept.suppressed))
-        for accept in accepts
-        if accept.due is None and (amount := amount_of(accept.send)) is not None
-    ]
+    """What messages that go out now count."""
+    now = [each for each in accepts if each.due is None]
+    found = [increment(each.app_id, each.send, each.targeted, each.suppressed) for each in now]
+    return [each for each in found if each is not None]
 
 
 def read_counts(counts: bytes) -> NDArray[np.uint16]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pushd.badges import Increment, amount_of, without
+from pushd.badges import Increment, increment
 from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.model.notification import Delivery, Notification, State
@@ -250,13 +250,10 @@ async def _open(connection: Any, winners: Sequence[Opening], node_id: int, now: 
 
 
 def _increments(openings: Sequence[Opening]) -> list[Increment]:
-    """What messages that go out now count: one more for everybody who gets one."""
-    found = []
-    for each in openings:
-        notification = each.release.notification
-        if (amount := amount_of(notification.send)) is not None:
-            found.append(Increment(notification.app_id, amount, without(each.targets, each.suppressed)))
-    return found
+    """What messages that go out now count."""
+    pairs = [(each, each.release.notification) for each in openings]
+    found = [increment(sent.app_id, sent.send, each.targets, each.suppressed) for each, sent in pairs]
+    return [each for each in found if each is not None]
 
 
 def _opened(opening: Opening) -> tuple[Any, ...]:

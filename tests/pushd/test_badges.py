@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushd.badges import COUNT_MAX, COUNTED, Badges, Increment, Step, amount_of, read_step, steps, without
+from pushd.badges import COUNT_MAX, COUNTED, Badges, Increment, Step, amount_of, increment, read_step, steps
 from pushd.bitset import PART_BITS, Devices
 from pushd.model.audience import Broadcast
 from pushd.model.message import Message
@@ -102,5 +103,9 @@ def test_a_send_counts_by_what_it_says():
         None,
     ]
     everybody = Devices(range(5))
-    assert without(everybody, ()) is everybody
-    assert without(everybody, ((Devices([1]), 3), (Devices([2, 4]), 5))) == Devices([0, 3])
+    plain = Send(audience=Broadcast(), message=Message(title="x"))
+    counted = msgspec.structs.replace(plain, badge_from=COUNTED)
+    nobody = ((Devices([1]), 3), (Devices([2, 4]), 5))
+    assert increment(7, counted, everybody, nobody) == Increment(7, 1, Devices([0, 3]))
+    assert increment(7, counted, everybody, ()).devices is everybody
+    assert increment(7, plain, everybody, nobody) is None
