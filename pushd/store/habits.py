@@ -90,13 +90,11 @@ class HabitStore:
     async def fold(self, deltas_min: int, older_s: float) -> int:
         """How many apps' opens were learned: of those with so many deltas, or with older ones."""
         before = moment(self._clock.now()) - timedelta(seconds=older_s)
-        folded = 0
-        for row in await self._database.fetch(_DUE, deltas_min, before, FOUND_MAX):
-            more = True
-            while more:
-                more = await self._fold_app(row["app_id"])
-            folded += 1
-        return folded
+        due = await self._database.fetch(_DUE, deltas_min, before, FOUND_MAX)
+        for row in due:
+            while await self._fold_app(row["app_id"]):
+                pass
+        return len(due)
 
     async def _fold_app(self, app_id: int) -> bool:
         """Whether there may be more to learn. What is taken is learned in the same transaction, or stays."""

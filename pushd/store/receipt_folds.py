@@ -98,17 +98,15 @@ class Folder(Service):
         config = self._database.config
         age = config.receipt_fold_age_s if older_s is None else older_s
         before = moment(self._clock.now()) - timedelta(seconds=age)
-        folded = 0
-        for row in await self._database.fetch(_DUE, deltas_min, before, FOUND_MAX):
-            more = True
-            while more:
-                more = await self._fold_notification(row["notification_id"], row["created_at"])
-            folded += 1
-        for row in await self._database.fetch(_DAYS_DUE, deltas_min, before, FOUND_MAX):
-            more = True
-            while more:
-                more = await self._fold_day(row["app_id"], row["day"])
-            folded += 1
+        due = await self._database.fetch(_DUE, deltas_min, before, FOUND_MAX)
+        for row in due:
+            while await self._fold_notification(row["notification_id"], row["created_at"]):
+                pass
+        days = await self._database.fetch(_DAYS_DUE, deltas_min, before, FOUND_MAX)
+        for row in days:
+            while await self._fold_day(row["app_id"], row["day"]):
+                pass
+        folded = len(due) + len(days)
         return folded + await self._habits.fold(deltas_min, age) + await self._badges.fold(deltas_min, age)
 
     async def _fold_notification(self, notification_id: int, created_at: datetime) -> bool:
