@@ -153,7 +153,7 @@ def json_value(raw: bytes, wrong: Callable[[str], PushdError]) -> Any:
 
 def json_fields(raw: bytes, wrong: Callable[[str], PushdError]) -> dict[str, Any]:
     """The fields of such a body that is an object, none of an empty one."""
-    if not raw[:256].strip():
+    if not raw or raw.isspace():
         return {}
     value = json_value(raw, wrong)
     if not isinstance(value, dict):

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from pushd.errors import InvalidRequestError, NotFoundError, PushdError
 from pushd.model.notification import Send
 from pushd.web import decode
-from pushd.web.decode import DEPTH_MAX, JsonBody, Parameters, is_deep, no_parameters
+from pushd.web.decode import DEPTH_MAX, JsonBody, Parameters, is_deep, json_fields, no_parameters
 
 BODY = JsonBody(Send)
 
@@ -321,3 +321,12 @@ def test_depth_is_that_of_brackets_outside_of_texts(quotes):
         raw = b"[" * within + b"%s,{},%s" % (text, text) + b"]" * within
         assert orjson.loads(raw)
         assert is_deep(raw) is (within + 1 > DEPTH_MAX)
+
+
+def test_fields_of_a_body_are_found_behind_any_blanks():
+    for blanks in (b"", b" ", b"\r\n" * 500):
+        assert json_fields(blanks, InvalidRequestError) == {}
+        assert json_fields(blanks + b'{"a": 1}', InvalidRequestError) == {"a": 1}
+        for wrong in (b"[1]", b"x", b'{"a":' * 200 + b"1" + b"}" * 200):
+            with pytest.raises(InvalidRequestError):
+                json_fields(blanks + wrong, InvalidRequestError)
