@@ -42,25 +42,28 @@ ALTER TABLE badge_parts ALTER COLUMN devices SET STORAGE EXTERNAL, ALTER COLUMN 
 CREATE FUNCTION count_badges(
     p_now timestamptz, p_apps int[], p_known bigint[],
     r_app int[], r_amount int[], r_sets boolean[], r_packed boolean[], r_devices bytea[]
-) RETURNS SETOF badge_deltas LANGUAGE plpgsql AS $$
+) RETURNS SETOF badge_deltas LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
-    INSERT INTO badge_apps AS b (app_id, seq)
-        SELECT r.app, count(*) FROM unnest(r_app) AS r (app) GROUP BY r.app ORDER BY r.app
-        ON CONFLICT (app_id) DO UPDATE SET seq = b.seq + excluded.seq;
+    WITH raised AS (
+        INSERT INTO badge_apps AS b (app_id, seq)
+            SELECT r.app, count(*) FROM unnest(r_app) AS r (app) GROUP BY r.app ORDER BY r.app
+            ON CONFLICT (app_id) DO UPDATE SET seq = b.seq + excluded.seq
+            RETURNING app_id, seq
+    )
     INSERT INTO badge_deltas (app_id, seq, amount, sets, packed, devices, at)
         SELECT b.app_id, b.seq - r.count + r.place, r.amount, r.sets, r.packed, r.devices, p_now
         FROM (
             SELECT n.*, row_number() OVER (PARTITION BY n.app ORDER BY n.row) AS place, count(*) OVER (PARTITION BY n.app) AS count
             FROM unnest(r_app, r_amount, r_sets, r_packed, r_devices) WITH ORDINALITY
                 AS n (app, amount, sets, packed, devices, row)
-        ) r JOIN badge_apps b ON b.app_id = r.app;
+        ) r JOIN raised b ON b.app_id = r.app;
     PERFORM note_change(17::smallint, n.app, '{}') FROM unnest(p_apps) AS n (app);
     RETURN QUERY
         SELECT d.app_id, d.seq, d.amount, d.sets, d.packed, CASE WHEN d.seq <= b.seq - own.count THEN d.devices ELSE '' END, d.at
         FROM unnest(p_apps, p_known) AS k (app, known)
-            JOIN badge_apps b ON b.app_id = k.app
-            CROSS JOIN LATERAL (SELECT count(*) FROM unnest(r_app) AS r (app) WHERE r.app = k.app) own
-            JOIN badge_deltas d ON d.app_id = k.app AND d.seq > k.known
+            JOIN (SELECT r.app, count(*) FROM unnest(r_app) AS r (app) GROUP BY r.app) own USING (app)
+            CROSS JOIN LATERAL (SELECT a.seq FROM badge_apps a WHERE a.app_id = k.app OFFSET 0) b
+            CROSS JOIN LATERAL (SELECT * FROM badge_deltas n WHERE n.app_id = k.app AND n.seq > k.known OFFSET 0) d
         ORDER BY d.app_id, d.seq;
 END $$;
 

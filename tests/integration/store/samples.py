@@ -33,8 +33,8 @@ def registration(install: int, **fields: Any) -> Registration:
 
 
 def accept(app_id: int, node_id: int, devices: Devices, *, body: str = "hello", **fields: Any) -> Accept:
-    delivery = fields.pop("delivery", Delivery.AT_LEAST_ONCE)
-    send = Send(audience=Broadcast(), message=Message(body=body), delivery=delivery, name=fields.pop("name", None))
+    said = {name: fields.pop(name) for name in ("delivery", "name", "badge_from") if name in fields}
+    send = Send(audience=Broadcast(), message=Message(body=body), **said)
     given = {"created_at": time.time(), "released_at": time.time()} | fields
     return Accept(app_id=app_id, send=send, targeted=devices, node_id=node_id, **given)
 

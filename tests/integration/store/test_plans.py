@@ -16,7 +16,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from pushd.badges import COUNTED
 from pushd.bitset import Devices
+from pushd.model.app import Settings
 from pushd.model.notification import Delivery
 from pushd.store.accept_rows import Due
 from pushd.store.notifications import Idempotency
@@ -37,7 +39,7 @@ SET auto_explain.log_timing = off;
 SET auto_explain.log_format = json;
 SET client_min_messages = log;
 """
-TRANSIENT = ("attempts", "idempotency", "outcome_deltas", "runs", "schedules")
+TRANSIENT = ("attempts", "badge_deltas", "idempotency", "outcome_deltas", "runs", "schedules")
 EMPTY = f"UPDATE pg_class SET reltuples = 0, relpages = 1 WHERE relname IN {TRANSIENT}"
 
 
@@ -190,3 +192,27 @@ async def test_releases_to_come_of_a_deleted_app_are_found_among_those_of_others
         assert await store.apps.delete(app.id)
     waiting = await store.database.fetch("SELECT app_id, count(*) FROM rollouts WHERE next_at IS NOT NULL GROUP BY 1")
     assert [tuple(row) for row in waiting] == [(other.id, 20 * COUNT - 2)]
+
+
+async def test_badges_of_many_apps_are_counted_app_by_app(store, node, plans):
+    apps = [(await store.apps.create(f"app {number}", Settings())).id for number in range(20)]
+
+    async def set_badges(*counts):
+        for device, app_id in enumerate(apps, 1):
+            for count in counts:
+                await store.badges.set(app_id, device, count)
+
+    await set_badges(*range(COUNT // 10))
+    await store.badges.catch_up(apps)
+    await set_badges(7)
+    many = [accept(app_id, node.id, Devices([device]), badge_from=COUNTED) for device, app_id in enumerate(apps, 1)]
+    async with plans():
+        await accept_many(store, many)
+    devices = np.arange(1, 21, dtype=np.uint32)
+    assert store.badges.badges.of(devices).tolist() == [8] * 20
+    await set_badges(9)
+    async with plans():
+        await store.badges.heard(apps)
+    assert store.badges.badges.of(devices).tolist() == [9] * 20
+    async with plans():
+        assert await store.receipts.folder.fold(1, 0) == 20
