@@ -98,7 +98,7 @@ SET enable_bitmapscan = off SET enable_material = off AS $$
         RETURNING notification_id
     )
     SELECT array_agg(over.notification_id) FROM over
-        WHERE EXISTS (SELECT FROM outcome_deltas d WHERE d.notification_id = over.notification_id)
+        CROSS JOIN LATERAL (SELECT FROM outcome_deltas d WHERE d.notification_id = over.notification_id LIMIT 1) d
 $$;
 
 -- Ends a notification: what has not been sent goes to nobody. `ended` is false where it is over, or there is no such.

@@ -22,10 +22,11 @@ from pushd.model.app import Settings
 from pushd.model.notification import Delivery
 from pushd.store.accept_rows import Due
 from pushd.store.notifications import Idempotency
-from pushd.store.settlements import Delta, Retirement, Settlement
+from pushd.store.schedules import Planned
+from pushd.store.settlements import Delta, Retirement, Settlement, run_number
 from tests.integration.store.samples import NOW, accept, accept_many, registration, rows_of
 from tests.integration.store.test_resume import new_node
-from tests.integration.store.timed import DAILY, firing, scheduled
+from tests.integration.store.timed import DAILY, LOCAL, firing, opening, rollout, scheduled
 
 pytestmark = pytest.mark.asyncio
 
@@ -216,3 +217,24 @@ async def test_badges_of_many_apps_are_counted_app_by_app(store, node, plans):
     assert store.badges.badges.of(devices).tolist() == [9] * 20
     async with plans():
         assert await store.receipts.folder.fold(1, 0) == 20
+
+
+async def test_releases_are_ended_run_by_run(store, app, node, plans):
+    devices = Devices(range(1, 101))
+    await accept_many(store, [scheduled(app.id, node.id, schedule=LOCAL) for _ in range(COUNT)])
+    dues = await store.schedules.due(NOW, COUNT)
+    planned = Planned(number=1, at=NOW, selector=None, devices=devices)
+    firings = [rollout(due, node.id, planned, delivery=Delivery.AT_MOST_ONCE) for due in dues]
+    async with plans():
+        assert all(await store.schedules.fire(firings, node.id))
+    releases = await store.rollouts.due(NOW, COUNT)
+    async with plans():
+        assert all(await store.rollouts.open([opening(each, devices) for each in releases], node.id))
+    runs = [run_number(each.notification.id, 1) for each in releases]
+    assert not await store.settlements.attempted([(each, devices) for each in runs], node.id)
+    async with plans():
+        await store.settlements.settle(
+            Settlement(deltas=[Delta(each, 0, 0, 1, devices) for each in runs], finished=runs), node.id
+        )
+    assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0
+    assert await store.database.fetchval("SELECT count(*) FROM finished") == COUNT
