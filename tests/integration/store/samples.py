@@ -13,7 +13,7 @@ from pushd.bitset import Devices
 from pushd.model.audience import Broadcast
 from pushd.model.device import Registration
 from pushd.model.message import Message
-from pushd.model.notification import Delivery, Send
+from pushd.model.notification import Send
 from pushd.model.rows import DeviceRows
 from pushd.store.notifications import Accept, Accepted
 from pushd.store.settlements import Settlement
