@@ -26,7 +26,8 @@ _decode = msgspec.json.Decoder(Told).decode
 _SELECT = """
 SELECT e.*, coalesce(s.occurred, 1) AS occurred,
     coalesce(s.active AND s.ended_at IS NULL, false) AS active
-FROM dialect_events e LEFT JOIN schedules s ON s.app_id = e.app_id AND s.id = e.notification_id
+FROM dialect_events e LEFT JOIN LATERAL (SELECT k.occurred, k.active, k.ended_at FROM schedules k
+        WHERE k.app_id = e.app_id AND k.id = e.notification_id OFFSET 0) s ON true
 WHERE e.app_id = $1 AND e.dialect = $2
 """
 _GET = f"{_SELECT} AND e.id = $3"

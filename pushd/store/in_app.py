@@ -38,7 +38,8 @@ SELECT m.*, c.delivered, c.opened, c.read, c.dismissed, c.deleted, s.send,
     CASE WHEN s.active THEN s.next_at END AS next_at,
     (NOT s.active OR cardinality(m.pauses) % 2 = 1) IS TRUE AND m.cancelled_at IS NULL AS paused
 FROM in_app_messages m LEFT JOIN in_app_counts c ON c.message_id = m.id AND c.created_at = m.created_at
-    LEFT JOIN schedules s ON s.app_id = m.app_id AND s.id = m.id AND s.ended_at IS NULL
+    LEFT JOIN LATERAL (SELECT k.send, k.active, k.next_at FROM schedules k
+        WHERE k.app_id = m.app_id AND k.id = m.id AND k.ended_at IS NULL OFFSET 0) s ON true
 """
 _GET = f"{_STORED} WHERE m.app_id = $1 AND m.id = $2"  # a constant
 _LIST = f"{_STORED} WHERE m.app_id = $1 AND m.id < $2 ORDER BY m.id DESC LIMIT $3"  # a constant

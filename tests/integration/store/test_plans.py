@@ -21,6 +21,8 @@ from pushd.bitset import Devices
 from pushd.model.app import Settings
 from pushd.model.notification import Delivery
 from pushd.store.accept_rows import Due
+from pushd.store.dialect_events import _PAGE
+from pushd.store.in_app import _LIST
 from pushd.store.notifications import Idempotency
 from pushd.store.schedules import Planned
 from pushd.store.settlements import Delta, Retirement, Settlement, run_number
@@ -238,3 +240,21 @@ async def test_releases_are_ended_run_by_run(store, app, node, plans):
         )
     assert await store.database.fetchval("SELECT count(*) FROM attempts") == 0
     assert await store.database.fetchval("SELECT count(*) FROM finished") == COUNT
+
+
+async def test_lists_look_their_schedules_up_one_by_one(store, app, node, plans):
+    await accept_many(store, [scheduled(app.id, node.id, schedule=DAILY) for _ in range(COUNT)])
+    await store.database.execute(
+        "INSERT INTO in_app_messages (id, app_id, created_at, audience, body, updated_at)"
+        " SELECT s.id, s.app_id, now(), '{}', '{}', now() FROM schedules s"
+    )
+    await store.database.execute(
+        "INSERT INTO dialect_events (id, app_id, dialect, user_id, notification_id, told, created_at, updated_at)"
+        " SELECT s.id, s.app_id, 'connectycube', 1, s.id, '', to_timestamp(0), to_timestamp(0) FROM schedules s"
+    )
+    async with plans():
+        assert len(await store.database.fetch(_LIST, app.id, 1 << 40, 100)) == 100
+    async with plans():
+        assert len(await store.database.fetch(_PAGE, app.id, "connectycube", 1, 0, 100)) == 100
+    async with plans():
+        assert not await store.dialect_events.purge(NOW)
