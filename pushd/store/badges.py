@@ -7,9 +7,9 @@ are not known here, and so is whoever asks. An app's counts are read when they a
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,8 @@ _SET = "SELECT set_badges($1, $2, $3, $4)"
 _SET_OF = "SELECT set_badges_of($1, $2, $3, $4)"
 
 
-class Counted(NamedTuple):
-    """Steps that were written, and those before them that were not known here."""
-
-    apps: Sequence[int]
-    steps: Sequence[tuple[int, int, Step]]
-    """By app and number."""
+Counted: TypeAlias = Mapping[int, Sequence[tuple[int, Step]]]
+"""By app, with their numbers, steps that were written and those before them that were not known here."""
 
 
 class BadgeStore:
@@ -63,7 +59,7 @@ class BadgeStore:
         """Writes what messages count as the last of a caller's transaction; to be `apply`-ed when that is committed."""
         rows = steps(increments)
         if not rows:
-            return Counted((), ())
+            return {}
         apps = sorted({app_id for app_id, _ in rows})
         told = await connection.fetch(
             *(_COUNT, moment(self._clock.now()), apps, [self._known.get(app_id) for app_id in apps]),
@@ -74,24 +70,24 @@ class BadgeStore:
             [step.dump() for _, step in rows],
             timeout=self._database.config.write_timeout_s,
         )
-        own = {app_id: iter([step for app, step in rows if app == app_id]) for app_id in apps}
-        return Counted(
-            apps,
-            [(row["app_id"], row["seq"], _step(row) if row["devices"] else next(own[row["app_id"]])) for row in told],
-        )
+        own: dict[int, deque[Step]] = {app_id: deque() for app_id in apps}
+        for app_id, step in rows:
+            own[app_id].append(step)
+        counted: dict[int, list[tuple[int, Step]]] = {app_id: [] for app_id in apps}
+        for row in told:
+            app_id = row["app_id"]
+            counted[app_id].append((row["seq"], _step(row) if row["devices"] else own[app_id].popleft()))
+        return counted
 
     async def apply(self, counted: Counted) -> None:
         """Returns when memory has what was committed.
 
         OutcomeUnknownError where it cannot be read now: whoever looks what became of the commit has to `catch_up`.
         """
-        if not counted.apps:
-            return
         try:
-            for app_id in counted.apps:
+            for app_id, fresh in counted.items():
                 async with self._turns[app_id]:
-                    own = [(seq, step) for app, seq, step in counted.steps if app == app_id]
-                    if not own or not await self._take(app_id, own):
+                    if not fresh or not await self._take(app_id, fresh):
                         await self._load(app_id)
         except UnavailableError as error:
             raise OutcomeUnknownError(error.detail, retry_after_s=error.retry_after_s) from error
@@ -154,20 +150,17 @@ class BadgeStore:
     async def _load(self, app_id: int) -> None:
         """Reads all of an app anew, as of one moment."""
         timeout_s = self._database.config.bulk_timeout_s
+        # Beside what is shown meanwhile: a retry must not find half of it.
+        read = Badges()
         async with self._database.transaction("repeatable_read", readonly=True) as connection:
             newest = await connection.fetchval(_NEWEST, app_id) or 0
             blocks = await connection.fetch(_BLOCKS, app_id)
-            numbers = [row["part"] for row in await connection.fetch(_PARTS, app_id)]
-            parts = [await connection.fetchrow(_PART, app_id, part, timeout=timeout_s) for part in numbers]
-            fresh = await connection.fetch(_STEPS, app_id, timeout=timeout_s)
-        # Beside what is shown meanwhile: a retry must not find half of it.
-        read = Badges()
-        for row in parts:
-            read.put(Devices.load(row["devices"]).column(), read_counts(row["counts"]))
-            await asyncio.sleep(0)
-        for row in fresh:
-            read.move(_step(row))
-            await asyncio.sleep(0)
+            for row in await connection.fetch(_PARTS, app_id):
+                part = await connection.fetchrow(_PART, app_id, row["part"], timeout=timeout_s)
+                read.put(Devices.load(part["devices"]).column(), read_counts(part["counts"]))
+            for row in await connection.fetch(_STEPS, app_id, timeout=timeout_s):
+                read.move(_step(row))
+                await asyncio.sleep(0)
         self._known.pop(app_id, None)
         for start, following in blocks:
             self.badges.take(read, start, following)

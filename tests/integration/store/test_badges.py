@@ -125,13 +125,13 @@ async def lose(store, monkeypatch, *, commits):
 
     async def lossy_write(*args):
         counted = await write(*args)
-        if counted.apps and left[0] and not commits:
+        if counted and left[0] and not commits:
             left[0] = 0
             raise OutcomeUnknownError("lost")
         return counted
 
     async def lossy_apply(counted):
-        if counted.apps and left[0]:
+        if counted and left[0]:
             left[0] = 0
             raise OutcomeUnknownError("lost")
         await apply(counted)
