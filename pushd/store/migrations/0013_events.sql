@@ -273,8 +273,10 @@ CREATE FUNCTION note_rollouts_finished(p_now timestamptz, p_ids bigint[]) RETURN
 BEGIN
     IF EXISTS (SELECT FROM listeners) THEN
         PERFORM note_finished(p_now, array_agg(o.app_id), array_agg(o.notification_id), array_agg(f.cancelled))
-            FROM (SELECT DISTINCT n AS id FROM unnest(p_ids) n) k JOIN rollouts o ON o.notification_id = k.id
-            JOIN finished f ON f.notification_id = o.notification_id AND f.created_at = o.created_at AND f.finished_at = p_now;
+            FROM (SELECT DISTINCT n AS id FROM unnest(p_ids) n) k
+            CROSS JOIN LATERAL (SELECT r.* FROM rollouts r WHERE r.notification_id = k.id OFFSET 0) o
+            CROSS JOIN LATERAL (SELECT e.cancelled FROM finished e WHERE e.notification_id = o.notification_id
+                AND e.created_at = o.created_at AND e.finished_at = p_now OFFSET 0) f;
     END IF;
 END $$;
 

@@ -75,8 +75,12 @@ class Plans:
 
 @pytest_asyncio.fixture
 async def plans(store, app, node):
-    """A way to hear of every plan made for what is done, with tables that come and go thought to be empty."""
+    """A way to hear of every plan made for what is done, with tables that come and go thought to be empty.
+
+    Somebody listens to all events of the app, so that these are written, too.
+    """
     heard, plain = Plans(), store.database.connection
+    await store.database.execute("INSERT INTO listeners (app_id, webhooks) VALUES ($1, 65535)", app.id)
 
     @asynccontextmanager
     async def connection():
