@@ -23,7 +23,7 @@ class Lane(IntEnum):
     """Campaigns whose answers make the gateway slow their link down (A-51): it is not the others' link."""
 
 
-class Rendered(Struct, frozen=True, kw_only=True):
+class Rendered(Struct, frozen=True, kw_only=True, gc=False):
     """One message as one platform takes it. What of `headers` exists is the gateway's business; `content/` makes it."""
 
     payload: bytes

@@ -8,7 +8,7 @@ import sys
 EXIT_ERROR = 1
 DAEMON = ("up", "serve")
 """Commands that are to be there within moments: of the others they import nothing."""
-COLLECT_AFTER = (20_000, 20, 50)
+COLLECT_AFTER = (40_000, 10, 50)
 """Objects and rounds after which the garbage collector looks: Python's 700 were made for small heaps."""
 
 

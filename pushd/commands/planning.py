@@ -42,7 +42,7 @@ class _Told(Struct, frozen=True, omit_defaults=True):
     errors: TargetErrors | None = None
 
 
-class Plan(Struct, frozen=True):
+class Plan(Struct, frozen=True, gc=False):
     """A send that may be accepted: checked, and with its devices found, or with its time."""
 
     app: App

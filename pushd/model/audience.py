@@ -29,19 +29,19 @@ class Broadcast(Struct, frozen=True, forbid_unknown_fields=True, tag="broadcast"
     """Every reachable device of the app."""
 
 
-class DeviceIds(Struct, frozen=True, forbid_unknown_fields=True, tag="devices"):
+class DeviceIds(Struct, frozen=True, forbid_unknown_fields=True, tag="devices", gc=False):
     """These devices."""
 
     ids: Annotated[list[DeviceId], Meta(min_length=1, max_length=TARGETS_MAX)]
 
 
-class UserIds(Struct, frozen=True, forbid_unknown_fields=True, tag="users"):
+class UserIds(Struct, frozen=True, forbid_unknown_fields=True, tag="users", gc=False):
     """The devices of these users, by external id."""
 
     ids: Annotated[list[Text255], Meta(min_length=1, max_length=TARGETS_MAX)]
 
 
-class UserNumbers(Struct, frozen=True, forbid_unknown_fields=True, tag="user_numbers"):
+class UserNumbers(Struct, frozen=True, forbid_unknown_fields=True, tag="user_numbers", gc=False):
     """The devices of these users, by numeric id."""
 
     ids: Annotated[list[UserId], Meta(min_length=1, max_length=TARGETS_MAX)]
@@ -53,7 +53,7 @@ class UserEmails(Struct, frozen=True, forbid_unknown_fields=True, tag="user_emai
     emails: Annotated[list[Email], Meta(min_length=1, max_length=TARGETS_MAX)]
 
 
-class Aliases(Struct, frozen=True, forbid_unknown_fields=True, tag="aliases"):
+class Aliases(Struct, frozen=True, forbid_unknown_fields=True, tag="aliases", gc=False):
     """The devices of the installs with these aliases, exactly as they are spelt; installs may share one."""
 
     names: Annotated[list[Text255], Meta(min_length=1, max_length=TARGETS_MAX)]
@@ -88,7 +88,7 @@ class Segment(Struct, frozen=True, forbid_unknown_fields=True, tag="segment"):
     id: Text255
 
 
-class Installs(Struct, frozen=True, forbid_unknown_fields=True, tag="installs"):
+class Installs(Struct, frozen=True, forbid_unknown_fields=True, tag="installs", gc=False):
     """The devices of these installs, by the id that each install gave itself."""
 
     ids: Annotated[list[Text255], Meta(min_length=1, max_length=TARGETS_MAX)]
@@ -159,13 +159,13 @@ class Platforms(Struct, frozen=True, forbid_unknown_fields=True, tag="platform")
     any: Annotated[list[Platform], Meta(min_length=1, max_length=100)]
 
 
-class Environments(Struct, frozen=True, forbid_unknown_fields=True, tag="environment"):
+class Environments(Struct, frozen=True, forbid_unknown_fields=True, tag="environment", gc=False):
     """Devices by the environment of their gateway that their address lives in."""
 
     is_: Environment = msgspec.field(name="is")
 
 
-class Kinds(Struct, frozen=True, forbid_unknown_fields=True, tag="kind"):
+class Kinds(Struct, frozen=True, forbid_unknown_fields=True, tag="kind", gc=False):
     """Devices by what sort of address they are."""
 
     any: Annotated[list[Kind], Meta(min_length=1, max_length=100)]
@@ -274,7 +274,7 @@ class Attribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """None of `exists`; a list of `in`."""
 
 
-class And(Struct, frozen=True, forbid_unknown_fields=True, tag="and"):
+class And(Struct, frozen=True, forbid_unknown_fields=True, tag="and", gc=False):
     """Devices in every one of these audiences."""
 
     of: Annotated[list[Audience], Meta(min_length=1, max_length=100)]

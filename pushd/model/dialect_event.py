@@ -8,7 +8,7 @@ from pushd.model.notification import Send
 from pushd.model.vendor_key import DialectName
 
 
-class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Told(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is told of an event again as it was asked for; kept as JSON."""
 
     channel: str
@@ -26,7 +26,7 @@ class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tag_query: str | None = None
 
 
-class NewEvent(Struct, frozen=True, kw_only=True):
+class NewEvent(Struct, frozen=True, kw_only=True, gc=False):
     """What is asked for."""
 
     told: Told
@@ -37,7 +37,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     """Whether devices are told the event's id, so that it replaces itself: `event` and the number."""
 
 
-class KeptEvent(Struct, frozen=True, kw_only=True):
+class KeptEvent(Struct, frozen=True, kw_only=True, gc=False):
     """An event as it is written, beside the notification that it is."""
 
     id: int

@@ -94,7 +94,7 @@ class LiveActivity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of a start: whether the app asks for a token by which the new activity is updated (iOS 18)."""
 
 
-class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One message, whatever it will become on each platform."""
 
     title: ShortText | None = None

@@ -39,7 +39,7 @@ class State(StrEnum):
     DONE = "done"
 
 
-class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """What a producer asks for, and for when."""
 
     audience: Audience
@@ -80,7 +80,7 @@ class Send(When, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_def
     """What all events of the notification carry; no device sees it."""
 
 
-class Notification(Struct, frozen=True, kw_only=True):
+class Notification(Struct, frozen=True, kw_only=True, gc=False):
     """An accepted send as the fan-out and the store carry it."""
 
     id: int

@@ -21,7 +21,7 @@ encode = msgspec.json.Encoder().encode
 """A send as JSON."""
 
 
-class Idempotency(Struct, frozen=True):
+class Idempotency(Struct, frozen=True, gc=False):
     """A caller's key, and SHA-256 of the request that it came with."""
 
     key: str
@@ -37,7 +37,7 @@ class Due(Struct, frozen=True):
     """The occurrence's own instant, or its wall time as if that were UTC's."""
 
 
-class Accept(Struct, frozen=True, kw_only=True):
+class Accept(Struct, frozen=True, kw_only=True, gc=False):
     """A send to be kept, with the devices that it resolved to."""
 
     app_id: int
