@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET
 
-from pushd.commands import client_sends, notifications, schedules
+from pushd.commands import notifications, schedules
 from pushd.commands.audience import resolve
 from pushd.commands.context import Context
 from pushd.commands.planning import Plan, accept_of, plan_send
 from pushd.commands.text import check_text
 from pushd.errors import ConflictError, NotFoundError, UnknownTargetsError
-from pushd.model.app import App, Role
+from pushd.model.app import App
 from pushd.model.dialect_event import DialectEvent, KeptEvent, NewEvent
 from pushd.model.message import Message
 from pushd.model.notification import Send
@@ -43,7 +43,6 @@ async def send(
     app_id: int,
     dialect: DialectName,
     *,
-    role: Role,
     user_id: int | None,
     wanted: Sequence[NewEvent],
     only_reached: bool = False,
@@ -51,7 +50,7 @@ async def send(
     """The events, once all are accepted by one commit; if one of them cannot be, none is.
 
     `only_reached`: those that would reach nobody now are left out, and are an error where no other is left. Errors as
-    those of `notifications.send` and `client_sends.admit`.
+    those of `notifications.send`.
     """
     app = await context.store.apps.get(app_id)
     if app is None:
@@ -66,7 +65,6 @@ async def send(
             made.append((plan, _kept(each, event_id, dialect, user_id or 0, now)))
     if not made:
         raise UnknownTargetsError("None of the devices or users named can be reached")
-    await client_sends.admit(context, app_id, role, user_id)
     return await _accepted(context, app_id, made)
 
 

@@ -643,7 +643,11 @@ async def test_apps_send_as_the_policy_lets_them_and_servers_always(behind):
     anna = await app.user()
     await anna.subscribe()
     given = {"user": {"ids": [anna.id]}, "message": b64("Hello")}
-    assert await anna.event(**given) == (403, {"errors": {"base": ["Only servers send here"]}})
+    refused = (403, {"errors": {"base": ["Only servers send here"]}})
+    assert await anna.event(**given) == refused
+    # Nor is one told whether others could be reached.
+    for date in ({}, {"date": NOW + 86_400}):
+        assert await anna.event(**given | {"user": {"ids": [999_999_999]}} | date) == refused
     settings = {"client_sends_per_minute": 2}
     await app.tenant.admin.ok("PATCH", f"/apps/{app.tenant.app_id}", {"settings": settings})
     assert [(await anna.event(**given))[0] for _ in range(3)] == [201, 201, 429]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pushd.commands import audience, dialect_events
+from pushd.commands import audience, client_sends, dialect_events
 from pushd.dialect import Call, Dialect, DialectKeys
 from pushd.dialects.connectycube import events, payloads, recipients, search, sessions, subscriptions, users, wire
 from pushd.errors import (
@@ -123,14 +123,15 @@ async def _create(cube: Dialect, incoming: Incoming) -> Answer:
     own = await wire.session(cube, incoming)
     now = cube.context.clock.now()
     asked = events.parse(await wire.body(cube, incoming), now)
-    if asked.date is not None and asked.named:
-        await _check_anybody(cube, own.app_id, asked)
     try:
+        # Before it is known whom it reaches: who may not send learns nothing of others.
+        await client_sends.admit(cube.context, own.app_id, own.role, own.user_id)
+        if asked.date is not None and asked.named:
+            await _check_anybody(cube, own.app_id, asked)
         made = await dialect_events.send(
             cube.context,
             own.app_id,
             wire.NAME,
-            role=own.role,
             user_id=own.user_id,
             wanted=[asked.event(each, now) for each in asked.channels],
             only_reached=asked.date is None,
