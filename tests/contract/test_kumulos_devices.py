@@ -173,7 +173,31 @@ async def test_no_event_is_a_reason_to_refuse_a_batch(app):
         await app.phone().tell(each)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"", b"7", b"[", b"null"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"type":"own","data":{"title":"half an emoji \\ud83d"}}',
+        b'{"type":"own","uuid":"\\udc00"}',
+        b'{"type":"k.stats.userAssociated","data":{"id":"ada","attributes":{"name":"Ada \\ud83d"}}}',
+        b'{"type":"own","data":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"type":"own","data":' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}",
+        b'{"type":"own","data":1e999}',
+        b'{"type":"own","data":' + b"9" * 400 + b"}",
+    ],
+)
+async def test_an_event_that_cannot_be_read_takes_no_other_with_it(app, event):
+    phone = app.phone()
+    batch = b",".join((orjson.dumps(phone.tracked()), event, orjson.dumps(phone.registered())))
+    path = f"/v1/app-installs/{phone.id}/events"
+    status, _, _ = await app.raw("POST", path, auth=app.secret, data=b"[" + batch + b"]")
+    assert status == 202
+    (device,) = await devices(app, phone.id)
+    assert (device["reachable"], device["time_zone"]) == (True, "Europe/Berlin")
+    if b"ada" in event:
+        assert (await app.tenant.server.ok("GET", "/users/ada"))["attributes"] == {"name": "Ada ?"}
+
+
+@pytest.mark.parametrize("body", [b"{}", b"", b"7", b"[", b"null", b'["\\ud83d",]', b"[" * 2_000])
 async def test_what_is_no_batch_is_422(app, body):
     status, _, raw = await app.raw("POST", "/v1/app-installs/a/events", auth=app.secret, data=body)
     assert (status, list(orjson.loads(raw))) == (422, ["body"])

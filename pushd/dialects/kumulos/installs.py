@@ -16,7 +16,6 @@ from pushd.commands.registration import check_attributes
 from pushd.dialect import Dialect
 from pushd.dialects.kumulos import events, wire
 from pushd.dialects.kumulos.events import PLATFORMS, Act, Address, Batch, Change, Gone
-from pushd.dialects.kumulos.fields import wrong
 from pushd.errors import PushdError
 from pushd.model.device import Device, Environment, Kind, Registration, Shape
 from pushd.model.geofence import LocationReport
@@ -33,9 +32,7 @@ async def take(kumulos: Dialect, incoming: Incoming) -> Answer:
     """POST /v1/app-installs/{installId}/events: 202, whatever stands in it; a body that is no list is refused."""
     caller = await wire.device(kumulos, incoming)
     install_id = wire.path_text(incoming)
-    given = wire.decoded(await wire.raw(kumulos, incoming))
-    if not isinstance(given, list):
-        raise wrong("body", "is not a list of events")
+    given = wire.elements(await wire.raw(kumulos, incoming))
     await _apply(kumulos.context, caller, install_id, events.parse(given))
     return wire.told({}, 202)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -13,7 +15,7 @@ import orjson
 
 from pushd.dialect import Dialect
 from pushd.dialects.kumulos.fields import NUMBER_DIGITS_MAX, Fields, wrong
-from pushd.errors import NotFoundError, UnauthorizedError
+from pushd.errors import InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.app import Role
 from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
@@ -27,6 +29,8 @@ NAME = DialectName.KUMULOS
 BODY_BYTES_MAX = 4 * 1_048_576
 """A hundred thousand users, each by a name of some twenty characters."""
 CORS = Headers({"Access-Control-Allow-Origin": "*"})
+ODD_BYTES_MAX = 524_288
+"""Lists up to this are taken apart where they cannot be read whole: an SDK sends a hundred events at most."""
 NAME_CHARS_MAX = 255
 TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 """Curl's -d says that it is a form, and browsers say that a text is one."""
@@ -80,6 +84,36 @@ def fields_of(given: bytes) -> Fields:
 def decoded(given: bytes) -> Any:
     """The JSON of a body; InvalidRequestError, also where it is nested deeper than what walks it."""
     return json_value(given, _wrong)
+
+
+def elements(given: bytes) -> list[Any]:
+    """The elements of a body that is a list, without those that cannot be read; InvalidRequestError.
+
+    They may go too deep; a half of a surrogate pair, as browsers write a text that was cut there, is read as "?".
+    """
+    try:
+        found = decoded(given)
+    except InvalidRequestError as error:
+        found = _one_by_one(given)
+        if found is None:
+            raise error from None
+    if not isinstance(found, list):
+        raise _wrong("is not a list")
+    return found
+
+
+def _one_by_one(given: bytes) -> list[Any] | None:
+    try:
+        parts = json.loads(given) if len(given) <= ODD_BYTES_MAX else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(parts, list):
+        return None
+    found = []
+    for part in parts:
+        with suppress(InvalidRequestError):
+            found.append(decoded(json.dumps(part, ensure_ascii=False).encode("utf-8", "replace")))
+    return found
 
 
 _wrong = partial(wrong, "body")
