@@ -92,8 +92,7 @@ class Appenate(Dialect):
             common = found.devices if common is None else common & found.devices
         if not common:
             detail = "names another user than the others, or one without a device"
-            faults = [Fault(f"/{name}", detail) for name in leaves]
-            raise InvalidRequestError("The identifiers do not name one user", faults=faults)
+            raise InvalidRequestError("They do not name one user", faults=[Fault(f"/{it}", detail) for it in leaves])
         return next(iter(leaves.values()))
 
 
@@ -110,7 +109,8 @@ def _send(given: Mapping[str, Any], audience: Audience) -> Send:
             faults.append(Fault(f"/{name}", f"is longer than {most} characters"))
     if faults:
         raise InvalidRequestError("The request is not valid", faults=faults)
-    message = Message(title=_text(given["Title"]), body=_text(given["Body"]), sound="default" if sound else "none")
+    ring = "default" if sound else "none"
+    message = Message(title=_text(given["Title"]), body=_text(given["Body"]), sound=ring, display_time_s=ttl_s or None)
     return Send(audience=audience, message=message, ttl_s=ttl_s or None)
 
 

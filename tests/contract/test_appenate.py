@@ -71,6 +71,8 @@ async def test_sound_and_expiry_reach_the_device(customer):
     assert orjson.loads(push.payload)["aps"]["sound"] == "default"
     left_s = int(dict(push.headers)["apns-expiration"]) - push.at_ms / 1000
     assert 590 < left_s <= 600
+    (sent,) = (await customer.tenant.server.ok("GET", "/notifications"))["items"]
+    assert (sent["ttl_s"], sent["message"]["display_time_s"]) == (600, 600)
 
 
 @pytest.mark.parametrize("field", ["UserId", "UserEmail", "UserExternalId"])
