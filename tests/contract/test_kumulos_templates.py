@@ -376,3 +376,39 @@ async def test_another_app_is_forbidden(app, world):
         status, told = await app(method, f"/v1/apps/{other.app_id}", {} if method == "PUT" else None)
         assert (status, list(told)) == (403, ["error"])
         assert (await app(method, "/v1/apps/x", {} if method == "PUT" else None))[0] == 404
+
+
+async def test_the_complete_example_of_all_five_platforms(app):
+    identity, site = app.tenant.simulator.identity, "web.com.example"
+    apple, safari = (base64.b64encode(identity.p12((topic,), "apple")).decode() for topic in (BUNDLE, site))
+    body = {
+        "android": {"serverKey": "AAAA", "serviceAccount": ACCOUNT},
+        "ios": {"p12": apple, "mode": "production", "password": "apple"},
+        "web": {"iconUrl": "https://example.com/icon.png"},
+        "hcm": {"appId": 104_000_001, "appIdPassword": "pass"},
+        "safari": {
+            "p12": safari,
+            "password": "apple",
+            "iconUrl": "https://example.com/icon.png",
+            "siteUrl": "https://example.com",
+        },
+    }
+    status, told = await app("PUT", f"/v1/apps/{app.app_id}", body)
+    assert status == 200, told
+    assert [each["platformType"] for each in told["platformConfigs"]] == [1, 2, 3, 4, 5]
+    assert all(each.keys() == {"platformType", "createdAt", "updatedAt"} for each in told["platformConfigs"])
+    assert await app("GET", f"/v1/apps/{app.app_id}") == (200, told)
+    found = (await app.tenant.server.ok("GET", "/credentials"))["items"]
+    (made,) = [each for each in found if each["name"] == "kumulos" and each["gateway"] == "apns"]
+    assert (made["environment"], made["summary"]["type"]) == ("production", "apns_certificate")
+    # From the sandbox's certificate nothing is made for production: a development build's phone has it alone.
+    sandbox = base64.b64encode(identity.p12((BUNDLE,), "apple", environments=["sandbox"])).decode()
+    ios = {"p12": sandbox, "mode": "sandbox", "password": "apple"}
+    assert (await app("PUT", f"/v1/apps/{app.app_id}", {"ios": ios}))[0] == 200
+    found = (await app.tenant.server.ok("GET", "/credentials"))["items"]
+    assert {each["environment"] for each in found if each["name"] == "kumulos" and each["gateway"] == "apns"} == {
+        "production",
+        "sandbox",
+    }
+    status, told = await app("PUT", f"/v1/apps/{app.app_id}", {"ios": ios | {"mode": "production"}})
+    assert (status, list(told)) == (422, ["ios"])
