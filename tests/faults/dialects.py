@@ -84,6 +84,7 @@ async def attack(minutes, seed):
             "by_status": {
                 str(status): count for status, count in sorted(Counter(s["status"] for s in answers).items())
             },
+            "slowest": max(answers, key=lambda each: each["ms"])["route"],
             "slowest_ms": max(each["ms"] for each in answers),
             "resident_mb_after_a_quarter": round(early / 2**20, 1),
             "resident_mb_at_the_end": round(resident[-1] / 2**20, 1),
