@@ -366,7 +366,7 @@ class Index:
 
     def stats(self) -> dict[str, int]:
         """Counts of what is there, and bytes held by part; bitmaps are counted as they would be serialised."""
-        return statistics(self._population)
+        return statistics(self._population) | {"badge_bytes": self.badges.nbytes}
 
     def _scope(
         self,

@@ -446,7 +446,9 @@ def test_audiences_beyond_the_limits_are_refused_at_their_place():
 
 
 def test_stats_count_and_weigh():
-    stats = small_index().stats()
+    index = small_index()
+    index.badges.put(np.array([1], np.uint32), np.array([1], np.uint16))
+    stats = index.stats()
     assert {name: stats[name] for name in ("apps", "devices", "reachable", "users", "tags")} == {
         "apps": 2,
         "devices": 5,
