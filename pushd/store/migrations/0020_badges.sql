@@ -126,8 +126,9 @@ BEGIN
             WHERE r.event IN (3, 4)
         ) k CROSS JOIN LATERAL (
             SELECT s.id FROM devices s WHERE s.install = k.install AND s.deleted_at IS NULL OFFSET 0) d
-        WHERE EXISTS (SELECT FROM badge_apps b WHERE b.app_id = k.app) AND EXISTS (
-            SELECT FROM apps a WHERE a.id = k.app AND (a.settings::json ->> 'open_clears_badge') IS DISTINCT FROM 'false')
+        WHERE k.app = ANY (ARRAY(
+            SELECT a.id FROM badge_apps b JOIN apps a ON a.id = b.app_id
+            WHERE b.app_id = ANY (n_app) AND (a.settings::json ->> 'open_clears_badge') IS DISTINCT FROM 'false'))
         GROUP BY k.app ORDER BY k.app
     LOOP
         PERFORM set_badges(p_now, opened.app, opened.ids, 0);
