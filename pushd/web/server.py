@@ -31,8 +31,9 @@ BACKLOG = 1024
 """Connections that the kernel holds until we accept them."""
 HEADERS_MAX = 100
 GONE = 499
+"""Status in the log of a request whose client left before its answer."""
 FAILED: tuple[int, str | None] = 500, "internal"
-"""Status in the log of a request that was not answered: the client left, or it failed (a line of its own says how)."""
+"""Status and code in the log of one that failed; a line of its own says how."""
 
 
 class HttpServer(Service):
