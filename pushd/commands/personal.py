@@ -74,6 +74,8 @@ async def prepare(context: Context, app_id: int, wanted: Send, known: Known | No
         variants(wanted.message, wanted.locales)
     if wanted.badge_from is not None:
         check_badge(wanted)
+    if wanted.badge_from == COUNTED:
+        await context.store.badges.ready(app_id)
     if wanted.locales and (app := await context.store.apps.get(app_id)) is not None:
         await check_samples(context, app, wanted)
     return wanted

@@ -45,13 +45,12 @@ UNION ALL SELECT id FROM schedules WHERE app_id = ANY($1) AND id = ANY($2)
 # The key is the caller's again, unless the request came again under it and was told what it stands for. Whoever is
 # about to tell that holds the key's row: this waits, and then looks again.
 _FREE = """
-DELETE FROM idempotency i USING unnest($1::int[], $2::text[]) AS k (app, key)
-WHERE i.app_id = k.app AND i.key = k.key AND i.notification_id = ANY($3) AND NOT i.promised
+DELETE FROM idempotency WHERE app_id = $1 AND key = $2 AND notification_id = $3 AND NOT promised
 """
 _PROMISED = """
-SELECT i.notification_id AS id FROM unnest($1::int[], $2::text[]) AS k (app, key)
-    JOIN idempotency i ON i.app_id = k.app AND i.key = k.key
-WHERE i.notification_id = ANY($3) AND i.promised
+SELECT known.id FROM unnest($1::int[], $2::text[]) AS k (app, key) CROSS JOIN LATERAL (
+    SELECT i.notification_id AS id FROM idempotency i
+    WHERE i.app_id = k.app AND i.key = k.key AND i.notification_id = ANY($3) AND i.promised OFFSET 0) known
 """
 # Nothing will send what nobody was promised. A schedule that has fired by now is left to what it fired.
 # Who heard by an event that it was accepted hears that nothing comes of it.
@@ -241,7 +240,7 @@ class Acceptor(Service):
         columns = [list(column) for column in zip(*keyed, strict=True)] if keyed else [[], [], []]
         async with self._database.transaction() as connection:
             timeout_s = self._config.write_timeout_s
-            await connection.execute(_FREE, *columns, timeout=timeout_s)
+            await connection.executemany(_FREE, keyed, timeout=timeout_s)
             rows = await connection.fetch(_PROMISED, *columns, timeout=timeout_s)
             promised = {row["id"] for row in rows}
             gone = [item for item in written if item.ids[0] not in promised]
@@ -254,7 +253,7 @@ class Acceptor(Service):
             events = [accept.event.id for item in gone for accept in item.accepts if accept.event is not None]
             if events:
                 await connection.execute(_FORGET_EVENTS, events, apps, timeout=timeout_s)
-            back = [each for item in _counting(gone) for each in item.increments(undone)]
+            back = [each for item in gone for each in item.increments(undone)]
             await self._badges.write(connection, [each._replace(amount=-each.amount) for each in reversed(back)])
         return [not accepted.replayed and (item.promised or item.ids[0] in promised) for item, accepted in stray]
 

@@ -105,6 +105,14 @@ class BadgeStore:
                         continue
                 await self._load(app_id)
 
+    async def ready(self, app_id: int) -> None:
+        """Returns when the counts of an app are known here; UnavailableError.
+
+        Asked before a send that counts: read within its commit, they would keep everyone's commits waiting.
+        """
+        if app_id not in self._known:
+            await self.catch_up((app_id,))
+
     async def heard(self, apps: Sequence[int]) -> None:
         """Takes in what other nodes counted, of apps whose counts are known here."""
         if known := [app_id for app_id in apps if app_id in self._known]:

@@ -47,6 +47,23 @@ async def test_every_device_has_its_own_count(tenant):
     assert ({each["aps"]["badge"] for each in payloads}, shown(tenant, ada, bob)) == ({1}, [13, 11])
 
 
+async def test_counts_are_read_before_what_counts_is_accepted(tenant, world, monkeypatch):
+    await tenant.register("ada")
+    badges = world.daemon.store.badges
+    known, apply = [], badges.apply
+
+    async def seen(written):
+        known.extend(app_id in badges._known for app_id in written)
+        await apply(written)
+
+    monkeypatch.setattr(badges, "apply", seen)
+    await tenant.sent(**COUNTED)
+    badges.forget(tenant.app_id)
+    array = {"notifications": [{"audience": {"type": "broadcast"}, **COUNTED}] * 2}
+    await tenant.server.ok("POST", "/notifications/batch", array)
+    assert known == [True, True]
+
+
 async def test_whatever_goes_out_counts_when_it_does_and_once(tenant):
     phone = await tenant.register("phone", user_id="ada", tags=["a"])
     ada = {"audience": {"type": "users", "ids": ["ada"]}, **COUNTED}
