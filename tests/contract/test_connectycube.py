@@ -335,7 +335,9 @@ async def test_c5_the_sample_payloads_of_apple_and_android(anna):
     (content,) = await until(lambda: anna.at_google(android))
     assert content["data"] == {"message": "New message arrived", "text": "a é&~", "n": "5"}
     assert "notification" not in content
-    assert content["android"] == {"ttl": "86400s", "priority": "HIGH", "collapse_key": f"event{told[0]['event']['id']}"}
+    # What is left of a day: a second has passed where the machine is busy.
+    assert 86_370 <= int(content["android"].pop("ttl").removesuffix("s")) <= 86_400
+    assert content["android"] == {"priority": "HIGH", "collapse_key": f"event{told[0]['event']['id']}"}
     assert content["apns"]["payload"]["aps"]["alert"]["body"] == "New message arrived"
     # As a form, where the ampersands of the message are escaped twice, and as the seed says.
     event = {"notification_type": "push", "environment": "development", "push_type": "gcm", "message": arrived}
