@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pushd.commands.vendor_keys import opened
-from pushd.errors import ForbiddenError, PushdError
+from pushd.errors import ForbiddenError, PushdError, UnauthorizedError
 from pushd.model.app import Key, Role
 from pushd.model.vendor_key import DialectName
 from pushd.store.vendor_keys import Held
@@ -101,8 +101,15 @@ class DialectKeys:
         assert key.app_id is not None
         return key.app_id
 
-    async def signers(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:
-        """The keys of an identity, of which one may have signed a request; `secret` has what they sign with."""
+    async def signers(self, dialect: DialectName, identity: str, incoming: Incoming) -> tuple[Held, ...]:
+        """The keys of an identity, of which one may have signed a request; `secret` has what they sign with.
+
+        None where nobody has it; TooManyRequestsError.
+        """
+        try:
+            await self._public.known(_PARTS.join((dialect, identity)), incoming)
+        except UnauthorizedError:
+            return ()
         return await self._store.find(dialect, identity)
 
     @staticmethod

@@ -118,16 +118,16 @@ async def test_errors_of_every_status_have_the_vendors_shape(anybody, name, monk
         assert (status, "Retry-After" in headers) == (expected, expected == 503)
 
 
-@pytest.mark.parametrize("name", [name for name in DIALECTS if name != "connectycube"])
+@pytest.mark.parametrize("name", list(DIALECTS))
 async def test_guessers_of_keys_wait_in_the_vendors_shape(anybody, name):
-    """ConnectyCube's auth keys are in every app, and its signatures nobody guesses; it counts passwords."""
     method, path, body = ASKING[name]
     headers = JSON | {"X-Forwarded-For": f"192.0.2.{[*DIALECTS].index(name)}"}
     told = []
     for number in range(10):
         known = basic(f"guess{number}", "x") if name in {"kumulos", "gravitec"} else {}
         own = path.replace("/key/", f"/guess{number}/")
-        data = orjson.dumps(body | ({"IntegrationKey": f"guess{number}"} if name == "appenate" else {}))
+        guess = {"appenate": "IntegrationKey", "connectycube": "auth_key"}
+        data = orjson.dumps(body | ({guess[name]: f"guess{number}"} if name in guess else {}))
         told.append(await anybody(name, method, own, data, headers | known))
     assert [status for status, _ in told] == [GUESSED[name]] * 8 + [429] * 2
     assert int(told[-1][1]["Retry-After"]) > 0

@@ -104,7 +104,7 @@ async def who(dialect: Dialect, incoming: Incoming, *, with_user: bool = True) -
         app_id, key_id, role, api_key = caller.app, caller.key.id, caller.role, secret
     else:
         identity = domain(dialect, incoming) or ""
-        held = await dialect.keys.signers(NAME, identity) if identity else ()
+        held = await dialect.keys.signers(NAME, identity, incoming) if identity else ()
         if not held:
             raise _unknown()
         app_id, key_id, role, api_key = held[0].key.app_id, None, Role.DEVICE, None

@@ -22,7 +22,7 @@ GUEST_LIVES_S = 86_400.0
 async def open_session(cube: Dialect, incoming: Incoming) -> Answer:
     """POST /session: whatever token comes along does not matter."""
     given = await wire.body(cube, incoming)
-    key = await key_of(cube, given)
+    key = await key_of(cube, given, incoming)
     user, account, lives_s = wire.inside(given, "user"), None, wire.LIVES_S
     if given.get("provider"):
         raise wire.wrong("provider", "is not supported here: log in with login or email, and password")

@@ -10,18 +10,19 @@ from pushd.dialects.connectycube import wire
 from pushd.errors import InvalidRequestError, UnauthorizedError
 from pushd.model.app import Role
 from pushd.model.vendor_key import VendorKey
+from pushd.web.incoming import Incoming
 
 HASHES = {40: "sha1", 64: "sha256"}
 """Of a signature, by its length."""
 
 
-async def key_of(cube: Dialect, given: dict[str, Any]) -> VendorKey:
+async def key_of(cube: Dialect, given: dict[str, Any], incoming: Incoming) -> VendorKey:
     """The key that opens a session.
 
     A signature tells which of an auth key's secrets is known; without one it is taken for an app's, unless the auth
-    key has no secrets for apps. UnauthorizedError, InvalidRequestError.
+    key has no secrets for apps. UnauthorizedError, InvalidRequestError, TooManyRequestsError.
     """
-    held = await cube.keys.signers(wire.NAME, wire.text(given.get("auth_key"))[:256])
+    held = await cube.keys.signers(wire.NAME, wire.text(given.get("auth_key"))[:256], incoming)
     if not held:
         raise UnauthorizedError("Unauthorized", extra={"errors": ["Unauthorized"]})
     if not given.get("signature"):

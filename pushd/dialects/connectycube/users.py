@@ -25,7 +25,7 @@ async def sign_up(cube: Dialect, incoming: Incoming) -> Answer:
     """POST /users: with a session, or with the auth key alone."""
     given = wire.inside(await wire.body(cube, incoming), "user")
     if auth_key := str(incoming.headers.get("CB-AuthKey", "")).strip():
-        app_id = (await key_of(cube, {"auth_key": auth_key})).app_id
+        app_id = (await key_of(cube, {"auth_key": auth_key}, incoming)).app_id
     else:
         app_id = (await wire.session(cube, incoming)).app_id
     return wire.told(await shown(cube, await signed_up(cube, app_id, given)), 201)

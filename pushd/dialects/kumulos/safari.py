@@ -44,7 +44,7 @@ class Safari:
         return Answer()
 
     async def _app(self, incoming: Incoming) -> int:
-        held = await self._kumulos.keys.signers(wire.NAME, unquote(incoming.path_values[0]))
+        held = await self._kumulos.keys.signers(wire.NAME, unquote(incoming.path_values[0]), incoming)
         if not held:
             raise NotFoundError("There is no such app")
         return held[0].key.app_id
