@@ -37,6 +37,13 @@ class NoApps:
         return None
 
 
+class NoBadges:
+    """Apps that count no badges."""
+
+    async def catch_up(self, apps):
+        assert not {*apps}
+
+
 class Heard:
     """A fan-out that remembers."""
 
@@ -53,7 +60,7 @@ async def test_what_names_people_waits_for_the_users_and_nothing_else_does():
     daemon = object.__new__(Daemon)
     daemon._ready, daemon.node, daemon.fanout = False, SimpleNamespace(id=2), Heard()
     daemon.index = Index()
-    daemon.store = SimpleNamespace(notifications=OneLeft(), apps=NoApps())
+    daemon.store = SimpleNamespace(notifications=OneLeft(), apps=NoApps(), badges=NoBadges())
     daemon.store.notifications.left = [_left(named), _left(rest)]
     await daemon._resume(named=False)
     assert daemon.fanout.calls == [("resume", 2)]
