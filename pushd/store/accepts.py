@@ -236,7 +236,8 @@ class Acceptor(Service):
 
     async def _abandon(self, stray: Sequence[tuple[_Item, Accepted]]) -> Sequence[bool]:
         written = [item for item, accepted in stray if not accepted.replayed and not item.promised]
-        keyed = [(item.app_id, item.key.key, item.ids[0]) for item in written if item.key is not None]
+        # In the order in which accepts take them: the two wait for each other, and never in a circle.
+        keyed = sorted((item.app_id, item.key.key, item.ids[0]) for item in written if item.key is not None)
         columns = [list(column) for column in zip(*keyed, strict=True)] if keyed else [[], [], []]
         async with self._database.transaction() as connection:
             timeout_s = self._config.write_timeout_s
