@@ -272,11 +272,8 @@ async def _switch(context: Context, app_id: int, message_id: int, *, paused: boo
     if not paused:
         _wake(context, context.clock.now())
     if stored is not None and stored.notification_id is not None:
-        switch = notifications.pause if paused else notifications.resume
-        try:
-            await switch(context, app_id, stored.notification_id)
-        except (ConflictError, NotFoundError):
-            return  # all of it went, or it is paused, or goes on, already
+        # The store has decided about the push, too, and tells all nodes what holds; this one need not wait to hear it.
+        (context.fanout.pause if paused else context.fanout.unpause)(stored.notification_id)
 
 
 def _wake(context: Context, at: float) -> None:

@@ -145,7 +145,10 @@ class InAppStore:
         return done
 
     async def pause(self, app_id: int, message_id: int, now: float, *, paused: bool) -> bool | None:
-        """Whether what is to come of it is kept back, or comes again; False: all came. None: there is no such one."""
+        """Whether what is to come of it is kept back, or comes again; False: all came. None: there is no such one.
+
+        So is what is left of its push.
+        """
         done: bool | None = await self._database.fetchval(
             "SELECT pause_in_app($1, $2, $3, $4)", moment(now), app_id, message_id, paused
         )

@@ -281,7 +281,20 @@ BEGIN
     END IF;
 END $$;
 
--- Pauses a message of which more is to come, or lets it go on; null: there is no such one, false: all of it came.
+-- Pauses a push that was scheduled along with a message, or lets it go on; as it is where nothing of it is left.
+CREATE FUNCTION pause_push(p_now timestamptz, p_app int, p_id bigint, p_paused boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- Whoever fires it holds its row; then it is gone, and what it became is seen below. Its time stays: it is that of the message.
+    UPDATE schedules SET active = NOT p_paused, revision = revision + 1
+        WHERE app_id = p_app AND id = p_id AND NOT recurring AND ended_at IS NULL AND active = p_paused;
+    IF NOT FOUND THEN
+        PERFORM pause_notification(p_app, p_id, p_now, p_paused);
+    ELSIF NOT p_paused THEN
+        PERFORM note_change(11::smallint, p_app, ARRAY[p_id::int]);
+    END IF;
+END $$;
+
+-- Pauses a message of which more is to come with its push, or lets them go on; null: there is no such one, false: all of it came.
 CREATE FUNCTION pause_in_app(p_now timestamptz, p_app int, p_id bigint, p_paused boolean) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     m in_app_messages;
@@ -302,7 +315,11 @@ BEGIN
     IF NOT more AND NOT open AND NOT EXISTS (SELECT FROM in_app_releases r WHERE r.message_id = p_id AND r.created_at = m.created_at
             AND NOT r.missed AND r.released_at + make_interval(mins => r.batches - 1) > p_now) THEN
         RETURN false;
-    ELSIF open = p_paused THEN
+    END IF;
+    IF m.notification_id IS NOT NULL THEN
+        PERFORM pause_push(p_now, p_app, m.notification_id, p_paused);
+    END IF;
+    IF open = p_paused THEN
         RETURN true;
     END IF;
     IF open THEN
@@ -322,6 +339,9 @@ BEGIN
             AND EXISTS (SELECT FROM in_app_releases r WHERE r.message_id = p_id AND r.created_at = m.created_at AND r.batches > 1);
     END IF;
     PERFORM note_change(20::smallint, p_app, ARRAY[p_id::int]);
+    IF more AND NOT p_paused THEN
+        PERFORM note_change(11::smallint, p_app, ARRAY[p_id::int]);
+    END IF;
     RETURN true;
 END $$;
 

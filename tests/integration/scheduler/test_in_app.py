@@ -15,6 +15,7 @@ from pushd.model.in_app import InAppChange, InAppContent, InAppState, InboxEvent
 from pushd.model.schedule import Schedule
 from pushd.model.scheduled import ScheduleChange
 from pushd.scheduler import in_app as releasing
+from pushd.store import firings
 from tests.integration.scheduler.test_runner import DAY, HOUR, NOON, at, recurring, utc
 from tests.integration.scheduler.world import world
 
@@ -339,3 +340,94 @@ async def test_local_occurrences_go_round_the_world_each_by_itself(dsn18):
         assert sorted({each.at for each in here.fanout.sent}) == sorted(
             at(INSTANT, zone) + days * DAY for zone in ("Asia/Tokyo", "America/Lima") for days in (0, 1)
         )
+
+
+def left(push):
+    """Whether what there is of a push goes out: as a schedule, a rollout or a run."""
+    return f"""
+        SELECT active FROM schedules WHERE id = {push} UNION ALL SELECT paused_at IS NULL FROM rollouts
+        WHERE notification_id = {push} UNION ALL SELECT paused_at IS NULL FROM runs WHERE notification_id = {push}"""
+
+
+async def planned_round(here):
+    """The same message before it came to anybody: its push is scheduled, and not planned."""
+    await here.device("tokyo", "Asia/Tokyo")
+    await here.device("lima", "America/Lima")
+    local = {"strategy": "local", "send_at": INSTANT, "past_times": "ignore"}
+    number = await say(here, schedule=local, push={"message": {"title": "Pears"}})
+    (due,) = await here.store.schedules.due(at(INSTANT), 2)
+    await here.runner._releaser.carry_out(due)
+    return number
+
+
+@pytest.mark.parametrize("begin", [planned_round, half_round])
+async def test_a_message_and_its_push_are_paused_by_one_commit(dsn18, begin):
+    """What holds if the daemon is gone right behind that commit."""
+    async with world(dsn18, at("2026-11-24T12:00")) as here:
+        number = await begin(here)
+        query = left((await view(here, number)).notification_id)
+
+        async def goes():
+            return {row["active"] for row in await here.store.database.fetch(query)}
+
+        assert await goes() == {True}
+        assert await here.store.in_app.pause(here.app.id, number, here.clock.now(), paused=True)
+        assert await goes() == {False}
+        assert await here.store.in_app.pause(here.app.id, number, here.clock.now(), paused=False)
+        assert await goes() == {True}
+
+
+async def test_a_push_that_is_fired_while_its_message_is_paused_is_paused(dsn18, monkeypatch):
+    async with world(dsn18, at("2026-11-24T12:00")) as here:
+        number = await planned_round(here)
+        writing, written = asyncio.Event(), asyncio.Event()
+
+        async def note_fired(*_):
+            writing.set()
+            await written.wait()
+
+        monkeypatch.setattr(firings, "note_fired", note_fired)
+        here.clock.at = at(INSTANT, "Asia/Tokyo") - DAY / 4
+        await here.store.database.execute("UPDATE schedules SET next_at = next_at + interval '1 day' WHERE stage <> ''")
+        fired = asyncio.create_task(here.look())
+        await writing.wait()
+        pausing = asyncio.create_task(in_app.pause(here.context, here.app.id, number))
+        await asyncio.sleep(0.1)
+        assert not pausing.done()
+        written.set()
+        assert (await pausing).state is InAppState.PAUSED
+        await fired
+        push = (await view(here, number)).notification_id
+        assert {row["active"] for row in await here.store.database.fetch(left(push))} == {False}
+
+
+async def test_who_pauses_and_is_overtaken_by_who_resumes_leaves_the_push_going(dsn18, monkeypatch):
+    async with world(dsn18, at("2026-11-24T12:00")) as here:
+        number = await half_round(here)
+        pause = here.store.in_app.pause
+
+        async def overtaken(*arguments, paused):
+            done = await pause(*arguments, paused=paused)
+            if paused:
+                await in_app.resume(here.context, here.app.id, number)
+            return done
+
+        monkeypatch.setattr(here.store.in_app, "pause", overtaken)
+        one = await in_app.pause(here.context, here.app.id, number)
+        assert one.state is InAppState.LIVE
+        assert {row["active"] for row in await here.store.database.fetch(left(one.notification_id))} == {True}
+
+
+async def test_a_push_that_was_paused_before_its_time_goes_to_all_whom_the_message_comes_to(dsn18):
+    async with world(dsn18, at("2026-11-24T12:00")) as here:
+        number = await planned_round(here)
+        await in_app.pause(here.context, here.app.id, number)
+        late, lima = at(INSTANT, "Asia/Tokyo") + HOUR, at(INSTANT, "America/Lima")
+        await here.until(late)
+        assert not here.fanout.sent
+        await in_app.resume(here.context, here.app.id, number)
+        await here.until(late + 1)
+        assert (await got(here, "tokyo"))[0][:2] == (number, late)
+        await here.until(lima + 1)
+        assert (await got(here, "lima"))[0][:2] == (number, lima)
+        assert sorted(here.got((await view(here, number)).notification_id).values()) == [late, lima]
