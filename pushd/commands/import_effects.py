@@ -41,6 +41,10 @@ class Effects:
         lines = sorted(self.faults)
         return Rejects(lines, [self.faults[line][0] for line in lines], [self.faults[line][1] for line in lines])
 
+    def moved(self) -> list[int]:
+        """Devices that are another user's now, each once."""
+        return sorted({each for done in self.registered for each in done.moved})
+
     async def take_in(self, context: Context, app_id: int) -> None:
         """Brings the index up to what is committed, in slices."""
         for rows in self.users:

@@ -192,6 +192,8 @@ class Importer(Service):
                 await self._put(connection, work, found, effects)
             rejects = effects.rejects()
             await self._imports.advance(connection, work, lines, ended, rejects, self._config.rejects_max)
+            # The app's sends wait for whoever holds its badges: that is for the commit, not for the chunk.
+            await self._context.store.badges.clear_within(connection, work.app_id, effects.moved())
         IMPORT_LINES.labels("done").inc(lines - len(rejects.numbers))
         IMPORT_LINES.labels("rejected").inc(len(rejects.numbers))
         await effects.take_in(self._context, work.app_id)

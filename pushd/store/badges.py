@@ -137,6 +137,15 @@ class BadgeStore:
         )
         return found
 
+    async def clear_within(self, connection: Any, app_id: int, ids: Sequence[int]) -> None:
+        """Returns when nothing is counted for devices of an app, as the last of a caller's transaction.
+
+        Sends that count wait for its end from here on.
+        """
+        if ids:
+            timeout_s = self._database.config.statement_timeout_s
+            await connection.execute(_SET, moment(self._clock.now()), app_id, ids, 0, timeout=timeout_s)
+
     def forget(self, app_id: int) -> None:
         """Forgets an app that is gone."""
         self._known.pop(app_id, None)

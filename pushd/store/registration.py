@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,11 @@ from pushd.store.times import moment
 from pushd.store.turns import SLICE_ROWS, Turns
 
 _REGISTER = """
-SELECT r.device_ids, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions, (r.users).apps AS u_apps,
-    (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids
+SELECT r.device_ids, r.moved, (r.images).*, (r.users).ids AS u_ids, (r.users).revisions AS u_revisions,
+    (r.users).apps AS u_apps, (r.users).deleted AS u_deleted, (r.users).external_ids AS u_external_ids
 FROM register_devices($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-        $22)
-    AS r (device_ids, images, users)
+        $22, $23)
+    AS r (device_ids, images, users, moved)
 """
 
 
@@ -42,6 +42,8 @@ class Registered:
     calls that shared a transaction one gets the images of all, the others none: it applies them first."""
     users: UserRows | None
     """Users that were created."""
+    moved: Sequence[int] = ()
+    """Within the caller's transaction: devices that are another user's now, whose badges it has still to clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,10 @@ class Registrar:
         """
         item, folded = _Item(app_id, registrations, now), Folded()
         columns = await self._columns([item], folded)
-        row = await connection.fetchrow(_REGISTER, moment(now), *columns, timeout=self._config.statement_timeout_s)
+        timeout_s = self._config.statement_timeout_s
+        row = await connection.fetchrow(_REGISTER, moment(now), *columns, True, timeout=timeout_s)
         (result,) = await self._results([item], folded, row, named=False)
-        return result
+        return replace(result, moved=row["moved"] or ())
 
     async def _write_group(self, items: Sequence[_Item]) -> Sequence[Registered | PushdError]:
         folded = Folded()
@@ -100,7 +103,7 @@ class Registrar:
         return await self._results(items, folded, await self._register(now, columns, self._config.write_timeout_s))
 
     async def _register(self, now: float, columns: Sequence[Any], timeout_s: float) -> Any:
-        return await self._database.fetchrow(_REGISTER, moment(now), *columns, timeout_s=timeout_s)
+        return await self._database.fetchrow(_REGISTER, moment(now), *columns, False, timeout_s=timeout_s)
 
     async def _columns(self, items: Sequence[_Item], folded: Folded) -> list[Any]:
         """The arguments of register_devices after the time, of what the items come to; made in slices."""

@@ -78,13 +78,15 @@ END $$;
 --   went to another device of this call; d_shape null: none was named, and the shape of d_route is the empty one. c_*: every
 --   address named, and the row of d_* that has it in the end (0: none).
 --   A column that says nothing may be empty: i_user, those of attributes, d_lost, d_shape.
+--   p_badges_later: what is counted for devices whose user is another one now is left to the caller, who clears it of `moved`
+--   as the last thing in its transaction.
 CREATE FUNCTION register_devices(
     p_now timestamptz, u_app int[], u_external text[],
     i_app int[], i_name text[], i_mask int[], i_user int[], i_tags text[], i_profile int[], i_alias text[],
     i_push boolean[], i_consent boolean[],
     d_install int[], d_kind smallint[], d_environment smallint[], d_route int[], d_token bytea[], d_address uuid[],
     d_lost boolean[], d_shape text[], c_address uuid[], c_device int[],
-    OUT ids int[], OUT images device_columns, OUT users user_columns
+    p_badges_later boolean, OUT ids int[], OUT images device_columns, OUT users user_columns, OUT moved int[]
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 SET enable_bitmapscan = off SET enable_material = off AS $$
@@ -252,7 +254,7 @@ BEGIN
     images := changed_devices(changed);
     users := changed_users(u_created);
     IF cardinality(touched) > 0 AND EXISTS (SELECT FROM badge_apps b WHERE b.app_id = ANY (i_app)) THEN
-        PERFORM clear_badges_of_moved(p_now, touched, owners);
+        moved := badges_of_moved(p_now, touched, owners, NOT p_badges_later);
     END IF;
 END $$;
 

@@ -96,17 +96,25 @@ BEGIN
     RETURN cardinality(v_ids);
 END $$;
 
--- What register_devices does for devices whose user is another one now: p_users are whose they were, null of nobody's.
-CREATE FUNCTION clear_badges_of_moved(p_now timestamptz, p_ids int[], p_users int[]) RETURNS void LANGUAGE plpgsql AS $$
+-- What register_devices does for devices whose user is another one now: p_users are whose they were, null of nobody's. Where
+-- p_clear is false they are only looked for, and given.
+CREATE FUNCTION badges_of_moved(p_now timestamptz, p_ids int[], p_users int[], p_clear boolean) RETURNS int[]
+LANGUAGE plpgsql AS $$
 DECLARE
     moved record;
+    found int[];
 BEGIN
     FOR moved IN
         SELECT d.app_id, array_agg(d.id) AS ids FROM unnest(p_ids, p_users) AS n (id, usr) JOIN devices d ON d.id = n.id
         WHERE n.usr IS NOT NULL AND d.user_id IS DISTINCT FROM n.usr GROUP BY d.app_id ORDER BY d.app_id
     LOOP
-        PERFORM set_badges(p_now, moved.app_id, moved.ids, 0);
+        IF p_clear THEN
+            PERFORM set_badges(p_now, moved.app_id, moved.ids, 0);
+        ELSE
+            found := found || moved.ids;
+        END IF;
     END LOOP;
+    RETURN found;
 END $$;
 
 -- What take_receipts does for installs that opened or clicked something: arguments as its own, p_installs by rows of i_*,

@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import msgspec
+import numpy as np
 import pytest
 
+from pushd.badges import COUNTED
+from pushd.bitset import Devices
 from pushd.cluster.node import Node
 from pushd.commands import channels, imports
 from pushd.commands.importer import OURS, Importer
@@ -17,10 +21,11 @@ from pushd.errors import PayloadTooLargeError, UnavailableError
 from pushd.model import audience as model
 from pushd.model.channel import NewChannel
 from pushd.model.device import ALERT_KINDS
-from pushd.model.imports import Import, ImportState, Job, Subscribe, Users
+from pushd.model.imports import Import, ImportState, Job, Records, Subscribe, Users
 from pushd.model.user import UserChange
 from pushd.store.database import OutcomeUnknownError
 from pushd.telemetry import REGISTRY
+from tests.integration.store.samples import accept
 from tests.pushd.commands.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -273,3 +278,28 @@ async def test_a_file_is_spooled_in_parts_and_bounded(world: World):
         await imports.subscribers_file(world.context, world.app.id, "news", broken())
     left = await imports.list_page(world.context, world.app.id, before=0, limit=100)
     assert {each.state for each in left} == {ImportState.CANCELLED}
+
+
+async def test_sends_that_count_badges_do_not_wait_for_a_chunk_that_moves_devices(world: World, monkeypatch):
+    store, app_id = world.context.store, world.app.id
+    ids = [(await world.register(f"moved {number}", user_id="ada")).id for number in range(4)]
+    plain = accept(app_id, world.context.node_id, Devices(ids), badge_from=COUNTED)
+    await store.notifications.accept(plain)
+    advance, sent = store.imports.advance, []
+
+    async def advance_beside_a_send(*args):
+        async with asyncio.timeout(5):
+            sent.append(await store.notifications.accept(plain))
+        await advance(*args)
+
+    monkeypatch.setattr(store.imports, "advance", advance_beside_a_send)
+    records = [
+        {"devices": [{"install_id": f"moved {number}", "user_id": user}]}
+        for number, user in enumerate(("bob", "ada", "bob"))
+    ]
+    async with importing(world):
+        import_id = await begun(world, Records(), b"".join(msgspec.json.encode(each) + b"\n" for each in records))
+        shown = await ended(world, import_id)
+    assert (shown.done, shown.rejected, len(sent)) == (3, 0, 1)
+    await store.badges.catch_up([app_id])
+    assert store.badges.badges.of(np.array(ids, np.uint32)).tolist() == [0, 2, 0, 2]
