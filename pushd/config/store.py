@@ -83,6 +83,10 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """For what an audience asks of earlier notifications to be read; past it 503."""
     report_timeout_s: float = 30.0
     """For a report to be read; past it 503."""
+    compactable_max: int = 10_000
+    """Finished large sends that wait here to have their outcomes joined; what is more is looked for in the store."""
+    compact_interval_s: float = 600.0
+    """How often it is looked there for what failed, or was left by a node that is gone."""
     partitions_ahead: int = 2
     """Months of partitions that are made before they are needed."""
     node_ping_s: float = 3.0

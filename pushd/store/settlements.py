@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from pushd.bitset import Devices
 from pushd.clock import Clock
 from pushd.errors import UnavailableError
 from pushd.model.rows import DeviceRows
-from pushd.service import Service
+from pushd.service import Service, is_set_within
 from pushd.store.columns import unpack_devices
 from pushd.store.database import Database
 from pushd.store.literals import numbers
@@ -42,20 +42,33 @@ SELECT r.notification_id, r.release, a.devices FROM unnest($2::bigint[], $3::byt
 WHERE r.node_id = $1 AND EXISTS (SELECT FROM fence)
 RETURNING notification_id + (release::bigint << 32) AS run
 """
-_DELTAS = "SELECT * FROM outcome_deltas WHERE notification_id = $1 FOR UPDATE"
+# Of the first part that has any.
+_DELTAS = """
+SELECT * FROM outcome_deltas WHERE notification_id = $1 AND part = (
+    SELECT d.part FROM outcome_deltas d WHERE d.notification_id = $1 ORDER BY d.part LIMIT 1) FOR UPDATE
+"""
 _COMPACT = """
-WITH gone AS (DELETE FROM outcome_deltas WHERE notification_id = $1)
+WITH gone AS (DELETE FROM outcome_deltas WHERE notification_id = $1 AND part = $3)
 INSERT INTO outcome_parts (notification_id, app_id, part, gateway, code, count, devices, at, created_at)
-SELECT $1, $2, p.part, p.gateway, p.code, p.count, p.devices, f.finished_at, f.created_at
-FROM unnest($3::int[], $4::smallint[], $5::smallint[], $6::int[], $7::bytea[])
-        AS p (part, gateway, code, count, devices)
+SELECT $1, $2, $3, p.gateway, p.code, p.count, p.devices, f.finished_at, f.created_at
+FROM unnest($4::smallint[], $5::smallint[], $6::int[], $7::bytea[]) AS p (gateway, code, count, devices)
     JOIN finished f ON f.notification_id = $1
 """
+# One look into the index for each notification, however many deltas it has; no more of them than are asked for.
 _LEFT = """
-SELECT DISTINCT d.notification_id AS id FROM outcome_deltas d JOIN finished f ON f.notification_id = d.notification_id
+WITH RECURSIVE found (id) AS (
+    (SELECT d.notification_id FROM outcome_deltas d WHERE d.notification_id > $1 ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT d.notification_id FROM found CROSS JOIN LATERAL (
+        SELECT n.notification_id FROM outcome_deltas n WHERE n.notification_id > found.id ORDER BY 1 LIMIT 1) d
+)
+SELECT found.id FROM found WHERE EXISTS (SELECT FROM finished f WHERE f.notification_id = found.id) LIMIT $2
 """
 
-
+LEFT_MAX = 1_000
+"""Notifications that are looked for at once, of those that are to be compacted."""
+SLICE_DELTAS = 256
+"""Deltas that are joined at a stretch, a few ms: then others have the event loop."""
 RELEASE_BITS = 32
 """A run, a release of a notification that goes out, is named by one number: the notification's id below these bits."""
 
@@ -126,12 +139,13 @@ class SettlementStore(Service):
         self._database = database
         self._names = names
         self._clock = clock
-        self._compactable: asyncio.Queue[int] = asyncio.Queue()
+        self._compactable: deque[int] = deque()
+        """What is compacted next; what finds no room here is found in the store."""
+        self._overlooked = False
+        self._wake = asyncio.Event()
 
     async def start(self) -> None:
         """Begins to compact what is finished, and what an earlier process left."""
-        for row in await self._database.fetch(_LEFT, timeout_s=self._database.config.bulk_timeout_s):
-            self._compactable.put_nowait(row["id"])
         self.spawn(self._compact_finished(), "compaction")
 
     async def attempted(self, attempts: Sequence[tuple[int, Devices]], node_id: int) -> frozenset[int]:
@@ -161,39 +175,90 @@ class SettlementStore(Service):
         return Committed(await self._names.name_devices(unpack_devices(row)), refused)
 
     def compact_soon(self, notification_ids: Sequence[int]) -> None:
-        """Takes finished notifications to be compacted."""
-        for notification_id in notification_ids:
-            self._compactable.put_nowait(notification_id)
+        """Takes finished notifications to be compacted; those for which there is no room are looked for later."""
+        if notification_ids:
+            room = max(0, self._database.config.compactable_max - len(self._compactable))
+            self._compactable.extend(notification_ids[:room])
+            self._overlooked |= len(notification_ids) > room
+            self._wake.set()
 
     async def compact(self, notification_id: int) -> None:
-        """Joins the deltas of a finished notification: one row per part, gateway and code."""
+        """Joins the deltas of a finished notification: one row per part, gateway and code.
+
+        Part by part, so that memory is needed for one of them, however large the send was; readers join both forms.
+        """
+        while await self._compact_part(notification_id):
+            pass
+
+    async def _compact_part(self, notification_id: int) -> bool:
+        """Whether deltas of a part were joined; not, where there are none, or somebody else joined them."""
         async with self._database.transaction() as connection:
             timeout_s = self._database.config.bulk_timeout_s
             rows = await connection.fetch(_DELTAS, notification_id, timeout=timeout_s)
             if not rows:
-                return
-            joined: dict[tuple[int, int, int], list[Devices]] = defaultdict(list)
-            for row in rows:
-                joined[row["part"], row["gateway"], row["code"]].append(Devices.load(row["devices"]))
-            sets = {key: Devices.union(*pieces) if len(pieces) > 1 else pieces[0] for key, pieces in joined.items()}
+                return False
+            sets = await _joined(rows)
             await connection.execute(
                 _COMPACT,
-                *(notification_id, rows[0]["app_id"]),
-                *([key[place] for key in sets] for place in range(3)),
+                *(notification_id, rows[0]["app_id"], rows[0]["part"]),
+                *([key[place] for key in sets] for place in range(2)),
                 [len(each) for each in sets.values()],
-                [Devices(each).dump() for each in sets.values()],
+                [each.dump() for each in sets.values()],
                 timeout=timeout_s,
             )
+        return True
 
     async def _compact_finished(self) -> None:
+        clock = asyncio.get_running_loop().time
+        look_at = clock()
         while True:
-            notification_id = await self._compactable.get()
-            try:
-                await self.compact(notification_id)
-            except (UnavailableError, asyncpg.PostgresError) as error:
-                # Reading does without it; the next start tries again.
-                log.warning("compaction_failed", notification=notification_id, error=str(error))
-                await asyncio.sleep(self._database.config.retry_after_s)
+            self._wake.clear()
+            while self._compactable:
+                await self._compact_one(self._compactable.popleft())
+            if self._overlooked or clock() >= look_at:
+                self._overlooked = False
+                await self._compact_left()
+                look_at = clock() + self._database.config.compact_interval_s
+            else:
+                await is_set_within(self._wake, look_at - clock())
+
+    async def _compact_left(self) -> None:
+        """Compacts what found no room, what failed, and what nodes that are gone have left."""
+        behind = 0
+        while left := await self._left(behind):
+            for notification_id in left:
+                await self._compact_one(notification_id)
+            behind = left[-1]
+
+    async def _left(self, behind: int) -> list[int]:
+        """Some finished notifications that have deltas, with ids above `behind`, ascending."""
+        timeout_s = self._database.config.bulk_timeout_s
+        try:
+            return [row["id"] for row in await self._database.fetch(_LEFT, behind, LEFT_MAX, timeout_s=timeout_s)]
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            log.warning("compaction_waits", error=str(error))
+            return []
+
+    async def _compact_one(self, notification_id: int) -> None:
+        try:
+            await self.compact(notification_id)
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            # Reading does without it; it is found again.
+            log.warning("compaction_failed", notification=notification_id, error=str(error))
+            await asyncio.sleep(self._database.config.retry_after_s)
+
+
+async def _joined(rows: Sequence[Any]) -> dict[tuple[int, int], Devices]:
+    """Devices of deltas by gateway and code; joined in slices."""
+    sets: dict[tuple[int, int], Devices] = {}
+    for at in range(0, len(rows), SLICE_DELTAS):
+        pieces: dict[tuple[int, int], list[Devices]] = defaultdict(list)
+        for row in rows[at : at + SLICE_DELTAS]:
+            pieces[row["gateway"], row["code"]].append(Devices.load(row["devices"]))
+        for key, some in pieces.items():
+            sets[key] = Devices.union(sets.get(key, Devices()), *some)
+        await asyncio.sleep(0)
+    return sets
 
 
 def _named(settlement: Settlement) -> list[int]:

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from pushd.bitset import Devices
+from pushd.cluster.node import Node
+from pushd.config import StoreConfig
+from pushd.errors import UnavailableError
+from pushd.model.app import Settings
 from pushd.model.notification import Delivery
+from pushd.store import settlements
 from pushd.store.settlements import Delta, Settlement
+from pushd.store.store import Store
 from tests.integration.store.samples import accept, accept_many, rows_of
 
 pytestmark = pytest.mark.asyncio
@@ -67,8 +73,7 @@ async def test_what_a_killed_process_left_uncompacted_is_compacted_at_the_next_s
     await store.settlements.settle(
         Settlement(deltas=[Delta(sent.id, 0, 0, 1, Devices(range(1, 101)))], finished=[sent.id]), node.id
     )
-    while not store.settlements._compactable.empty():
-        store.settlements._compactable.get_nowait()
+    store.settlements._compactable.clear()
     await store.settlements.start()
 
     async def compacted():
@@ -76,6 +81,68 @@ async def test_what_a_killed_process_left_uncompacted_is_compacted_at_the_next_s
 
     await wait_until(compacted)
     assert await store.notifications.counts(app.id, sent.id) == {(0, 1): 100}
+
+
+async def finished(store, app, node, count):
+    """So many large sends that are over, each with two deltas in a part."""
+    ids = []
+    for _ in range(count):
+        sent = await store.notifications.accept(accept(app.id, node.id, Devices(range(1, 101))))
+        halves = [Delta(sent.id, 0, 0, 1, Devices(range(at, at + 50))) for at in (1, 51)]
+        await store.settlements.settle(Settlement(deltas=halves, finished=[sent.id]), node.id)
+        ids.append(sent.id)
+    return ids
+
+
+async def test_what_finds_no_room_to_wait_is_looked_for_in_bounded_batches(dsn18, monkeypatch):
+    monkeypatch.setattr(settlements, "LEFT_MAX", 2)
+    store = Store(StoreConfig(pool_size=6, compactable_max=3), dsn18)
+    await store.start()
+    node = Node(store.database.connect)
+    await node.start()
+    app = await store.apps.create("one", Settings())
+    async with store.database.transaction() as blocker:
+        await blocker.execute("LOCK TABLE outcome_parts IN SHARE MODE")
+        running = await store.notifications.accept(accept(app.id, node.id, Devices(range(1, 101))))
+        await store.settlements.settle(Settlement(deltas=[Delta(running.id, 0, 0, 1, Devices(range(1, 51)))]), node.id)
+        ids = await finished(store, app, node, 9)
+        assert len(store.settlements._compactable) == 3
+
+    async def compacted():
+        return await store.database.fetchval("SELECT count(*) FROM outcome_deltas") == 1
+
+    await wait_until(compacted)
+    for each in ids:
+        assert await store.notifications.counts(app.id, each) == {(0, 1): 100}
+    assert await store.database.fetchval("SELECT notification_id FROM outcome_deltas") == running.id
+    await node.stop()
+    await store.stop()
+
+
+async def test_what_could_not_be_compacted_is_looked_for_again(dsn18, monkeypatch):
+    store = Store(StoreConfig(pool_size=6, retry_after_s=0.01, compact_interval_s=0.05), dsn18)
+    await store.start()
+    node = Node(store.database.connect)
+    await node.start()
+    app = await store.apps.create("one", Settings())
+    compact, left = store.settlements._compact_part, [3]
+
+    async def fails(*args):
+        if left[0]:
+            left[0] -= 1
+            raise UnavailableError
+        return await compact(*args)
+
+    monkeypatch.setattr(store.settlements, "_compact_part", fails)
+    await finished(store, app, node, 2)
+
+    async def compacted():
+        return await store.database.fetchval("SELECT count(*) FROM outcome_deltas") == 0
+
+    await wait_until(compacted)
+    assert left == [0]
+    await node.stop()
+    await store.stop()
 
 
 async def test_a_settlement_that_is_given_again_is_applied_once(store, app, node):
