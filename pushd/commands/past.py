@@ -17,9 +17,8 @@ from pushd.outcome import Outcome as Ended
 from pushd.store.past import Sent
 from pushd.targeting.audiences import check, walk
 from pushd.targeting.leaves_past import GATHERED, InstallDevices
+from pushd.targeting.scope import each_once
 
-NAMES_AT_ONCE = 10_000
-"""Install ids of one look-up."""
 DAY_S = 86_400
 
 _ASKED = (*GATHERED, TagsSegment)
@@ -136,13 +135,16 @@ class _Gathering:
         return self._codes(FAILED, leaf.reasons)
 
     async def _installs(self, leaf: Installs) -> InstallDevices:
-        names = list(dict.fromkeys(leaf.ids))
-        pairs: list[tuple[int, int | None]] = []
-        for start in range(0, len(names), NAMES_AT_ONCE):
-            found = await self._past.installs(self._app_id, names[start : start + NAMES_AT_ONCE])
-            pairs += [(start + row, device) for row, device in found]
-        devices = np.array([device or 0 for _, device in pairs], np.uint32)
-        rows = np.array([row for row, _ in pairs], np.intp)
+        names: list[str] = []
+        # Rows, and their devices, name by name.
+        columns = [(np.empty(0, np.intp), np.empty(0, np.uint32))]
+        for part in each_once(leaf.ids):
+            found = await self._past.installs(self._app_id, part)
+            rows = np.array([row for row, _ in found], np.intp) + len(names)
+            columns.append((rows, np.array([device or 0 for _, device in found], np.uint32)))
+            names.extend(part)
+            await asyncio.sleep(0)
+        rows, devices = (np.concatenate(column) for column in zip(*columns, strict=True))
         answer = InstallDevices.of(devices[devices > 0])
         answer.names = names
         answer.known = np.zeros(len(names), np.bool_)

@@ -124,8 +124,10 @@ def _user_emails(scope: Scope, leaf: model.UserEmails) -> Steps:
         numbers = population.users.emails.data[population.devices.users.data[ids]]
         return Devices.of(ids[_among(scope, numbers, names)])
     once: dict[str, str] = {}
-    for email in leaf.emails:
-        once.setdefault(email.lower(), email)
+    for start in range(0, len(leaf.emails), SLICE_IDS):
+        yield
+        for email in leaf.emails[start : start + SLICE_IDS]:
+            once.setdefault(email.lower(), email)
     folded, given = list(once), list(once.values())
     parts = []
     for start in range(0, len(folded), SLICE_TEXTS):
@@ -146,7 +148,10 @@ def _aliases(scope: Scope, leaf: model.Aliases) -> Steps:
         names = population.members(leaf, leaf.names)
         ids = (scope.within & scope.tenant.known).column()
         return Devices.of(ids[_among(scope, population.devices.aliases.data[ids], names)])
-    given = list(dict.fromkeys(leaf.names))
+    given: list[str] = []
+    for once in each_once(leaf.names):
+        yield
+        given.extend(once)
     parts = []
     for start in range(0, len(given), SLICE_TEXTS):
         yield

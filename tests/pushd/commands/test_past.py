@@ -16,6 +16,7 @@ from pushd.model.message import Message, PushType
 from pushd.model.notification import Send
 from pushd.model.receipt import Event, Receipt
 from pushd.store.settlements import Delta, Settlement
+from pushd.targeting import scope
 from tests.pushd.commands.world import BAD, DEAD
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -165,7 +166,9 @@ async def test_opened_anything_lately(world):
     assert await resolved(other, leaf(type="opened", within_days=9, **{"is": True})) == Devices()
 
 
-async def test_installs_by_name_and_those_that_are_not_there(world):
+@pytest.mark.parametrize("slice_ids", [2, scope.SLICE_IDS])
+async def test_installs_by_name_and_those_that_are_not_there(world, monkeypatch, slice_ids):
+    monkeypatch.setattr(scope, "SLICE_IDS", slice_ids)
     ids = await registered(world, 3)
     quiet = await world.register("quiet", token=None)
     voip = await world.register("i0", kind=Kind.APNS_VOIP)
@@ -181,6 +184,20 @@ async def test_installs_by_name_and_those_that_are_not_there(world):
     with pytest.raises(UnknownTargetsError) as caught:
         await sent(world, leaf(type="installs", ids=["never", "quiet"]))
     assert caught.value.extra["targets"]["unknown"] == {"installs": ["never"]}
+
+
+async def test_installs_that_nobody_has_are_asked_for_in_slices(world, monkeypatch):
+    asked, installs = [], world.context.store.past.installs
+
+    async def counted(app_id, names):
+        asked.append(len(names))
+        return await installs(app_id, names)
+
+    monkeypatch.setattr(world.context.store.past, "installs", counted)
+    names = [f"nobody's {number}" for number in range(scope.SLICE_IDS + 10)]
+    found = await audience.count(world.context, world.app.id, leaf(type="installs", ids=names), PushType.ALERT)
+    assert (found.errors.count, found.errors.unknown.installs) == (len(names), names[:1_000])
+    assert asked == [scope.SLICE_IDS, 10]
 
 
 async def test_tags_are_folded_from_the_left(world):

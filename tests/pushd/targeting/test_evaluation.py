@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushd.bitset import Devices
-from pushd.model.audience import And, Broadcast, DeviceIds, Not, Or, Tags, UserIds
+from pushd.model.audience import Aliases, And, Broadcast, DeviceIds, Not, Or, Tags, UserEmails, UserIds
 from pushd.model.device import ALERT_KINDS, Kind
 from pushd.model.rows import DeviceFlag
 from pushd.targeting import Index, evaluation, scope
 from pushd.targeting.audiences import names_people
+from pushd.targeting.resolution import LISTED_MAX
 
 from .naive import LIVE, DeviceImage, Naive, UserImage, device_rows, user_rows
 from .test_index import AUDIENCES, CHANGES, KINDS, FixedClock, feed, feed_naive
@@ -158,6 +159,39 @@ async def test_a_hundred_thousand_users_are_asked_in_slices():
     beside.cancel()
     assert (len(found.devices), found.named, found.missing) == (5_000, 100_000, 95_000)
     assert turns >= min(5, took / 0.02)
+
+
+class Name(str):
+    """Counts how often names are looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __hash__(self):
+        Name.looks += 1
+        return super().__hash__()
+
+    def lower(self):
+        return Name(super().lower())
+
+
+@pytest.mark.parametrize("leaf", [UserEmails, Aliases])
+def test_names_that_nobody_has_are_looked_at_in_slices(leaf):
+    """However long the list of those that are missing is made: the first names of it are told, and their count."""
+    names = [Name(f"Person.{number}@example.org") for number in range(20_000)]
+    at_once, Name.looks = [], 0
+
+    def look(_):
+        at_once.append(Name.looks)
+        Name.looks = 0
+
+    with mock.patch.object(evaluation, "SLICE_S", -1):
+        found, _ = paused(crowd(10), 1, leaf(names), frozenset(Kind), look)
+    look(0)
+    assert max(at_once) <= 4 * scope.SLICE_IDS
+    assert (found.named, found.missing) == (20_000, 20_000)
+    ((_, told),) = [(group, each) for group, each in found.unknown.items() if each]
+    assert told == names[:LISTED_MAX]
 
 
 def test_the_first_device_of_an_app_may_come_while_it_stands_still():
