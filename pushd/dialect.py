@@ -12,7 +12,7 @@ from pushd.errors import ForbiddenError, PushdError, UnauthorizedError
 from pushd.model.app import Key, Role
 from pushd.model.vendor_key import DialectName
 from pushd.store.vendor_keys import Held
-from pushd.web.answer import Answer
+from pushd.web.answer import JSON, Answer
 from pushd.web.auth import Authenticator
 from pushd.web.caller import Caller
 from pushd.web.deadlines import Deadlines
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pushd.store.vendor_keys import VendorKeyStore
 
 _PARTS = "\x00"
+_BODIES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
+"""What JSON comes as: curl's -d says that it is a form, and browsers say that a text is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Dialect(ABC):
     def owns(self, host: str, path: str) -> bool:
         """Whether a request is the dialect's."""
         return host in self.hosts or self.owns_path(path)
+
+    async def body(self, incoming: Incoming, bytes_max: int) -> bytes:
+        """The octets of a body of JSON, whatever it says that it is. Errors as those of `Incoming.body`."""
+        timeout_s = self.context.config.http.body_timeout_s
+        return await incoming.body(types=_BODIES, bytes_max=bytes_max, timeout_s=timeout_s)
 
     def _endpoint(self, call: Call) -> Endpoint:
         async def endpoint(incoming: Incoming) -> Answer:

@@ -17,7 +17,7 @@ from pushd.errors import Fault, InvalidRequestError, NotFoundError, PushdError, 
 from pushd.model.account import Session
 from pushd.model.app import Role
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.answer import Answer, Headers
 from pushd.web.decode import json_fields
 from pushd.web.incoming import Incoming
 
@@ -29,7 +29,6 @@ NUMBER_CHARS_MAX = 20
 MILLISECONDS_FROM = 1e11
 """A time above is said in milliseconds, one below in seconds."""
 CORS = Headers({"Access-Control-Allow-Origin": "*"})
-_TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 _Error = TypeVar("_Error", bound=PushdError)
 
 
@@ -154,8 +153,7 @@ def values(incoming: Incoming) -> tuple[str, ...]:
 
 async def body(dialect: Dialect, incoming: Incoming) -> dict[str, Any]:
     """The fields of a body; InvalidRequestError. An empty body has none."""
-    timeout_s = dialect.context.config.http.body_timeout_s
-    return parse(await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s))
+    return parse(await dialect.body(incoming, BODY_BYTES_MAX))
 
 
 def parse(raw: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pushd.dialect import Dialect
 from pushd.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.account import Account, Session
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.answer import Answer, Headers
 from pushd.web.decode import json_fields
 from pushd.web.incoming import Incoming
 
@@ -31,7 +31,6 @@ DEPTH_MAX = 8
 FIELDS_MAX = 10_000
 NUMBER_DIGITS_MAX = 15
 CORS = Headers({"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "CB-Token-ExpirationDate"})
-_TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", FORM))
 _TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0", ""))
 _PART = re.compile(r"\[([^\[\]]*)\]")
 
@@ -48,8 +47,7 @@ def wrong(field: str, detail: str) -> InvalidRequestError:
 
 async def body(cube: Dialect, incoming: Incoming) -> dict[str, Any]:
     """The fields of a body, JSON or a form with nested keys; InvalidRequestError. An empty body has none."""
-    timeout_s = cube.context.config.http.body_timeout_s
-    raw = await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
+    raw = await cube.body(incoming, BODY_BYTES_MAX)
     return parse(raw, incoming.headers.get("Content-Type", "").partition(";")[0].strip().lower() == FORM)
 
 

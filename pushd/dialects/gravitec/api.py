@@ -29,7 +29,7 @@ from pushd.errors import (
 from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
 from pushd.web import problem
-from pushd.web.answer import JSON, Answer
+from pushd.web.answer import Answer
 from pushd.web.auth import basic
 from pushd.web.caller import Caller
 from pushd.web.incoming import Incoming
@@ -38,7 +38,6 @@ BODY_BYTES_MAX = 256 * 1024
 _API = ("/api/v3/", "/api/sites/")
 _ROOTS = (*_API, "/storage/", "/sw/")
 TEXT = "text/plain;charset=utf-8"
-_TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
 _WAITING = {"scheduled": "SCHEDULED", "cancelled": "CANCELLED"}
 """The vendor's page knows one status, `SENT`, which a push that nobody was sent has not."""
 _WRONG = (InvalidRequestError, NotFoundError, UnknownTargetsError, ConflictError)
@@ -110,8 +109,7 @@ class Gravitec(Dialect):
 
     async def _push(self, incoming: Incoming) -> Answer:
         caller = await self._caller(incoming)
-        timeout_s = self.context.config.http.body_timeout_s
-        raw = await incoming.body(types=_TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
+        raw = await self.body(incoming, BODY_BYTES_MAX)
         now = self.context.clock.now()
         send = push.parse(raw, now, linked=self.context.config.dialects.gravitec_redirect_url_required)
         message = await pictures.dressed(self.context, caller.app, send.message, incoming, self.hosts)

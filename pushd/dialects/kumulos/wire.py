@@ -19,7 +19,7 @@ from pushd.errors import InvalidRequestError, NotFoundError, UnauthorizedError
 from pushd.model.app import Role
 from pushd.model.device import ID_MAX
 from pushd.model.vendor_key import DialectName
-from pushd.web.answer import JSON, Answer, Headers
+from pushd.web.answer import Answer, Headers
 from pushd.web.auth import basic
 from pushd.web.caller import Caller
 from pushd.web.decode import json_fields, json_value
@@ -32,8 +32,6 @@ CORS = Headers({"Access-Control-Allow-Origin": "*"})
 ODD_BYTES_MAX = 524_288
 """Lists up to this are taken apart where they cannot be read whole: an SDK sends a hundred events at most."""
 NAME_CHARS_MAX = 255
-TYPES = frozenset((JSON, "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"))
-"""Curl's -d says that it is a form, and browsers say that a text is one."""
 
 
 # Who asks ---------------------------------------------------------------------------------------------------------
@@ -67,8 +65,7 @@ async def _caller(kumulos: Dialect, incoming: Incoming, role: Role | None) -> Ca
 
 async def raw(kumulos: Dialect, incoming: Incoming) -> bytes:
     """The body, whatever type it says that it is of."""
-    timeout_s = kumulos.context.config.http.body_timeout_s
-    return await incoming.body(types=TYPES, bytes_max=BODY_BYTES_MAX, timeout_s=timeout_s)
+    return await kumulos.body(incoming, BODY_BYTES_MAX)
 
 
 async def body(kumulos: Dialect, incoming: Incoming) -> Fields:
