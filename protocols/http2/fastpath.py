@@ -2,12 +2,17 @@
 
 Theory of operation. A server that answers a run says the same of many streams: HEADERS with END_STREAM; or HEADERS and
 DATA in turn; or many HEADERS, then many DATA; or, where it answers before it has read the request's body, HEADERS and
-RST_STREAM in turn (nginx). Where a frame (or pair) is like the one some strides on, the octets between are taken as a
-table with a row for each, and compared in columns: the frame header but for the stream id, and what of the block must
-be the same. The rows that match, up to the first that does not, are settled together if every stream is in the state
-that the frame-by-frame path would want. Frames of the same kinds that differ in length (a Huffman-coded id, say), or
-too few for numpy, are stepped through by a short loop. All else is left to the reader. So this module decides nothing
-by itself: what it takes, the reader would have taken with the same result.
+RST_STREAM in turn (nginx). Such a frame or pair is the first of a pattern, which is looked for in three ways:
+
+- in order, stream after stream, as most servers answer: by `stretches`, cheap even where refusals cut it in pieces;
+- in any order: if it is like the one some strides on, the octets between are taken as a table with a row for each, and
+  compared in columns: the frame header but for the stream id, and what of the block must be the same. The rows that
+  match, up to the first that does not, are settled together;
+- frames of the same kinds that differ in length (a Huffman-coded id, say), or too few for numpy: by a short loop.
+
+Streams are settled only if they are in the state that the frame-by-frame path would want. All else is left to the
+reader, in its place between what is taken here: a frame may change what those behind it mean. So this module decides
+nothing by itself: what it takes, the reader would have taken with the same result.
 
 Blocks may be left unread while they are stateless (see `decoding`) and begin with `:status 200`: octets behind that are
 never looked at then, by either path; they cannot change what the answer means to a sender, nor any state of ours. Where
@@ -17,16 +22,16 @@ the peer keeps a table they may be left unread if the very same octets were deco
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.http2 import frames
-from protocols.http2.decoding import STATUS_200, BlockDecoder
+from protocols.http2.decoding import STATUS_200
 from protocols.http2.guard import Guard
 from protocols.http2.responses import Responses
 from protocols.http2.runs import DONE, HEADED, OPEN, prefix
+from protocols.http2.stretches import Pattern, Stretches
 from protocols.http2.windows import ReceiveWindow
 
 PROBE = 24
@@ -44,43 +49,21 @@ RESET = frames.RST_STREAM << 8
 """Type and flags of the frames that can repeat; any other flag is left to the reader."""
 RESET_BYTES = 4
 """RFC 9113 section 6.4."""
-SECONDS = frozenset((frames.DATA, frames.RST_STREAM))
-"""Types that can be the second of a pair."""
 FRAME_HEAD = struct.Struct(">BHHL")
 """Length in two parts, type and flags, stream (RFC 9113 section 4.1)."""
-
-
-class Pattern(NamedTuple):
-    """Frames that may repeat from here on."""
-
-    stride: int
-    """Octets of one repetition."""
-    longest: int
-    """Octets of the longest payload."""
-    second: int
-    """Offset of the second frame of a pair, 0 if there is one frame."""
-    before: int
-    """State that each stream must be in."""
-    after: int
-    """State that it then is in."""
-    flow_bytes: int
-    """Octets of DATA in each repetition."""
-    head_bytes: int
-    """Octets that must be the same at the beginning of each block; 0 if the first frame is not HEADERS."""
-    reset: bool = False
-    """Whether the second frame is RST_STREAM: its code does not matter after an answer (X-16)."""
 
 
 class FastPath:
     """The fast path of one connection."""
 
-    __slots__ = ("_frame_bytes_max", "_guard", "_receive_window", "_responses", "_rest", "_rest_next")
+    __slots__ = ("_frame_bytes_max", "_guard", "_receive_window", "_responses", "_rest", "_rest_next", "_stretches")
 
     def __init__(self, frame_bytes_max: int, responses: Responses, receive_window: ReceiveWindow, guard: Guard) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._responses = responses
         self._receive_window = receive_window
         self._guard = guard
+        self._stretches = Stretches(responses, receive_window)
         self._rest = 0
         """Frames to come before a pattern is looked for again: or octets made to disappoint would cost us dearly."""
         self._rest_next = REST_FRAMES_MIN
@@ -93,43 +76,80 @@ class FastPath:
         """Takes what is common from there on; where it stopped, which is where it began if nothing is."""
         end = len(data)
         while end - at >= frames.HEADER_BYTES:
-            begin = at
-            if self._rest <= 0 and end - at >= PROBE * frames.HEADER_BYTES:
-                at = self._settle_repeated(data, at)
-                if at != begin and self._rest <= 0:
-                    continue
-            at = self._settle_singly(data, at, max(self._rest, REST_FRAMES_MIN))
+            begin, pattern = at, self._pattern(data, at)
+            if pattern is not None:
+                at = self._settle_like(data, at, pattern)
+            elif data[at + 3] == frames.RST_STREAM:  # of an answer that was taken before: pairs begin behind it
+                at = self._settle_singly(data, at, 1)
             if at == begin:
                 self._rest -= 1  # for the frame that the reader now takes
                 break
         return at
 
-    def _settle_repeated(self, data: bytes, at: int) -> int:
-        """Takes what repeats from there on; where it stopped."""
-        pattern = self._repeating(data, at)
-        if pattern is None and data[at + 3] in SECONDS:  # of a pair whose first frame was taken before
-            at = self._settle_singly(data, at, 1)
-            pattern = self._repeating(data, at)
-        if pattern is None:
+    def _settle_like(self, data: bytes, at: int, pattern: Pattern) -> int:
+        """Takes what is like the frame or pair there, in the first way that takes anything; where it stopped."""
+        begin, at = at, self._stretches.settle(data, at, pattern)
+        if at != begin:
+            self._rest = PROBE  # streams stand in order here: what is too short for that is so for numpy
             return at
-        count = (len(data) - at) // pattern.stride
-        streams = _streams(data, at, count, pattern)
-        before, after = pattern.before, pattern.after
-        rows = self._responses.advance(streams, before, after, reset=pattern.reset) if len(streams) else 0
+        if self._rest <= 0 and len(data) - at >= PROBE * frames.HEADER_BYTES:
+            at = self._settle_repeated(data, at, pattern)
+            if at != begin and self._rest <= 0:
+                return at
+        return self._settle_singly(data, at, max(self._rest, REST_FRAMES_MIN))
+
+    def _pattern(self, data: bytes, at: int) -> Pattern | None:
+        """What the frame there, with the next one, may be the first repetition of; None for what no answer is like."""
+        kind, length, stream = _head(data, at)
+        stride = frames.HEADER_BYTES + length
+        if length > self._frame_bytes_max or stream > frames.STREAM_ID_MAX:
+            return None
+        if kind == DATA_LAST:
+            return Pattern(stream, stride, 0, HEADED, DONE, length, 0)
+        decoder = self._responses.decoder
+        if kind not in HEADERS or not decoder.says_200(data[at + frames.HEADER_BYTES : at + stride]):
+            return None
+        after = DONE if kind == HEADERS_WHOLE else HEADED
+        alone = Pattern(stream, stride, 0, OPEN, after, 0, 1 if decoder.stateless else length)
+        return self._paired(data, at, alone)
+
+    def _paired(self, data: bytes, at: int, alone: Pattern) -> Pattern:
+        """The pattern of a frame, or of it and the next one if that belongs to it."""
+        second, size, following = _head(data, at + alone.stride)
+        if following != alone.stream or size > self._frame_bytes_max:
+            return alone
+        stride = alone.stride + frames.HEADER_BYTES + size
+        if alone.after == DONE and second == RESET and size == RESET_BYTES and self._guard.forgiving:
+            return alone._replace(stride=stride, second=alone.stride, reset=True)
+        if alone.after == HEADED and second == DATA_LAST:
+            return alone._replace(stride=stride, second=alone.stride, after=DONE, flow_bytes=size)
+        return alone
+
+    def _settle_repeated(self, data: bytes, at: int, pattern: Pattern) -> int:
+        """Takes what repeats from there on; where it stopped."""
+        repeated = self._repeating(data, at, pattern)
+        if repeated is None and data[at + 3] == frames.DATA:  # of a pair whose first frame was taken before
+            at = self._settle_singly(data, at, 1)
+            repeated = self._repeating(data, at, self._pattern(data, at))
+        if repeated is None:
+            return at
+        count = (len(data) - at) // repeated.stride
+        streams = _streams(data, at, count, repeated)
+        before, after = repeated.before, repeated.after
+        rows = self._responses.advance(streams, before, after, reset=repeated.reset) if len(streams) else 0
         if rows:
-            self._responses.tally.received.frames += 2 * rows if pattern.second else rows
-            if pattern.flow_bytes:
-                self._receive_window.consume(rows * pattern.flow_bytes)
+            self._responses.tally.received.frames += 2 * rows if repeated.second else rows
+            if repeated.flow_bytes:
+                self._receive_window.consume(rows * repeated.flow_bytes)
         if rows * ROWS_WORTH < count:
             self._rest = PROBE + count // ROWS_WORTH
         else:
             self._rest, self._rest_next = 0, REST_FRAMES_MIN
-        return at + rows * pattern.stride
+        return at + rows * repeated.stride
 
-    def _repeating(self, data: bytes, at: int) -> Pattern | None:
+    def _repeating(self, data: bytes, at: int, pattern: Pattern | None) -> Pattern | None:
         """What repeats from there on; if nothing does, some frames pass before the next look."""
-        pattern = _pattern(data, at, self._responses.decoder, forgiving=self._guard.forgiving)
-        if pattern is None or pattern.longest > self._frame_bytes_max:
+        if pattern is None:
             self._rest = REST_FRAMES_MIN
             return None
         if not _repeats(data, at, pattern.stride):
@@ -185,24 +205,6 @@ class FastPath:
         if len(answered) > fresh:
             self._guard.answered(len(answered) - fresh)
         return at
-
-
-def _pattern(data: bytes, at: int, decoder: BlockDecoder, *, forgiving: bool) -> Pattern | None:
-    """What the frame there, with the next one, may be the first repetition of."""
-    kind, length, stream = _head(data, at)
-    stride = frames.HEADER_BYTES + length
-    if kind == DATA_LAST:
-        return Pattern(stride, length, 0, HEADED, DONE, length, 0)
-    if kind not in HEADERS or not decoder.says_200(data[at + frames.HEADER_BYTES : at + stride]):
-        return None
-    same = 1 if decoder.stateless else length
-    second, size, following = _head(data, at + stride)
-    pair, longest = stride + frames.HEADER_BYTES + size, max(length, size)
-    if kind == HEADERS_WHOLE and second == RESET and following == stream and size == RESET_BYTES and forgiving:
-        return Pattern(pair, longest, stride, OPEN, DONE, 0, same, reset=True)
-    if kind == HEADERS_OPEN and second == DATA_LAST and following == stream:
-        return Pattern(pair, longest, stride, OPEN, DONE, size, same)
-    return Pattern(stride, length, 0, OPEN, DONE if kind == HEADERS_WHOLE else HEADED, 0, same)
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int]:

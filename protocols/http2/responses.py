@@ -17,7 +17,7 @@ from protocols.http2.decoding import BlockDecoder, Head
 from protocols.http2.frames import ErrorCode
 from protocols.http2.guard import Guard
 from protocols.http2.results import Fields, Tally
-from protocols.http2.runs import DETAILED, DONE, DROPPED, HEADED, OPEN, Registry, Run
+from protocols.http2.runs import DETAILED, DONE, DROPPED, HEADED, OPEN, Registry, Run, prefix
 from protocols.http2.settings import ConnectionSettings
 from protocols.http2.windows import SendWindows
 
@@ -129,11 +129,28 @@ class Responses:
             if after == DONE:
                 self.tally.column(run).extend(rows)
                 self._registry.settled(run, len(rows))
-        if reset:
-            self._guard.answered_with_nuisance(count)
-        elif after == DONE:
-            self._guard.answered(count)
+        self._reassure(count, after, reset=reset)
         return count
+
+    def advance_rows(self, run: Run, row: int, rows: int, before: int, after: int, *, reset: bool = False) -> int:
+        """The same for so many rows of one run from a row on."""
+        states = run.states
+        if states.count(before, row, row + rows) < rows:
+            rows = prefix(run.view[row : row + rows] == before)
+        if not rows:
+            return 0
+        states[row : row + rows] = bytes((after,)) * rows
+        if after == DONE:
+            self.tally.column(run).span(row, rows)
+            self._registry.settled(run, rows)
+        self._reassure(rows, after, reset=reset)
+        return rows
+
+    def _reassure(self, rows: int, after: int, *, reset: bool) -> None:
+        if reset:
+            self._guard.answered_with_nuisance(rows)
+        elif after == DONE:
+            self._guard.answered(rows)
 
     def run_of(self, stream: int) -> Run | None:
         """The remembered run of a client's stream id."""
@@ -141,9 +158,7 @@ class Responses:
 
     def answered(self, run: Run, rows: list[int]) -> None:
         """Counts rows whose state was set to DONE as answered 200; the guard is told by the caller."""
-        column = self.tally.column(run)
-        column.rows += rows
-        column.statuses += [200] * len(rows)
+        self.tally.column(run).extend(rows)
         self._registry.settled(run, len(rows))
 
     def reset_by_peer(self, stream: int, code: int) -> None:
@@ -267,9 +282,7 @@ class Responses:
         self._answer(run, row, status)
 
     def _answer(self, run: Run, row: int, status: int) -> None:
-        column = self.tally.column(run)
-        column.rows.append(row)
-        column.statuses.append(status)
+        self.tally.column(run).add(row, status)
         self._windows.linger(run.stream(row))
         self._registry.finish(run, row)
         self._guard.answered(1)

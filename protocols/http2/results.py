@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from protocols.errors import RemoteProtocolError
 from protocols.http2.runs import Run
 
-ALL_200 = np.full(4_096, 200, np.uint16)
-"""Statuses of rows that are all accepted, cut to size where they are needed; never written to."""
-ALL_200.flags.writeable = False
+ROW = np.dtype(np.intp).char
+STATUS = np.dtype(np.uint16).char
+"""Types of the arrays in which answers gather: Python's, which grow, and cost little where rows come by the few."""
+ALL_ROWS = array(ROW, range(4_096))
+ALL_200 = array(STATUS, (200,)) * len(ALL_ROWS)
+"""Rows and their statuses where all are accepted, cut to size where they are needed; never written to."""
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -65,34 +69,40 @@ class ConnectionBrokenError(RemoteProtocolError):
 
 
 class Column:
-    """Answers of one run as they come in: single rows, and whole arrays of 200s."""
+    """Answers of one run as they come in."""
 
-    __slots__ = ("_parts", "rows", "run", "statuses")
+    __slots__ = ("_rows", "_statuses", "run")
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.rows: list[int] = []
-        self.statuses: list[int] = []
-        self._parts: list[tuple[NDArray[np.intp], NDArray[np.uint16]]] = []
+        self._rows = array(ROW)
+        self._statuses = array(STATUS)
 
-    def extend(self, rows: NDArray[np.intp]) -> None:
+    def add(self, row: int, status: int) -> None:
+        """Adds a row."""
+        self._rows.append(row)
+        self._statuses.append(status)
+
+    def span(self, row: int, rows: int) -> None:
+        """Adds so many rows from one on, answered 200."""
+        end = row + rows
+        self._rows.extend(ALL_ROWS[row:end] if end <= len(ALL_ROWS) else array(ROW, range(row, end)))
+        self._accept(rows)
+
+    def extend(self, rows: NDArray[np.intp] | list[int]) -> None:
         """Adds rows that were answered 200."""
-        self._flush()
-        count = len(rows)
-        self._parts.append((rows, ALL_200[:count] if count <= len(ALL_200) else np.full(count, 200, np.uint16)))
+        if isinstance(rows, list):
+            self._rows.fromlist(rows)
+        else:
+            self._rows.frombytes(rows.tobytes())
+        self._accept(len(rows))
 
     def answers(self) -> Answers:
-        """All of them as arrays."""
-        self._flush()
-        if len(self._parts) == 1:
-            return Answers(self.run, *self._parts[0])
-        rows, statuses = zip(*self._parts, strict=True)
-        return Answers(self.run, np.concatenate(rows), np.concatenate(statuses))
+        """All of them, in their order; nothing may be added after."""
+        return Answers(self.run, np.frombuffer(self._rows, np.intp), np.frombuffer(self._statuses, np.uint16))
 
-    def _flush(self) -> None:
-        if self.rows:
-            self._parts.append((np.array(self.rows, np.intp), np.array(self.statuses, np.uint16)))
-            self.rows, self.statuses = [], []
+    def _accept(self, rows: int) -> None:
+        self._statuses.extend(ALL_200[:rows] if rows <= len(ALL_200) else array(STATUS, (200,)) * rows)
 
 
 class Tally:

@@ -28,18 +28,29 @@ class NoFastPath:
 
 
 class Counting:
-    """How many rows were advanced in bulk, over all connections of a test."""
+    """How many rows were advanced in bulk, over all connections of a test: in order, and in any."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rows = 0
-        advance = Responses.advance
+        self.in_order = self.in_any = 0
+        advance, advance_rows = Responses.advance, Responses.advance_rows
 
-        def counted(responses: Responses, streams: np.ndarray, before: int, after: int, *, reset: bool) -> int:
-            taken = advance(responses, streams, before, after, reset=reset)
-            self.rows += taken
+        def any_order(*args: object, **kwargs: object) -> int:
+            taken = advance(*args, **kwargs)
+            self.in_any += taken
             return taken
 
-        monkeypatch.setattr(Responses, "advance", counted)
+        def order(*args: object, **kwargs: object) -> int:
+            taken = advance_rows(*args, **kwargs)
+            self.in_order += taken
+            return taken
+
+        monkeypatch.setattr(Responses, "advance", any_order)
+        monkeypatch.setattr(Responses, "advance_rows", order)
+
+    @property
+    def rows(self) -> int:
+        """Of both."""
+        return self.in_order + self.in_any
 
 
 @pytest.fixture
@@ -373,6 +384,145 @@ def test_any_cuts_change_nothing(octets, sizes):
     one, two = client_with([160]), client_with([160])
     assert comparable(*feed(one, [octets])) == comparable(*feed(two, pieces))
     assert one.open_streams == two.open_streams
+
+
+GONE = b"\x08\x03410"
+"""`:status 410`, without indexing."""
+BUSY = b"\x48\x03503"
+"""`:status 503` with indexing, where there is a table: what stood first in it stands second from then on."""
+
+
+def refused(stream: int, status: bytes) -> tuple[bytes, bytes]:
+    """HEADERS and DATA of an answer that is no 200."""
+    return head(stream, status), data(stream, b'{"reason":"Unregistered"}', last=True)
+
+
+def mixed(ids: list[int], refusals: dict[int, bytes], shape: str, fields: bytes) -> list[bytes]:
+    """Frames of answers of which some are refusals, as servers send them."""
+    heads, rest = [], []
+    for stream in ids:
+        if stream in refusals:
+            first, second = refused(stream, refusals[stream])
+        elif shape == "whole":
+            first, second = head(stream, fields, last=True), b""
+        elif shape == "early":
+            first, second = head(stream, fields, last=True), frames.rst_stream(stream, 0)
+        else:
+            first, second = head(stream, fields), data(stream, last=True)
+        heads.append(first)
+        rest.append(second)
+    if shape in ("early", "in turn"):
+        return [frame for pair in zip(heads, rest, strict=True) for frame in pair]
+    return heads + rest
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("shape", ["whole", "early", "in turn", "in two runs"])
+def test_refusals_among_answers_in_order_leave_the_others_in_bulk(shape, zero, counting):
+    refusals = {s: GONE if s % 3 else b"\x08\x03503" for s in streams(900)[40::45]}
+    fields = b"\x88" if zero else b"\x88\xbe"
+    first = head(3, b"\x88\x61\x01d", last=True) + head(5, fields, last=True)
+    octets = first + b"".join(mixed(list(streams(900))[2:], refusals, shape, fields))
+    summary = same_both_ways([300, 500, 100], octets, zero=zero)
+    assert {s for s, status in summary.statuses.items() if status != 200} == set(refusals)
+    assert len(summary.bodies) == len(refusals) == 20
+    assert len(summary.statuses) == 900
+    assert counting.in_order > 1_500  # of both clients that have a fast path, and each of two frames counts
+    assert counting.in_any < counting.in_order // 8  # where a cut goes through a pair
+
+
+def test_answers_stand_in_the_order_in_which_they_came():
+    refusals = dict.fromkeys(streams(200)[20::30], GONE)
+    for shape in ("whole", "in two runs"):
+        octets = b"".join(mixed(list(streams(200)), refusals, shape, BLOCK))
+        order = [status for some in same_both_ways([200], octets).answers.values() for _, status in some]
+        expected = [410 if s in refusals else 200 for s in streams(200)]
+        assert order == (expected if shape == "in two runs" else [200] * 194 + [410] * 6)
+
+
+def test_the_last_stream_ids_that_there_are():
+    last = frames.STREAM_ID_MAX
+    results = []
+    for fast in (True, False):
+        client = connected(ConnectionSettings(first_stream_id=last - 598), streams=2000)
+        client.request_each(SIMPLE, [[b"x"]], b"", "first")
+        client.receive(head(last - 598, b"\x20\x88", last=True))
+        client.request_each(SIMPLE, [[b"x"]] * 299, b"", "rest")
+        client.data_to_send()
+        if not fast:
+            client._reader._fast_path = NoFastPath()
+        ids = range(last - 596, last + 1, 2)
+        summary, _ = feed(client, [whole(ids), whole(range(last + 2, last + 100, 2))])
+        assert summary.statuses == dict.fromkeys(ids, 200)
+        assert summary.error in (ErrorCode.PROTOCOL_ERROR, ErrorCode.STREAM_CLOSED)
+        results.append(summary)
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("ids", [range(4, 84, 2), [2**32 - 1] * 40])
+def test_stretches_of_streams_that_cannot_be(ids):
+    summary = same_both_ways([100], whole(ids))
+    assert (summary.error, summary.statuses.keys() - {3}) == (ErrorCode.PROTOCOL_ERROR, set())
+
+
+def test_the_reserved_bit_means_nothing():
+    assert len(same_both_ways([100], whole(range(2**31 + 3, 2**31 + 83, 2))).statuses) == 40
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("other", [b"\x88\xbf", b"\x88\x89", b"\x88\x84"])
+def test_another_block_of_the_same_length_where_the_peer_keeps_its_table(shape, other):
+    first = head(3, b"\x88\x61\x01d", last=True) + with_block(shape(range(5, 45, 2)), b"\x88\xbe")
+    octets = first + with_block(shape(range(45, 47, 2)), other) + with_block(shape(range(47, 87, 2)), b"\x88\xbe")
+    summary = same_both_ways([60], octets, zero=False)
+    assert summary.error is not None or 45 in summary.resets
+
+
+HOSTILE = (
+    lambda rng, s: frames.rst_stream(s, rng.choice((0, 7, 8))),
+    lambda rng, s: frames.goaway(rng.choice((0, s, s - 2, 2**31 - 1)), 0, b"bye"),
+    lambda rng, s: frames.settings([(frames.INITIAL_WINDOW_SIZE, rng.choice((0, 100, 2**31)))]),
+    lambda rng, s: frames.window_update(rng.choice((0, s)), 1),
+    lambda rng, s: frames.frame(frames.PUSH_PROMISE, 4, s, bytes(4) + b"\x88"),
+    lambda rng, s: frames.frame(frames.CONTINUATION, 4, s, b"\x88"),
+    lambda rng, s: frames.frame(frames.HEADERS, 0, s, b"\x88") + frames.frame(frames.CONTINUATION, 4, s, b""),
+    lambda rng, s: frames.frame(99, 255, s, b"what"),
+    lambda rng, s: head(s, rng.choice((GONE, BUSY, b"\x88", b"\x89", b"\x48\x03100", b"", b"\x20", b"\x20\x88"))),
+    lambda rng, s: head(s, b"\x88\x40\x01a\x01b", last=True),
+    lambda rng, s: data(s, b"abc", last=rng.random() < 0.5, pad=rng.choice((None, 0, 9))),
+    lambda rng, s: data(s, b"", last=rng.random() < 0.7),
+    lambda rng, s: head(rng.choice((0, 2, s + 1, s + 1_000, s + 2**31)), b"\x88", last=True),
+    lambda rng, s: head(s, BLOCK, last=True, flags=frames.HAS_PRIORITY),
+)
+"""Frames that do not belong, or bear on what comes after them."""
+
+
+def hostile_mixture(rng: random.Random, count: int, *, zero: bool) -> bytes:
+    """Answers in order, of which some are refused, with frames that do not belong among them."""
+    fields = b"\x88" if zero else b"\x88\xbe"
+    out = b"" if zero else head(3, b"\x88\x61\x01d", last=True) + head(5, fields, last=True)
+    ids = list(streams(count))[0 if zero else 2 :]
+    while ids:
+        some, ids = ids[: rng.randint(20, 120)], ids[120:] if rng.random() < 0.1 else ids[rng.randint(20, 120) :]
+        refusals = {s: rng.choice((GONE, GONE, GONE, BUSY)) for s in some if rng.random() < 0.05}
+        answers = mixed(some, refusals, rng.choice(("whole", "early", "in turn", "in two runs")), fields)
+        if rng.random() < 0.3:  # a refusal's body, or anything else, some frames later
+            answers.insert(min(len(answers), rng.randint(1, 40)), answers.pop(rng.randrange(len(answers))))
+        for _ in range(rng.choice((0, 0, 1, 3))):
+            answers.insert(rng.randint(0, len(answers)), rng.choice(HOSTILE)(rng, rng.choice(some)))
+        out += b"".join(answers)
+    if rng.random() < 0.2:
+        at = rng.randrange(len(out))
+        out = out[:at] + bytes((out[at] ^ rng.randint(1, 255),)) + out[at + 1 :]
+    return out
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("seed", range(60))
+def test_both_paths_agree_on_mixed_answers(seed, zero):
+    rng = random.Random(seed)
+    runs = rng.choice(([400], [100] * 4, [1, 299, 50, 50], [7] * 57 + [1]))
+    same_both_ways(runs, hostile_mixture(rng, 400, zero=zero), zero=zero)
 
 
 def test_the_probe_is_worth_its_cost():
