@@ -30,6 +30,7 @@ from protocols.errors import LocalProtocolError
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "COLLAPSE_ID",
     "COLLAPSE_ID_BYTES_MAX",
     "PATH_PREFIX",
     "PUSH_TYPES",
@@ -60,6 +61,8 @@ PAYLOAD_BYTES_MAX = 4096
 VOIP_PAYLOAD_BYTES_MAX = 5120
 """Bytes of the exact body; 413 above (A-40)."""
 
+COLLAPSE_ID = "apns-collapse-id"
+"""The header that says what a push replaces on the screen."""
 COLLAPSE_ID_BYTES_MAX = 64
 """Bytes of UTF-8, not characters (A-35)."""
 

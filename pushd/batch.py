@@ -9,6 +9,7 @@ from typing import overload
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from pushd.model.device import Route
@@ -30,6 +31,8 @@ class Rendered(Struct, frozen=True, kw_only=True, gc=False):
     """The exact body bytes."""
     headers: tuple[tuple[str, str], ...] = ()
     """Gateway header values that this message sets, in the gateway's own names, such as ("apns-priority", "5")."""
+    collapse_id: str | None = None
+    """What it replaces on the screen, for gateways with a header for that: messages with the same `headers` differ."""
     expires_at: int = 0
     """UNIX seconds after which the gateway must not deliver; 0: one attempt, not stored."""
 
@@ -52,7 +55,7 @@ class Bodies(Sequence[Rendered]):
     def __getitem__(self, at: int | slice) -> Rendered | Sequence[Rendered]:
         if isinstance(at, slice):
             return Bodies(self.octets[at], self.shared)
-        return Rendered(payload=self.octets[at], headers=self.shared.headers, expires_at=self.shared.expires_at)
+        return replace(self.shared, payload=self.octets[at])
 
     def __len__(self) -> int:
         return len(self.octets)

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from protocols import apns
 from pushd.commands.context import Context
 from pushd.commands.personal import as_liquid, prepare, refuse_missing
 from pushd.content.kinds import kinds
@@ -109,6 +110,8 @@ def _platform(gateway: GatewayName, send: Send, settings: Settings, now: float) 
     if isinstance(made, Reason):
         return PlatformPreview(payload=None, reason=made.name)
     headers = {name: value for name, value in made.headers if "." not in name and not name.startswith("pushd-")}
+    if made.collapse_id is not None:
+        headers[apns.COLLAPSE_ID] = made.collapse_id
     return PlatformPreview(payload=orjson.loads(made.payload), headers=headers, bytes=len(made.payload))
 
 

@@ -32,7 +32,7 @@ class _Source(NamedTuple):
 def render(message: Message, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered:
     """Payload, header values and expiry of a message; `now` (UNIX seconds) is its release.
 
-    Headers: apns-push-type, apns-priority and, where there is one, apns-collapse-id; the topic is the route's.
+    Headers: apns-push-type and apns-priority; the topic is the route's.
     InvalidRequestError names the largest field and the excess when the payload is over its limit (A-40).
     """
     push_type = _wire_type(message)
@@ -47,11 +47,13 @@ def finished(body: dict[str, Any], message: Message, send: Send, *, notification
     payload = encode(merge(body, overrides) if overrides else body)
     limit = apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type)
     refuse_above(limit, payload, message, platform="apns")
-    headers = _headers(push_type, message.priority == "high")
     collapse = None if broadcast else life.collapse_id(send, notification_id)
-    if collapse is not None:
-        headers = (*headers, ("apns-collapse-id", apns.collapse_header(collapse)))
-    return Rendered(payload=payload, headers=headers, expires_at=life.expires_at(send, now))
+    return Rendered(
+        payload=payload,
+        headers=_headers(push_type, message.priority == "high"),
+        collapse_id=None if collapse is None else apns.collapse_header(collapse),
+        expires_at=life.expires_at(send, now),
+    )
 
 
 def _wire_type(message: Message) -> PushType:

@@ -46,11 +46,14 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     _refuse_large(merged, message)
     collapse = life.collapse_id(send, notification_id)
     headers = [("apns-push-type", "alert"), ("apns-priority", str(apns.priority("alert", urgent=True)))]
-    if collapse is not None:
-        headers.append(("apns-collapse-id", apns.collapse_header(collapse)))
     if message.url is not None:
         headers.append((LINK, message.url))
-    return Rendered(payload=payload, headers=tuple(headers), expires_at=life.expires_at(send, now))
+    return Rendered(
+        payload=payload,
+        headers=tuple(headers),
+        collapse_id=None if collapse is None else apns.collapse_header(collapse),
+        expires_at=life.expires_at(send, now),
+    )
 
 
 def _refuse_large(body: dict[str, Any], message: Message) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from protocols import apns, fcm, hms, webpush
 from pushd.batch import Rendered
@@ -219,7 +220,7 @@ def _holds(segments: Segments, marked: _Marked, render_one: Callable[[Message], 
     """Whether joining awkward values makes what the renderer does."""
     for columns, message in marked.trials():
         made = render_one(message)
-        if not isinstance(made, Rendered) or made.headers != segments.rendered.headers:
+        if not isinstance(made, Rendered) or replace(made, payload=segments.rendered.payload) != segments.rendered:
             return False
         if segments.join(columns, 1) != [made.payload]:
             return False

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from pushd.batch import Bodies, Rendered
@@ -199,7 +200,7 @@ class Personal:
         for each in rows:
             if isinstance(each, bytes):
                 assert shared is not None
-                each = Rendered(payload=each, headers=shared.headers, expires_at=shared.expires_at)  # noqa: PLW2901
+                each = replace(shared, payload=each)  # noqa: PLW2901
             assert isinstance(each, Rendered)
             whole.append(each)
         return Made(kept, whole, without)
@@ -221,7 +222,7 @@ def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) 
     for each in rows:
         if isinstance(each, bytes):
             bodies.append(each)
-        elif isinstance(each, Rendered) and each.headers == shared.headers and each.expires_at == shared.expires_at:
+        elif isinstance(each, Rendered) and replace(each, payload=shared.payload) == shared:
             bodies.append(each.payload)
         else:
             return None

@@ -19,11 +19,12 @@ from pushd.outcome import VENDOR_CODES_FROM
 from pushd.transport.queue import Load, Sending
 
 PATH_PREFIX = b"/3/device/"
-COLLAPSE_ID = "apns-collapse-id"
 PUSH_TYPE = "apns-push-type"
 TOKEN = re.compile(rb"(?:[0-9a-fA-F]{2}){1,%d}" % (apns.TOKEN_CHARS_MAX // 2))
 FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
+COLUMNS_MIN = 16
+"""From this many rows of many messages on, columns cost less than values one by one."""
 
 
 Headers = tuple[tuple[str, str], ...]
@@ -51,7 +52,7 @@ class DeviceShape(NamedTuple):
         """The header plan: what varies is token, id, expiration and collapse id."""
         varying = [Variable(b"apns-id"), Variable(b"apns-expiration")]
         if self.collapses:
-            varying.append(Variable(COLLAPSE_ID.encode()))
+            varying.append(Variable(apns.COLLAPSE_ID.encode()))
         return HeaderPlan(
             (
                 Field(b":method", b"POST"),
@@ -59,12 +60,7 @@ class DeviceShape(NamedTuple):
                 Variable(b":path", Indexing.WITHOUT, PATH_PREFIX),
                 Field(b":authority", authority),
                 *_login(authorization),
-                *(
-                    Field(
-                        name.encode(), value.encode(), Indexing.WITHOUT if name == COLLAPSE_ID else Indexing.INCREMENTAL
-                    )
-                    for name, value in self.fields
-                ),
+                *(Field(name.encode(), value.encode()) for name, value in self.fields),
                 *varying,
             )
         )
@@ -133,7 +129,7 @@ def loads(sending: Sending) -> Iterator[Load]:
     if not len(rows):
         return
     if isinstance(batch.payloads, Rendered):
-        yield from _uniform(sending, batch.payloads, address, rows, _octets(batch))
+        yield from _same(sending, batch.payloads, address, rows)
     elif isinstance(batch.payloads, Bodies):
         yield from _differing(sending, batch.payloads, address, rows)
     else:
@@ -163,20 +159,6 @@ class Address(NamedTuple):
     collapses: bool
     """Whether they have collapse ids at all."""
 
-    def split(self, rendered: Rendered) -> tuple[Headers, bytes | None]:
-        """The constant headers of a message, and its collapse id, where that can be a column.
-
-        Columns are for values without spaces; a collapse id that has one is rare enough to be a plan of its own.
-        """
-        headers = rendered.headers
-        for at in reversed(range(len(headers))):  # it stands last
-            if headers[at][0] == COLLAPSE_ID:
-                rest = (*headers[:at], *headers[at + 1 :])
-                if not self.collapses:
-                    return rest, None
-                return (headers, None) if " " in headers[at][1] else (rest, headers[at][1].encode())
-        return headers, None
-
 
 def _address(batch: Batch) -> Address:
     return CHANNELS if batch.route.kind is Kind.APNS_CHANNEL else DEVICES
@@ -185,9 +167,8 @@ def _address(batch: Batch) -> Address:
 def _few(sending: Sending, rendered: Rendered, address: Address) -> Iterator[Load]:
     """The same for a handful of rows, where columns cost more than they save."""
     batch = sending.batch
-    headers, collapse = address.split(rendered)
-    shape = address.shape(batch, headers, collapse is not None)
-    constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
+    constants = _constants(rendered, address)
+    shape = address.shape(batch, rendered.headers, len(constants) > 1)
     tokens, ids, outcomes = batch.tokens.tolist(), batch.ids.tolist(), batch.outcomes.tolist()
     of = batch.notifications
     rows, values = [], []
@@ -205,74 +186,99 @@ def _few(sending: Sending, rendered: Rendered, address: Address) -> Iterator[Loa
         yield Load(sending, np.array(rows, np.intp), form, len(rendered.payload), uniform=False)
 
 
-def _uniform(
-    sending: Sending,
-    rendered: Rendered,
-    address: Address,
-    rows: NDArray[np.intp],
-    octets: NDArray[np.uint8],
-    matrix: NDArray[np.uint8] | None = None,
-) -> Iterator[Load]:
-    """Rows of one message; `matrix` has each row's own body, where that differs."""
-    batch = sending.batch
-    headers, collapse = address.split(rendered)
-    shape = address.shape(batch, headers, collapse is not None)
-    constants = [str(rendered.expires_at).encode(), *([collapse] if collapse is not None else [])]
-    for width, alike in _by_length(rows, octets):
-        ids = batch.ids[alike]
-        of = batch.notifications if isinstance(batch.notifications, int) else batch.notifications[alike]
-        columns = [octets[alike, :width], apns.apns_ids(of, ids)]
-        columns += [np.broadcast_to(np.frombuffer(text, np.uint8), (len(alike), len(text))) for text in constants]
-        body: bytes | http2.Bodies = rendered.payload
-        if matrix is not None:
-            body = http2.Bodies(b"", matrix if len(alike) == len(rows) else matrix[np.isin(rows, alike)], b"")
-        yield Load(sending, alike, Uniform(shape, Columns(columns), body), len(body), uniform=True)
+def _same(sending: Sending, rendered: Rendered, address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
+    """Rows of one message."""
+    texts = _constants(rendered, address)
+    shape = address.shape(sending.batch, rendered.headers, len(texts) > 1)
+    yield from _uniform(sending, shape, rows, [_repeated(text, len(rows)) for text in texts], rendered.payload)
 
 
 def _differing(sending: Sending, payloads: Bodies, address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
-    """Rows whose bodies differ, as matrices."""
-    octets = _octets(sending.batch)
+    """Rows of one message whose bodies differ."""
+    texts = _constants(payloads.shared, address)
+    shape = address.shape(sending.batch, payloads.shared.headers, len(texts) > 1)
     for chosen, matrix in matrices([payloads.octets[row] for row in rows.tolist()], rows):
-        yield from _uniform(sending, payloads.shared, address, chosen, octets, matrix)
-
-
-def _octets(batch: Batch) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)
-
-
-def _by_length(rows: NDArray[np.intp], octets: NDArray[np.uint8]) -> Iterable[tuple[int, NDArray[np.intp]]]:
-    """The rows grouped by the length of their tokens."""
-    chosen = octets[rows]
-    if chosen[:, -1].all():
-        return [(octets.shape[1], rows)]
-    lengths = np.count_nonzero(chosen, axis=1)
-    return [(int(length), rows[lengths == length]) for length in np.unique(lengths)]
+        yield from _uniform(sending, shape, chosen, [_repeated(text, len(chosen)) for text in texts], matrix)
 
 
 def _mixed(sending: Sending, payloads: Sequence[Rendered], address: Address, rows: NDArray[np.intp]) -> Iterator[Load]:
+    """Rows of many messages: where many differ in octets of one length, those as columns; the others one by one."""
     batch = sending.batch
-    ids = apns.apns_ids(batch.notifications, batch.ids).view("S36").ravel().tolist()
-    tokens = batch.tokens.tolist()
-    groups: dict[tuple[Headers, bool], tuple[list[int], list[list[bytes]], list[bytes]]] = {}
-    expiries: dict[int, bytes] = {}
+    groups: dict[tuple[Headers, int, int], list[int]] = {}
     for row in rows.tolist():
         rendered = payloads[row]
-        headers, collapse = address.split(rendered)
-        alike = headers, collapse is not None
-        if alike not in groups:
-            groups[alike] = [], [], []
-        members, values, bodies = groups[alike]
-        expiry = expiries.get(rendered.expires_at)
-        if expiry is None:
-            expiry = expiries[rendered.expires_at] = str(rendered.expires_at).encode()
-        members.append(row)
-        values.append(
-            [tokens[row], ids[row], expiry] if collapse is None else [tokens[row], ids[row], expiry, collapse]
-        )
-        bodies.append(rendered.payload)
-    for alike, (members, values, bodies) in groups.items():
-        form = Mixed(address.shape(batch, *alike), values, bodies)
-        yield Load(sending, np.array(members, np.intp), form, max(map(len, bodies)), uniform=False)
+        width = len(rendered.collapse_id or "") if address.collapses else 0
+        groups.setdefault((rendered.headers, width, rendered.expires_at), []).append(row)
+    others: dict[tuple[Headers, bool], list[int]] = {}
+    for (headers, width, expires_at), members in groups.items():
+        for chosen, matrix in matrices([payloads[row].payload for row in members], np.array(members, np.intp)):
+            if len(chosen) < COLUMNS_MIN:
+                others.setdefault((headers, width > 0), []).extend(chosen.tolist())
+                continue
+            values = [_repeated(str(expires_at).encode(), len(chosen))]
+            if width:
+                collapse = "".join([payloads[row].collapse_id or "" for row in chosen.tolist()]).encode()
+                values.append(np.frombuffer(collapse, np.uint8).reshape(len(chosen), width))
+            yield from _uniform(sending, address.shape(batch, headers, width > 0), chosen, values, matrix)
+    for (headers, collapses), left in others.items():
+        yield _singly(sending, payloads, address, address.shape(batch, headers, collapses), np.array(left, np.intp))
+
+
+def _uniform(
+    sending: Sending,
+    shape: Shape,
+    rows: NDArray[np.intp],
+    values: Sequence[NDArray[np.uint8]],
+    body: bytes | NDArray[np.uint8],
+) -> Iterator[Load]:
+    """Rows whose values differ, but not their lengths; one body for all, or a matrix of them."""
+    batch = sending.batch
+    octets = np.ascontiguousarray(batch.tokens).view(np.uint8).reshape(len(batch), batch.tokens.dtype.itemsize)[rows]
+    for width, some in _by_length(octets):
+        alike = rows[some]
+        columns = [octets[some, :width], _apns_ids(batch, alike), *(value[some] for value in values)]
+        bodies = body if isinstance(body, bytes) else http2.Bodies(b"", body[some], b"")
+        yield Load(sending, alike, Uniform(shape, Columns(columns), bodies), len(bodies), uniform=True)
+
+
+def _singly(
+    sending: Sending, payloads: Sequence[Rendered], address: Address, shape: Shape, rows: NDArray[np.intp]
+) -> Load:
+    """Rows that differ in whatever may."""
+    batch = sending.batch
+    ids = _apns_ids(batch, rows).view("S36").ravel().tolist()
+    rendered = [payloads[row] for row in rows.tolist()]
+    values = [
+        [token, apns_id, *_constants(each, address)]
+        for token, apns_id, each in zip(batch.tokens[rows].tolist(), ids, rendered, strict=True)
+    ]
+    bodies = [each.payload for each in rendered]
+    return Load(sending, rows, Mixed(shape, values, bodies), max(map(len, bodies)), uniform=False)
+
+
+def _constants(rendered: Rendered, address: Address) -> list[bytes]:
+    """The expiration of a message, and what it replaces, if anything."""
+    expiry = str(rendered.expires_at).encode()
+    collapse = rendered.collapse_id if address.collapses else None
+    return [expiry] if collapse is None else [expiry, collapse.encode()]
+
+
+def _repeated(text: bytes, rows: int) -> NDArray[np.uint8]:
+    """A column of the same text."""
+    return np.broadcast_to(np.frombuffer(text, np.uint8), (rows, len(text)))
+
+
+def _apns_ids(batch: Batch, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+    of = batch.notifications
+    return apns.apns_ids(of if isinstance(of, int) else of[rows], batch.ids[rows])
+
+
+def _by_length(octets: NDArray[np.uint8]) -> Iterable[tuple[int, slice | NDArray[np.intp]]]:
+    """Lengths of texts that are filled up with NULs, and which have them."""
+    if octets[:, -1].all():
+        return [(octets.shape[1], slice(None))]
+    lengths = np.count_nonzero(octets, axis=1)
+    return [(int(length), np.flatnonzero(lengths == length)) for length in np.unique(lengths)]
 
 
 def _device_shape(batch: Batch, headers: Headers, collapses: bool) -> Shape:

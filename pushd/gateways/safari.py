@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from protocols import safari
 from pushd.batch import Batch, Rendered
@@ -87,4 +88,4 @@ def complete(rendered: Rendered, url_format: str) -> Rendered | None:
     if not (safari.fit(arguments, url_format) if url_format else safari.are_args(arguments)):
         return None
     aps["url-args"] = arguments
-    return Rendered(payload=orjson.dumps(body), headers=tuple(headers.items()), expires_at=rendered.expires_at)
+    return replace(rendered, payload=orjson.dumps(body), headers=tuple(headers.items()))

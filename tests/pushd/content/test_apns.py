@@ -230,7 +230,7 @@ def test_a34_zero_and_absent_differ(push_type, ttl_s, expires_at):
 
 
 def collapse(message: Message, **fields) -> str | None:
-    return dict(rendered(message, **fields).headers).get("apns-collapse-id")
+    return rendered(message, **fields).collapse_id
 
 
 def test_a35_collapse_ids():

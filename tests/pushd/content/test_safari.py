@@ -58,7 +58,7 @@ def test_s04_no_badge_no_sound_no_wake_up_and_no_data():
 def test_s02_headers():
     headers = dict(rendered(Message(body="B", priority="normal")).headers)
     assert (headers["apns-push-type"], headers["apns-priority"]) == ("alert", "10")
-    assert dict(rendered(Message(body="B"), collapse_id="offer").headers)["apns-collapse-id"] == "offer"
+    assert rendered(Message(body="B"), collapse_id="offer").collapse_id == "offer"
     assert rendered(Message(body="B"), ttl_s=0).expires_at == 0
     assert rendered(Message(body="B"), ttl_s=60).expires_at == int(NOW) + 60
 
