@@ -23,7 +23,7 @@ PUSH_TYPE = "apns-push-type"
 TOKEN = re.compile(rb"(?:[0-9a-fA-F]{2}){1,%d}" % (apns.TOKEN_CHARS_MAX // 2))
 FEW = 8
 """Up to this many rows are made one by one; a single send is one."""
-COLUMNS_MIN = 16
+COLUMNS_MIN = 48
 """From this many rows of many messages on, columns cost less than values one by one."""
 
 

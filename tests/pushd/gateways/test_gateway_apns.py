@@ -60,7 +60,7 @@ async def test_five_hundred_sends_with_five_hundred_payloads_are_one_batch(world
                 ("apns-priority", "5" if number % 3 == 0 else "10"),
             ),
             collapse_id=f"c{number}" if number % 2 else None,
-            expires_at=2_000_000_000 + number * (number % 5),
+            expires_at=2_000_000_000 + (0 if number % 5 else number),
         )
         for number in range(500)
     ]
