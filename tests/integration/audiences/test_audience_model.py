@@ -248,7 +248,6 @@ SETTINGS = settings(
     max_examples=LONG or 60,
     derandomize=not LONG,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

@@ -273,7 +273,7 @@ def plans(draw):
     return HeaderPlan((*SIMPLE.fields, *rest))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(plans(), min_size=1, max_size=6), st.data())
 def test_any_plans_in_any_order_decode_to_what_was_planned(choice, given_data):
     encoder, peer = Encoder(), Peer()

@@ -342,7 +342,7 @@ def test_x28_with_the_switch_off_the_table_stays():
 # -- anything at all
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400))
 @example(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" * 2)
 def test_any_octets_raise_one_kind_of_error(octets):
@@ -364,7 +364,7 @@ FRAMES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(FRAMES, max_size=12), st.booleans())
 def test_any_frames_raise_one_kind_of_error_and_never_lose_count(some, zero):
     client = connected(ConnectionSettings(header_table_size_zero=zero), extra=((frames.INITIAL_WINDOW_SIZE, 10),))

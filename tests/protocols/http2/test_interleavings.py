@@ -142,7 +142,7 @@ def check(summary: Summary, scripts: list[Script]) -> None:
             assert (b"apns-id", b"id-%d" % script.stream) in summary.headers[script.stream]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**40), st.booleans(), st.integers(1, 25))
 def test_t07_any_order_of_legal_frames_gives_what_the_scripts_say(seed, zero, count):
     rng = random.Random(seed)
@@ -168,7 +168,7 @@ def test_t07_any_order_of_legal_frames_gives_what_the_scripts_say(seed, zero, co
     assert [run.stream(row) for run in runs for row in run.outstanding().tolist()] == silent
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**40))
 def test_a61_t04_an_h2_server_never_sees_a_limit_passed(seed):
     """h2 raises for a stream too many and for an octet beyond either window."""

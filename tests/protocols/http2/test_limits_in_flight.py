@@ -136,7 +136,7 @@ def converse(rng: random.Random, client: Connection, judge: Judge) -> None:
         judge.take(client.data_to_send())
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.integers(0, 2**40))
 def test_a61_t02_t03_t04_no_acknowledged_limit_is_ever_passed(seed):
     rng = random.Random(seed)

@@ -23,7 +23,7 @@ from pushd.commands.import_check import Seen
 from pushd.errors import InvalidRequestError
 from pushd.model.imports import RecordLine
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _record = msgspec.json.Decoder(RecordLine).decode
 
 
@@ -107,7 +107,7 @@ WORDS = st.sampled_from(
 COLUMNS = sorted({name for each in SERVICES.values() for names in each.columns.values() for name in names})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     service=st.sampled_from(sorted(SERVICES)),
     columns=st.lists(st.sampled_from(COLUMNS), max_size=8, unique=True),
@@ -140,7 +140,7 @@ def refusal(line: bytes) -> str:
     return ""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=400), form=st.sampled_from([None, *module.FORMATS]))
 def test_any_octets_are_rows_or_no_file(tmp_path_factory, content, form):
     path = tmp_path_factory.mktemp("any") / "t"

@@ -167,7 +167,7 @@ AWKWARD = st.dictionaries(
 
 @pytest.mark.parametrize("gateway", SURE_BYTES)
 @given(user=AWKWARD)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_joined_is_what_the_renderer_makes(gateway, user):
     whole = send(RICH, content_tags={"greeting": 'Good "day"'})
     script = Script(whole)

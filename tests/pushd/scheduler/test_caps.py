@@ -82,7 +82,7 @@ BATCHES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 5), st.integers(60, 400), BATCHES)
 def test_never_more_in_any_window(messages, window_s, batches):
     """Against a list of times; some are taken back, and now and then all is read from what was kept."""

@@ -150,7 +150,7 @@ def oracle(text, start, number, until):
     return list(islice(rule, number))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rules(), STARTS)
 def test_any_rule_is_what_dateutil_makes_of_it(text, start):
     # In the first week dateutil counts positions from the start on, where RFC 5545 counts those of the whole week.
@@ -164,7 +164,7 @@ def test_any_rule_is_what_dateutil_makes_of_it(text, start):
     assert ours == theirs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rules(), STARTS, st.integers(0, 14))
 def test_going_on_from_anywhere_is_the_same(text, start, skipped):
     whole = found(text, start, number=18)
@@ -268,7 +268,7 @@ def test_what_is_no_rule(text, what):
         parse(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="FREQ=DAILYBMONTHUS;,-0123456789:Z", max_size=60)))
 def test_any_text_is_a_rule_or_a_rule_error(text):
     try:

@@ -57,7 +57,7 @@ TIMES = st.one_of(
 PEOPLE = st.lists(st.tuples(st.sampled_from(ZONES), st.integers(0, 5)), min_size=1, max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     PEOPLE,
     st.dictionaries(st.integers(1, 5), HOURS, max_size=5),

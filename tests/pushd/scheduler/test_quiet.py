@@ -90,7 +90,7 @@ ZONES = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(MINUTE, MINUTE, st.integers(0, 40 * 31_557_600), st.sampled_from(ZONES))
 def test_quiet_is_what_the_clock_says(begin, end, seconds, name):
     if begin == end:
@@ -111,7 +111,7 @@ def test_quiet_is_what_the_clock_says(begin, end, seconds, name):
         assert ends([hours], found - 1, zone) == found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(MINUTE, MINUTE) | st.none(), min_size=1, max_size=30),
     st.tuples(MINUTE, MINUTE) | st.none(),

@@ -226,7 +226,7 @@ CRONS = st.builds(
 MOMENTS = st.integers(int(ACCEPTED), int(ACCEPTED) + 20 * 31_557_600)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CRONS, st.sampled_from(NAMES), MOMENTS, st.integers(0, 5))
 def test_any_cron_in_any_zone_ascends_and_goes_on_from_anywhere(expression, name, moment, skipped):
     try:
@@ -256,7 +256,7 @@ RULES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(RULES, st.sampled_from(NAMES), MOMENTS)
 def test_any_rule_in_any_zone_ascends_and_misses_nothing(text, name, moment):
     try:

@@ -137,7 +137,7 @@ ZONES = st.sets(st.sampled_from(NAMES), max_size=8)
 WALLS = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1)).map(lambda wall: wall.replace(second=0, microsecond=0))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ZONES, WALLS, st.integers(-40 * 60, 40 * 60), st.sampled_from(["ignore", "next_day"]))
 def test_every_zone_has_one_instant_or_was_passed(names, wall, minutes, past_times):
     now = wall.replace(tzinfo=UTC).timestamp() + minutes * 60
@@ -188,7 +188,7 @@ def test_a_preferred_hour_is_past_when_it_is_over():
     assert next_day.passed is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(available_timezones())), st.dates(date(1995, 1, 1), date(2040, 1, 1)))
 def test_the_hours_of_any_day_anywhere(name, day):
     found = planned(said("intelligent", day.isoformat()), [name], app_zone="UTC", now=0.0)
@@ -197,7 +197,7 @@ def test_the_hours_of_any_day_anywhere(name, day):
         assert at == zones.instant(midnight + timedelta(hours=hour), ZoneInfo(name))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.sampled_from(NAMES), min_size=1, max_size=4), st.integers(0, 2 * 31_557_600))
 def test_as_soon_as_preferred_is_within_a_day(names, later):
     now = NOW + later
@@ -235,7 +235,7 @@ def test_a_window_has_a_batch_a_minute_and_each_its_own_life(minutes):
     assert list(releases.window(whole, None)) == [whole]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(st.integers(0, 2**32 - 1), max_size=500), st.sampled_from([1, 2, 7, 60, 97, 1440]))
 def test_parts_are_equal_and_together_the_whole(ids, batches):
     whole = Devices(ids)

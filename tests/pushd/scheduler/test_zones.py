@@ -146,14 +146,14 @@ CHANGING = [name for name in NAMES if any(each > 0 for each in both(name)[1].cha
 WALLS = st.datetimes(datetime(1900, 1, 1), datetime(2037, 6, 1)).map(lambda wall: wall.replace(microsecond=0))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(NAMES), WALLS)
 def test_any_wall_time_of_any_zone_is_the_first_instant_that_shows_it_or_a_later_one(name, wall):
     of, file = both(name)
     assert zones.instant(wall, of) == file.first(wall)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.data(), st.sampled_from(CHANGING), st.integers(-4 * 3600, 4 * 3600))
 def test_wall_times_around_changes(data, name, away):
     of, file = both(name)
@@ -178,7 +178,7 @@ def test_no_zones_clocks_change_twice_in_a_day():
         assert all(after - before > 26 * 3600 for before, after in pairwise(changes)), name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(NAMES), WALLS, st.integers(0, 2 * 86_400))
 def test_later_wall_times_are_never_earlier_instants(name, wall, seconds):
     of, _ = both(name)

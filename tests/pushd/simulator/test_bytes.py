@@ -113,7 +113,7 @@ def answers(client, data):
 
 
 @given(cuts=st.sets(st.integers(1, 1_400), max_size=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cut_anywhere_it_says_the_same(who, cuts):
     client, data = client_bytes(who)
     ends = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
@@ -136,7 +136,7 @@ def test_cut_into_single_bytes(who):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_broken_anywhere_it_only_hangs_up(who, data):
     _, sound = client_bytes(who)
     broken = bytearray(sound)
@@ -148,7 +148,7 @@ def test_broken_anywhere_it_only_hangs_up(who, data):
 
 
 @given(noise=st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_noise_after_the_preface_only_hangs_up(who, noise):
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     transport, this = asyncio.run(feed(who, [preface, bytes.fromhex("000000040000000000"), noise]))

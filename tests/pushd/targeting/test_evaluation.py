@@ -39,7 +39,7 @@ def paused(index, app, audience, kinds, between):
     *(CHANGES, CHANGES, AUDIENCES, KINDS, st.sampled_from([0, 2, 1_000]), st.sampled_from([1, 7])),
     st.sampled_from([0, 256]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds, few, at_a_time, labels):
     index, naive = Index(FixedClock()), Naive()
     feed(index, changes, (1, 20), labels)
@@ -63,7 +63,7 @@ def test_changes_between_slices_are_in_the_result(changes, late, audience, kinds
 
 
 @given(CHANGES, AUDIENCES, KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_in_slices_all_is_as_at_once(changes, audience, kinds):
     index = Index(FixedClock())
     feed(index, changes, (20,))
@@ -76,7 +76,7 @@ def test_in_slices_all_is_as_at_once(changes, audience, kinds):
 
 
 @given(CHANGES, AUDIENCES, KINDS, st.sets(st.integers(1, 31)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_asked_within_some_devices_an_audience_says_of_them_what_it_says_of_all(changes, audience, kinds, asked):
     index = Index(FixedClock())
     feed(index, changes, (20,))

@@ -31,7 +31,7 @@ def boxed(shape, latitude, longitude):
     return any(box.south <= north <= box.north and box.west <= east <= box.east for box in shape.boxes)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(latitudes, longitudes, st.floats(100, 5_000_000), st.floats(0, 360))
 def test_a_circle_is_true_to_the_geodesic_within_a_thousandth(latitude, longitude, radius, azimuth):
     circle = Circle(latitude, longitude, radius)
@@ -86,7 +86,7 @@ def stars(draw):
     return [*corners, corners[0]]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(stars(), st.lists(st.tuples(st.floats(-180, 180), st.floats(-89, 89)), min_size=5, max_size=30))
 def test_an_area_holds_what_even_odd_counting_says_wherever_it_lies_on_the_map(ring, places):
     try:
@@ -166,7 +166,7 @@ def test_a_ring_that_encloses_no_simple_area_is_refused(ring):
         enclosed(ring)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     latitudes, longitudes, st.floats(1, 100_000), st.lists(st.tuples(latitudes, longitudes), min_size=1, max_size=50)
 )

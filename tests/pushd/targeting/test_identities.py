@@ -92,7 +92,7 @@ def test_texts_beyond_ascii_and_with_nul():
 
 
 @given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 60), unique=True, max_size=30))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_adding_and_dropping_with_few_hashes(steps):
     apps, identities = new()
     there = set()

@@ -243,7 +243,7 @@ def everything(index):
 
 
 @given(CHANGES, AUDIENCES, KINDS, st.sampled_from([(1,), (40,), (1, 20)]), st.sampled_from([0, 2, 256]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_audience_over_any_changes_is_as_the_naive_model_says(changes, audience, kinds, sizes, labels):
     index, naive = Index(FixedClock()), Naive()
     feed(index, changes, sizes, labels)
@@ -262,7 +262,7 @@ def test_any_audience_over_any_changes_is_as_the_naive_model_says(changes, audie
 
 
 @given(CHANGES, st.randoms(use_true_random=False), st.sampled_from([(1,), (7, 30)]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_images_in_any_order_and_any_chunks_give_the_same_index(changes, random, sizes):
     first, second = Index(FixedClock()), Index(FixedClock())
     feed(first, changes, (1,))
@@ -274,7 +274,7 @@ def test_images_in_any_order_and_any_chunks_give_the_same_index(changes, random,
 
 
 @given(CHANGES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_loading_the_newest_images_equals_having_followed_every_change(changes):
     followed, naive, loaded = Index(FixedClock()), Naive(), Index(FixedClock())
     feed(followed, changes, (1, 3))
@@ -286,7 +286,7 @@ def test_loading_the_newest_images_equals_having_followed_every_change(changes):
 
 
 @given(CHANGES, CHANGES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_removed_app_is_gone_for_good_and_leaves_others_alone(changes, late):
     index, naive = Index(FixedClock()), Naive()
     feed(index, changes, (20, 1))

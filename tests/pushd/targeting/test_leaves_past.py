@@ -42,7 +42,7 @@ def reached(index, audience, gathered=None):
 
 
 @given(st.lists(st.sets(st.sampled_from([*TAGS])), min_size=1, max_size=8), STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_tags_segment_is_a_fold_from_the_left(carried, steps):
     index = of(*(DeviceImage(at, tags=tuple(sorted(tags))) for at, tags in enumerate(carried, 1)))
     everyone = set(range(1, len(carried) + 1))

@@ -150,7 +150,7 @@ AUDIENCES = st.recursive(
 
 
 @given(MOVES, MOVES, EDITS, AUDIENCES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_moves_and_edits_between_slices_are_in_the_result(before, late, edits, audience):
     index = population()
     revisions = dict.fromkeys(range(1, COUNT + 1), 0)

@@ -59,7 +59,7 @@ def test_many_devices_of_one_user_at_once_are_a_bitmap():
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6)), max_size=20)), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_moves_keep_every_device_with_its_user(batches, bulk):
     owners, owner = new(), {}
     with mock.patch.object(module, "LIST_MAX", 4):

@@ -299,5 +299,5 @@ class Machine(RuleBasedStateMachine):
         return line["s12"] <= radius
 
 
-Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestMachine = Machine.TestCase

@@ -29,7 +29,7 @@ def persons(draw):
 
 
 @given(CHANGES, persons(), KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_person_is_answered_as_by_an_evaluation(changes, audience, kinds):
     index = Index(FixedClock())
     feed(index, changes, (20,))

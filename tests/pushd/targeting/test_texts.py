@@ -17,7 +17,7 @@ WORDS = st.sampled_from(["a", "b", "Straße", "c" * 300, "d"])
 
 
 @given(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(st.sampled_from([1, 2]), WORDS), max_size=6)), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_texts_are_found_as_long_as_somebody_has_them(steps):
     texts, takers, numbers = Texts(), Counter(), {}
     with mock.patch.object(identities, "FEW_IDS", 0):

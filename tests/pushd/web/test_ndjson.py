@@ -34,7 +34,7 @@ async def gather(lines, rows_max=3, linger_s=0.5, into=None):
 
 
 @given(st.lists(st.binary(max_size=6).map(lambda b: b.replace(b"\n", b"")), max_size=12), st.data(), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_lines_come_in_order_however_the_stream_is_cut(lines, data, rows_max):
     whole = b"\n".join(lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
