@@ -8,6 +8,7 @@ from itertools import zip_longest
 import msgspec
 import orjson
 
+from protocols import apns
 from pushd.batch import Rendered
 from pushd.content.kinds import kinds
 from pushd.content.platforms import RENDERERS, render
@@ -123,6 +124,8 @@ def _leaves(rendered):
     except orjson.JSONDecodeError:
         body = {f"line {number}": line for number, line in enumerate(rendered.payload.decode().splitlines(), 1)}
     headers = {f"header {name}": value for name, value in rendered.headers}
+    if rendered.collapse_id is not None:
+        headers[f"header {apns.COLLAPSE_ID}"] = rendered.collapse_id
     return body | headers | {"expires": int(rendered.expires_at - NOW) if rendered.expires_at else 0}
 
 
