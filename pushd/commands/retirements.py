@@ -9,6 +9,7 @@ from msgspec import Struct
 from pushd.commands.context import Context
 from pushd.commands.text import check_text
 from pushd.errors import Fault, InvalidRequestError
+from pushd.store import devices
 from pushd.store.retirements import Retired, RetirementReader
 
 GROUPS_MAX = 1_000
@@ -51,9 +52,15 @@ async def revive(
 async def _revive(
     context: Context, app_id: int, since: float, until: float, reason: str | None, credential_id: int | None
 ) -> Revived:
-    done = await context.store.devices.revive(app_id, since, reason=reason, credential_id=credential_id, until=until)
-    context.index.apply_devices(done.rows)
-    return Revived(devices=done.count)
+    count = 0
+    while True:
+        done = await context.store.devices.revive(
+            app_id, since, reason=reason, credential_id=credential_id, until=until
+        )
+        await context.index.take_in(devices=done.rows)
+        count += done.count
+        if done.count < devices.REVIVED_ROWS:
+            return Revived(devices=count)
 
 
 def _check_span(since: float, until: float) -> None:

@@ -57,7 +57,7 @@ _LIST_OF = _SELECT.format(
         OR i.user_id = (SELECT id FROM users WHERE app_id = $1 AND external_id = $5 AND deleted_at IS NULL))
     ORDER BY d.id LIMIT $3)""",
 )
-_REVIVE_ROWS = 10_000
+REVIVED_ROWS = 5_000
 """Devices revived in one transaction."""
 
 
@@ -164,18 +164,16 @@ class DeviceStore(Service):
         credential_id: int | None = None,
         until: float | None = None,
     ) -> Revived:
-        """Devices retired since a time that are taken to be alive again; by reason or credential when named."""
-        until_at = moment(until if until is not None else 2**33)
-        count, parts = 0, []
-        while True:
-            row = await self._database.fetchrow(
-                "SELECT r.count, (r.images).* FROM revive_devices($1, $2, $3, $4, $5, $6) AS r",
-                *(app_id, moment(retired_since), until_at, reason, credential_id, _REVIVE_ROWS),
-            )
-            count += row["count"]
-            parts.append(await self._named(row))
-            if row["count"] < _REVIVE_ROWS:
-                return Revived(count, join_devices(parts))
+        """Devices retired since a time that are taken to be alive again; by reason or credential when named.
+
+        At most `REVIVED_ROWS` of them: with so many, there may be more.
+        """
+        row = await self._database.fetchrow(
+            "SELECT r.count, (r.images).* FROM revive_devices($1, $2, $3, $4, $5, $6) AS r",
+            *(app_id, moment(retired_since), moment(until if until is not None else 2**33)),
+            *(reason, credential_id, REVIVED_ROWS),
+        )
+        return Revived(row["count"], await self._named(row))
 
     async def images(self, ids: NDArray[np.uint32]) -> DeviceRows:
         """Current images of devices, tombstones too; nothing for ids that are not there any more."""

@@ -5,6 +5,7 @@ from pushd.commands import audience, retirements
 from pushd.errors import InvalidRequestError
 from pushd.model.audience import Broadcast
 from pushd.model.message import PushType
+from pushd.store import devices as stored
 from pushd.store.settlements import Retirement, Settlement
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -78,3 +79,19 @@ async def test_a_span_that_ends_before_it_begins_is_refused(world):
     with pytest.raises(InvalidRequestError) as caught:
         await retirements.revive(world.context, world.app.id, since=10, until=5)
     assert [fault.pointer for fault in caught.value.faults] == ["/since"]
+
+
+async def test_however_many_come_back_they_are_taken_in_some_at_a_time(world, monkeypatch):
+    monkeypatch.setattr(stored, "REVIVED_ROWS", 2)
+    await retire(world, [await world.register(f"i{n}") for n in range(5)])
+    assert await reached(world) == 0
+    apply, sizes = world.context.index.apply_devices, []
+
+    def counted(rows):
+        sizes.append(len(rows))
+        apply(rows)
+
+    monkeypatch.setattr(world.context.index, "apply_devices", counted)
+    assert (await retirements.revive(world.context, world.app.id, since=0)).devices == 5
+    assert sizes == [2, 2, 1]
+    assert await reached(world) == 5
