@@ -13,6 +13,7 @@ from pushd.clock import Clock
 from pushd.errors import ConflictError, Fault
 from pushd.model.audience import Audience
 from pushd.model.segment import NewSegment, Segment
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.times import moment, seconds
 
@@ -56,16 +57,19 @@ class SegmentStore:
         self._clock = clock
 
     async def create(self, app_id: int, uuid: str, new: NewSegment) -> Segment:
-        """The new segment. ConflictError where the uuid is taken, or the app has as many as it may."""
+        """The new segment. NotFoundError; ConflictError where the uuid is taken, or the app has as many as it may."""
         most, text = self._database.config.segments_max, _json(new.audience)
-        await self._check_room(app_id, uuid, text)
         try:
-            row = await self._database.fetchrow(
-                _CREATE, *(app_id, uuid, new.name, text, moment(self._clock.now()), most)
-            )
+            async with self._database.transaction() as connection:
+                await self._check_room(connection, app_id, uuid, text)
+                row = await connection.fetchrow(
+                    _CREATE, *(app_id, uuid, new.name, text, moment(self._clock.now()), most)
+                )
         except asyncpg.UniqueViolationError as error:
             fault = Fault("/uuid", "is the uuid of another segment")
             raise ConflictError("A segment has this uuid", faults=[fault]) from error
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         if row is None:
             raise ConflictError(f"The app has {most} segments, as many as it may have")
         return _segment(row)
@@ -76,9 +80,13 @@ class SegmentStore:
         ConflictError where the app's audiences would be too long together.
         """
         text = None if audience is None else _json(audience)
-        if text is not None:
-            await self._check_room(app_id, uuid, text)
-        row = await self._database.fetchrow(_UPDATE, app_id, uuid, name, text, moment(self._clock.now()))
+        try:
+            async with self._database.transaction() as connection:
+                if text is not None:
+                    await self._check_room(connection, app_id, uuid, text)
+                row = await connection.fetchrow(_UPDATE, app_id, uuid, name, text, moment(self._clock.now()))
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         return None if row is None else _segment(row)
 
     async def delete(self, app_id: int, uuid: str) -> bool:
@@ -106,10 +114,14 @@ class SegmentStore:
                 await asyncio.sleep(0)
         return found
 
-    async def _check_room(self, app_id: int, uuid: str, text: str) -> None:
-        """Returns when the audiences of an app's segments, with this one, are not longer than they may be together."""
+    async def _check_room(self, connection: Any, app_id: int, uuid: str, text: str) -> None:
+        """Returns when the audiences of an app's segments, with this one, are not longer than they may be together.
+
+        Whoever else asks for the same app waits for the end of the caller's transaction.
+        """
         most = self._database.config.segments_bytes_max
-        if await self._database.fetchval(_OTHERS, app_id, uuid) + len(text.encode()) > most:
+        await connection.execute("SELECT lock_apps(ARRAY[$1::int])", app_id)
+        if await connection.fetchval(_OTHERS, app_id, uuid) + len(text.encode()) > most:
             raise ConflictError(f"The audiences of the app's segments may have {most:,} bytes together")
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from pushd.clock import Clock
 from pushd.errors import ConflictError, Fault
 from pushd.model.template import NewTemplate
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.times import moment, seconds
 
@@ -78,13 +79,18 @@ class TemplateStore:
         self._clock = clock
 
     async def create(self, app_id: int, uid: str, new: NewTemplate) -> StoredTemplate:
-        """The new template. ConflictError: uid or name is taken, or there are as many as there may be."""
+        """The new template. NotFoundError; ConflictError: uid or name is taken, or there are as many as there may be."""
         most = self._database.config.templates_max
         values = (app_id, uid, new.name, self._text(new), moment(self._clock.now()), most)
         try:
-            made = await self._database.fetchrow(_CREATE, *values)
+            async with self._database.transaction() as connection:
+                # One at a time, so that none is made beside the last that there may be.
+                await connection.execute("SELECT lock_apps(ARRAY[$1::int])", app_id)
+                made = await connection.fetchrow(_CREATE, *values)
         except asyncpg.UniqueViolationError as error:
             raise _taken(error) from error
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         if made is None:
             raise ConflictError(f"The app has {most} templates, as many as it may have")
         return await self._found(app_id, uid)

@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from pushd.commands.definitions import Definitions
 from pushd.config import StoreConfig
 from pushd.errors import ConflictError, InvalidRequestError, NotFoundError
 from pushd.model import audience as model
+from pushd.model.app import Settings
 from pushd.model.channel import SUBSCRIPTIONS_MAX, ChannelChange, NewChannel
 from pushd.model.device import ALERT_KINDS
+from pushd.model.message import Message
 from pushd.model.segment import NewSegment
+from pushd.model.template import NewTemplate
 from pushd.model.user import UserChange
 from pushd.store.changes import Listeners
 from pushd.store.store import Store
@@ -78,6 +82,29 @@ async def test_an_app_has_no_more_channels_and_segments_than_it_may(store, app, 
     with pytest.raises(ConflictError):
         await small.segments.create(app.id, "more", segment)
     await small.stop()
+
+
+async def made_at_once(calls):
+    """How many of some calls made something; the others were told that there is no room."""
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in done if isinstance(each, BaseException)} == {ConflictError}
+    return sum(not isinstance(each, BaseException) for each in done)
+
+
+async def test_limits_hold_for_those_who_ask_at_once(store, app, dsn):
+    many, length = range(12), 2 * len(msgspec.json.encode(model.Broadcast()))
+    small = Store(StoreConfig(pool_size=8, segments_max=3, templates_max=3, segments_bytes_max=10**6), dsn)
+    short = Store(StoreConfig(pool_size=8, segments_bytes_max=length), dsn)
+    for each in (small, short):
+        await each.start()
+    segment = NewSegment(name="all", audience=model.Broadcast())
+    templates = [NewTemplate(name=f"t{number}", message=Message(title="a")) for number in many]
+    assert await made_at_once(small.segments.create(app.id, f"s{number}", segment) for number in many) == 3
+    other = await store.apps.create("other", Settings())
+    assert await made_at_once(short.segments.create(other.id, f"s{number}", segment) for number in many) == 2
+    assert await made_at_once(small.templates.create(app.id, each.name, each) for each in templates) == 3
+    for each in (small, short):
+        await each.stop()
 
 
 async def test_the_audiences_of_an_app_s_segments_have_a_length_together(store, app, other, dsn):

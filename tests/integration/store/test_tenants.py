@@ -88,7 +88,8 @@ async def test_nothing_of_a_deleted_app_is_left_in_any_table(store, app, other):
     assert await store.apps.delete(app.id)
     # What was under way in that moment, and takes no lock of the app.
     await store.safari_sites.put(app.id, "web.late", SITE, [b"png"] * 6)
-    await store.templates.create(app.id, "late", NewTemplate(name="late", message=Message(title="hi")))
+    with pytest.raises(NotFoundError):
+        await store.templates.create(app.id, "late", NewTemplate(name="late", message=Message(title="hi")))
     await store.database.execute("UPDATE apps SET deleted_at = now() - interval '2 days' WHERE id = $1", app.id)
     await store.locations.sweep(0, 100)
     await store.imports.sweep(86_400, 86_400)
