@@ -17,9 +17,9 @@ LOOK_S = 5.0
 """How often it is looked for installs that are over."""
 
 
-async def expire_at(context: Context, app_id: int, install_id: str, at: float | None) -> None:
-    """Nothing, once the install ends at this instant (UNIX seconds), or never."""
-    await context.store.expirations.set(app_id, install_id, at)
+async def expire_at(context: Context, app_id: int, install_id: str, at: float | None) -> bool:
+    """Whether there is such an install, which ends at this instant (UNIX seconds), or never. NotFoundError."""
+    return await context.store.expirations.set(app_id, install_id, at)
 
 
 async def end_of(context: Context, app_id: int, install_id: str) -> float | None:

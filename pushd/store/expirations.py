@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
+
 from pushd.model.rows import DeviceRows
 from pushd.store.columns import unpack_devices
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.names import Names
 from pushd.store.times import moment, seconds
 
 ROWS = 1_000
-"""Devices that go at once."""
+"""Installs that go at once."""
 
-_SET = "UPDATE installs SET expires_at = $3 WHERE app_id = $1 AND name = $2"
+_SET = "SELECT set_expiration($1, $2, $3)"
 _GET = "SELECT expires_at FROM installs WHERE app_id = $1 AND name = $2"
-_APPS = "SELECT DISTINCT app_id FROM installs WHERE expires_at <= $1"
-_DELETE = """
-SELECT * FROM delete_devices($1, $2, ARRAY(
-    SELECT d.id FROM installs i JOIN devices d ON d.install = i.id AND d.deleted_at IS NULL
-    WHERE i.app_id = $2 AND i.expires_at <= $1 LIMIT $3))
+# Installs of an app that is deleted go with it.
+_APPS = """
+SELECT DISTINCT i.app_id FROM installs i WHERE i.expires_at <= $1
+    AND EXISTS (SELECT FROM apps a WHERE a.id = i.app_id AND a.deleted_at IS NULL)
 """
+_DELETE = "SELECT * FROM delete_expired($1, $2, $3)"
 
 
 class ExpirationStore:
@@ -31,9 +34,12 @@ class ExpirationStore:
         self._database = database
         self._names = names
 
-    async def set(self, app_id: int, install_id: str, at: float | None) -> None:
-        """Nothing, once the install ends at this instant, or never."""
-        await self._database.execute(_SET, app_id, install_id, None if at is None else moment(at))
+    async def set(self, app_id: int, install_id: str, at: float | None) -> bool:
+        """Whether there is such an install, which ends at this instant, or never. NotFoundError."""
+        try:
+            return bool(await self._database.fetchval(_SET, app_id, install_id, None if at is None else moment(at)))
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
 
     async def get(self, app_id: int, install_id: str) -> float | None:
         """UNIX seconds of an install's end; None where it has none, or there is no such install."""
@@ -45,6 +51,6 @@ class ExpirationStore:
         return [row["app_id"] for row in await self._database.fetch(_APPS, moment(now))]
 
     async def delete(self, app_id: int, now: float) -> DeviceRows:
-        """Tombstones of devices of installs that were over, `ROWS` at a time; those are gone now."""
+        """Tombstones of the devices of installs that were over, `ROWS` of these at a time; those are gone now."""
         row: Any = await self._database.fetchrow(_DELETE, moment(now), app_id, ROWS)
         return await self._names.name_devices(unpack_devices(row))

@@ -79,7 +79,7 @@ class TemplateStore:
         self._clock = clock
 
     async def create(self, app_id: int, uid: str, new: NewTemplate) -> StoredTemplate:
-        """The new template. NotFoundError; ConflictError: uid or name is taken, or there are as many as there may be."""
+        """The new template. NotFoundError; ConflictError: uid or name is taken, or there are as many as may be."""
         most = self._database.config.templates_max
         values = (app_id, uid, new.name, self._text(new), moment(self._clock.now()), most)
         try:

@@ -11,8 +11,10 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from pushd.commands import expirations
 from pushd.commands.expirations import Expirer
 from pushd.config import DialectsConfig
+from pushd.dialects.backendless import registrations
 from tests.acceptance.world import BUNDLE
 from tests.contract.cube import PASSWORD, until, vendors
 from tests.pushd.content.clients import backendless_android, backendless_ios
@@ -261,6 +263,25 @@ async def test_a_registration_ends_when_it_said(app, server, unit, monkeypatch):
     assert await server.fails(5000, "GET", f"messaging/registrations/{device}") == 404
     told = await server.ok("POST", "messaging/default", PUSH | {"pushSinglecast": [device]})
     assert is_status(told, "failed", "None of the devices is registered")
+
+
+async def test_a_device_that_registers_again_as_it_is_over_stays(app, server, monkeypatch):
+    context = app.vendors.world.daemon.context
+    device, token = await server.register(expiration=round((time.time() + 60) * 1000))
+    assert await expirations.expire_at(context, app.tenant.app_id, device, time.time() - 1)
+    register, swept = registrations.devices.register, []
+
+    async def beside_the_sweep(*arguments):
+        made = await register(*arguments)
+        swept.append(await Expirer(context).sweep())
+        return made
+
+    monkeypatch.setattr(registrations.devices, "register", beside_the_sweep)
+    body = {"deviceToken": token, "deviceId": device, "os": "ANDROID", "osVersion": "15", "channels": ["news"]}
+    await server.ok("POST", "messaging/registrations", body)
+    assert [bool(each) for each in swept] == [True, False]  # others may be over, too
+    (shown,) = await server.ok("GET", f"messaging/registrations/{device}")
+    assert (shown["expiration"], shown["channels"]) == (None, ["news"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pushd.web.incoming import Incoming
 PURPOSE = int.from_bytes(b"breg")
 """Of handles that name registrations."""
 DEFAULT = "default"
+TRIES_MAX = 3
 TEXT_CHARS_MAX = 255
 VERSION_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 4_096
@@ -44,15 +45,24 @@ async def register(dialect: Dialect, incoming: Incoming) -> Answer:
         user=await users.external_id(dialect, who),
         bundle=(await apps.get(dialect.context, who.app_id)).settings.default_bundle or "",
     )
-    try:
-        device = await devices.register(dialect.context, who.app_id, registration)
-    except InvalidRequestError as error:
-        raise wire.wrong("deviceToken", error.faults[0].detail if error.faults else "is invalid") from None
+    device = await _until(dialect, who, registration, ends_at)
     only = SubscriptionChange(only=named)
     await channels.ensure(dialect.context, who.app_id, named)
     await channels.change_of_install(dialect.context, who.app_id, registration.install_id, only)
-    await expirations.expire_at(dialect.context, who.app_id, registration.install_id, ends_at)
     return wire.told({"registrationId": _handle(dialect, who, device)})
+
+
+async def _until(dialect: Dialect, who: Who, registration: Registration, ends_at: float | None) -> Device:
+    """The device, registered, and its install until this instant."""
+    for _ in range(TRIES_MAX):
+        try:
+            device = await devices.register(dialect.context, who.app_id, registration)
+        except InvalidRequestError as error:
+            raise wire.wrong("deviceToken", error.faults[0].detail if error.faults else "is invalid") from None
+        if await expirations.expire_at(dialect.context, who.app_id, registration.install_id, ends_at):
+            return device
+        # It was over and went, between the two. One that is made anew has no end yet.
+    raise NotFoundError("The device was taken away again")
 
 
 async def show(dialect: Dialect, incoming: Incoming) -> Answer:

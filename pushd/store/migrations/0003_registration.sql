@@ -287,6 +287,28 @@ BEGIN
     PERFORM set_badges(p_now, p_app, gone, 0);
 END $$;
 
+-- Says when an install ends; null: never. Whether there is such an install.
+CREATE FUNCTION set_expiration(p_app int, p_install text, p_at timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    UPDATE installs SET expires_at = p_at WHERE app_id = p_app AND name = p_install;
+    RETURN FOUND;
+END $$;
+
+-- Deletes installs of an app that are over, at most so many, with all their devices. Whoever says of one at this moment that it goes on is
+-- waited for, or finds it gone: they are looked for under the lock that he takes.
+CREATE FUNCTION delete_expired(p_now timestamptz, p_app int, p_limit int, OUT images device_columns) LANGUAGE plpgsql AS $$
+DECLARE
+    over int[];
+BEGIN
+    PERFORM lock_apps(ARRAY[p_app]);
+    over := ARRAY(SELECT d.id FROM (
+            SELECT i.id FROM installs i WHERE i.app_id = p_app AND i.expires_at <= p_now
+                AND EXISTS (SELECT FROM devices k WHERE k.install = i.id AND k.deleted_at IS NULL) LIMIT p_limit) i
+        JOIN devices d ON d.install = i.id AND d.deleted_at IS NULL);
+    images := delete_devices(p_now, p_app, over);
+END $$;
+
 -- Takes the addresses of an install away; it stays, with all that is known of it, and can be sent nothing.
 CREATE FUNCTION forget_addresses(p_app int, p_install text, OUT images device_columns) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
