@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,12 +20,16 @@ SILENT = "none"
 """The sound name that means: no sound."""
 
 
-class _Source(NamedTuple):
-    # What bodies are made of.
-    message: Message
-    app: Settings
-    notification_id: int
-    now: float
+class _Form(NamedTuple):
+    """How pushes of a type are made, and what bounds them."""
+
+    body: Callable[[Message, Settings, int, float], dict[str, Any]]
+    """Makes the payload: message, app, notification id and time of release."""
+    payload_bytes_max: int
+    headers: tuple[tuple[tuple[str, str], ...], ...]
+    """Those of a message that may wait, and of one that may not."""
+    collapses: bool = True
+    """Whether one can replace another on the screen."""
 
 
 def render(message: Message, send: Send, app: Settings, *, notification_id: int, now: float) -> Rendered:
@@ -35,41 +38,28 @@ def render(message: Message, send: Send, app: Settings, *, notification_id: int,
     Headers: apns-push-type and apns-priority; the topic is the route's.
     InvalidRequestError names the largest field and the excess when the payload is over its limit (A-40).
     """
-    push_type = _wire_type(message)
-    body = _BODIES[push_type](_Source(message, app, notification_id, now))
+    body = _FORMS[message.push_type].body(message, app, notification_id, now)
     return finished(body, message, send, notification_id=notification_id, now=now)
 
 
 def finished(body: dict[str, Any], message: Message, send: Send, *, notification_id: int, now: float) -> Rendered:
     """A payload with the message's overrides, its headers and expiry; InvalidRequestError as of `render`."""
-    broadcast, push_type = message.push_type is PushType.CHANNEL, _wire_type(message)
+    form = _FORMS[message.push_type]
     overrides = message.overrides.get("apns")
     payload = encode(merge(body, overrides) if overrides else body)
-    limit = apns_channels.PAYLOAD_BYTES_MAX if broadcast else apns.payload_limit(push_type)
-    refuse_above(limit, payload, message, platform="apns")
-    collapse = None if broadcast else life.collapse_id(send, notification_id)
+    refuse_above(form.payload_bytes_max, payload, message, platform="apns")
+    collapse = life.collapse_id(send, notification_id) if form.collapses else None
     return Rendered(
         payload=payload,
-        headers=_headers(push_type, message.priority == "high"),
+        headers=form.headers[message.priority == "high"],
         collapse_id=None if collapse is None else apns.collapse_header(collapse),
         expires_at=life.expires_at(send, now),
     )
 
 
-def _wire_type(message: Message) -> PushType:
-    # On the wire a broadcast is a Live Activity's push, too; the path says that it is one (A-38).
-    return PushType.LIVEACTIVITY if message.push_type is PushType.CHANNEL else message.push_type
-
-
-@cache
-def _headers(push_type: PushType, urgent: bool) -> tuple[tuple[str, str], ...]:
-    """Those that do not tell one message of a type from another."""
-    return ("apns-push-type", push_type.value), ("apns-priority", str(apns.priority(push_type, urgent=urgent)))
-
-
 def aps(message: Message, app: Settings) -> dict[str, Any]:
     """The `aps` of an alert or a background push, for a gateway that hands it on to Apple."""
-    made: dict[str, Any] = _BODIES[message.push_type](_Source(message, app, 0, 0.0))["aps"]
+    made: dict[str, Any] = _FORMS[message.push_type].body(message, app, 0, 0.0)["aps"]
     return made
 
 
@@ -80,31 +70,29 @@ def wakes_extension(message: Message) -> bool:
     )
 
 
-def _alert_body(source: _Source) -> dict[str, Any]:
-    message = source.message
-    alert = _alert(message, source.app.default_title)
+def _alert_body(message: Message, app: Settings, notification_id: int, _: float) -> dict[str, Any]:
+    alert = _alert(message, app.default_title)
     aps = _aps(message, alert)
     if message.sound is None and alert:
         aps["sound"] = "default"
     if message.mutable_content or (message.mutable_content is None and wakes_extension(message)):
         aps["mutable-content"] = 1
-    return {"aps": aps, **_app_keys(message, source.notification_id)}
+    return {"aps": aps, **_app_keys(message, notification_id)}
 
 
-def _background_body(source: _Source) -> dict[str, Any]:
-    return {"aps": {"content-available": 1}, **_app_keys(source.message, source.notification_id)}
+def _background_body(message: Message, _: Settings, notification_id: int, __: float) -> dict[str, Any]:
+    return {"aps": {"content-available": 1}, **_app_keys(message, notification_id)}
 
 
-def _app_body(source: _Source) -> dict[str, Any]:
+def _app_body(message: Message, _: Settings, notification_id: int, __: float) -> dict[str, Any]:
     # The app itself handles the push and draws what it likes, so nothing is filled in.
-    message = source.message
-    return {"aps": _aps(message, _alert(message, None)), **_app_keys(message, source.notification_id)}
+    return {"aps": _aps(message, _alert(message, None)), **_app_keys(message, notification_id)}
 
 
-def _liveactivity_body(source: _Source) -> dict[str, Any]:
-    message, activity = source.message, source.message.live_activity
+def _liveactivity_body(message: Message, _: Settings, __: int, now: float) -> dict[str, Any]:
+    activity = message.live_activity
     assert activity is not None, "content.check lets no live activity push pass without its event"
-    aps = _activity(activity, source.now)
+    aps = _activity(activity, now)
     alert: dict[str, Any] = _alert(message, None)
     sound = _sound(message.sound)
     if alert and (sound or message.sound is None):
@@ -116,29 +104,14 @@ def _liveactivity_body(source: _Source) -> dict[str, Any]:
     return {"aps": aps}
 
 
-def _reload_body(_: _Source) -> dict[str, Any]:
+def _reload_body(_: Message, __: Settings, ___: int, ____: float) -> dict[str, Any]:
     # Widgets and controls read nothing from the push: it tells them to fetch.
     return {"aps": {"content-changed": True}}
 
 
-def _system_body(source: _Source) -> dict[str, Any]:
+def _system_body(message: Message, _: Settings, __: int, ___: float) -> dict[str, Any]:
     # iOS reads these keys at the top level: `container-identifier` and `domain`, or `mdm`.
-    return dict(source.message.data or {})
-
-
-_BODIES: dict[PushType, Callable[[_Source], dict[str, Any]]] = {
-    PushType.ALERT: _alert_body,
-    PushType.BACKGROUND: _background_body,
-    PushType.VOIP: _app_body,
-    PushType.COMPLICATION: _app_body,
-    PushType.FILEPROVIDER: _system_body,
-    PushType.LOCATION: _app_body,
-    PushType.LIVEACTIVITY: _liveactivity_body,
-    PushType.PUSHTOTALK: _app_body,
-    PushType.CONTROLS: _reload_body,
-    PushType.WIDGETS: _reload_body,
-    PushType.MDM: _system_body,
-}
+    return dict(message.data or {})
 
 
 def _alert(message: Message, default_title: str | None) -> dict[str, Any]:
@@ -214,3 +187,36 @@ def _app_keys(message: Message, notification_id: int) -> dict[str, Any]:
     if message.badge_increment is not None:
         ours["badge_increment"] = message.badge_increment
     return {"pushd": ours} if message.data is None else {"pushd": ours, "data": message.data}
+
+
+def _headers(push_type: PushType) -> tuple[tuple[tuple[str, str], ...], ...]:
+    return tuple(
+        (("apns-push-type", push_type.value), ("apns-priority", str(apns.priority(push_type, urgent=urgent))))
+        for urgent in (False, True)
+    )
+
+
+def _form(push_type: PushType, body: Callable[[Message, Settings, int, float], dict[str, Any]]) -> _Form:
+    return _Form(body, apns.payload_limit(push_type), _headers(push_type))
+
+
+_FORMS: dict[PushType, _Form] = {
+    push_type: _form(push_type, body)
+    for push_type, body in {
+        PushType.ALERT: _alert_body,
+        PushType.BACKGROUND: _background_body,
+        PushType.VOIP: _app_body,
+        PushType.COMPLICATION: _app_body,
+        PushType.FILEPROVIDER: _system_body,
+        PushType.LOCATION: _app_body,
+        PushType.LIVEACTIVITY: _liveactivity_body,
+        PushType.PUSHTOTALK: _app_body,
+        PushType.CONTROLS: _reload_body,
+        PushType.WIDGETS: _reload_body,
+        PushType.MDM: _system_body,
+    }.items()
+}
+# On the wire a broadcast is a Live Activity's push, too; the path says that it is one (A-38).
+_FORMS[PushType.CHANNEL] = _Form(
+    _liveactivity_body, apns_channels.PAYLOAD_BYTES_MAX, _headers(PushType.LIVEACTIVITY), collapses=False
+)
