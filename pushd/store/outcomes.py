@@ -9,6 +9,9 @@ from pushd.bitset import PART_BITS, Devices
 from pushd.store.database import Database
 from pushd.store.times import seconds
 
+CAMPAIGNS_AT_ONCE = 16
+"""Campaigns whose bitmaps are in memory at a time, where a device's history is looked for."""
+
 Counts: TypeAlias = dict[tuple[int, int], int]
 """Rows by (gateway number, code)."""
 
@@ -47,18 +50,20 @@ WHERE n.app_id = $1 AND n.id = $2
 _HISTORY_ROWS = """
 SELECT notification_id, gateway, code, at FROM outcomes WHERE device_id = $1 ORDER BY notification_id DESC LIMIT $2
 """
-# One part of each of the newest campaigns that touched this part at all.
-_HISTORY_PARTS = """
-WITH campaigns AS (
-    SELECT DISTINCT notification_id FROM outcome_parts WHERE app_id = $1 AND part = $2
+# The newest campaigns that touched a part at all; by the index, from its end.
+_CAMPAIGNS = """
+SELECT notification_id FROM (
+    (SELECT DISTINCT notification_id FROM outcome_parts WHERE app_id = $1 AND part = $2 ORDER BY 1 DESC LIMIT $3)
     UNION
-    SELECT notification_id FROM outcome_deltas WHERE app_id = $1 AND part = $2
-), newest AS (SELECT notification_id FROM campaigns ORDER BY 1 DESC LIMIT $3)
-SELECT p.notification_id, p.gateway, p.code, p.devices, p.at FROM outcome_parts p JOIN newest USING (notification_id)
-    WHERE p.part = $2
-UNION ALL
-SELECT d.notification_id, d.gateway, d.code, d.devices, d.at FROM outcome_deltas d JOIN newest USING (notification_id)
-    WHERE d.part = $2
+    (SELECT DISTINCT notification_id FROM outcome_deltas WHERE app_id = $1 AND part = $2 ORDER BY 1 DESC LIMIT $3)
+) c ORDER BY 1 DESC LIMIT $3
+"""
+_HISTORY_PARTS = """
+SELECT n.id AS notification_id, p.* FROM unnest($1::bigint[]) AS n (id) CROSS JOIN LATERAL (
+    SELECT k.gateway, k.code, k.devices, k.at FROM outcome_parts k WHERE k.notification_id = n.id AND k.part = $2
+    UNION ALL
+    SELECT k.gateway, k.code, k.devices, k.at FROM outcome_deltas k WHERE k.notification_id = n.id AND k.part = $2
+    OFFSET 0) p
 """
 
 
@@ -130,12 +135,19 @@ class OutcomeReader:
             Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"]))
             for row in await self._database.fetch(_HISTORY_ROWS, device_id, limit)
         ]
-        campaigns = self._database.config.history_campaigns_max
-        found += [
-            Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"]))
-            for row in await self._database.fetch(_HISTORY_PARTS, app_id, device_id >> PART_BITS, campaigns)
-            if device_id in Devices.load(row["devices"])
-        ]
+        part, most = device_id >> PART_BITS, self._database.config.history_campaigns_max
+        campaigns = [row[0] for row in await self._database.fetch(_CAMPAIGNS, app_id, part, most)]
+        newest: list[Sending] = []
+        for start in range(0, len(campaigns), CAMPAIGNS_AT_ONCE):
+            some = campaigns[start : start + CAMPAIGNS_AT_ONCE]
+            newest += [
+                Sending(row["notification_id"], row["gateway"], row["code"], seconds(row["at"]))
+                for row in await self._database.fetch(_HISTORY_PARTS, some, part)
+                if device_id in Devices.load(row["devices"])
+            ]
+            if len(newest) >= limit:  # the others are older
+                break
+        found += newest
         return sorted(found, reverse=True)[:limit]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import asyncpg
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from pushd.bitset import Devices
 from pushd.errors import IdempotencyMismatchError, UnavailableError
 from pushd.model.notification import State
+from pushd.store import outcomes
 from pushd.store.database import OutcomeUnknownError
 from pushd.store.notifications import Idempotency
 from pushd.store.settlements import Delta, Settlement
@@ -171,6 +173,39 @@ async def test_the_history_of_a_device_reads_one_part_per_campaign(store, app, n
     assert [tuple(each)[:3] for each in await store.notifications.device_history(app.id, device, 10)] == expected
     assert await store.notifications.device_history(app.id, 999_999, 10) == []
     assert len(await store.notifications.device_history(app.id, device, 1)) == 1
+
+
+CAMPAIGNS = """
+INSERT INTO outcome_parts (notification_id, app_id, part, gateway, code, count, devices, at, created_at)
+SELECT n, $1, 0, 0, c, 1, CASE WHEN c = 1 AND n % $2::int = 0 THEN $3::bytea ELSE $4::bytea END, now(), now()
+FROM generate_series(1, 1000) n, generate_series(1, 3) c
+"""
+
+
+async def test_the_history_of_a_device_looks_at_the_newest_campaigns_and_no_others(store, app, monkeypatch):
+    """However many there are, and at a few at a time, until there is enough of it."""
+    mine, others = Devices([7]).dump(), Devices([8]).dump()
+    await store.database.execute(CAMPAIGNS, app.id, 40, mine, others)
+    await store.database.execute("ANALYZE outcome_parts")
+    found = await store.notifications.device_history(app.id, 7, 100)
+    assert [tuple(each)[:3] for each in found] == [(number, 0, 1) for number in range(1_000, 500, -40)]
+    reads, fetch = [], store.database.fetch
+
+    async def counted(query, *args, **options):
+        rows = await fetch(query, *args, **options)
+        reads.append((query, len(rows)))
+        return rows
+
+    monkeypatch.setattr(store.database, "fetch", counted)
+    assert len(await store.notifications.device_history(app.id, 7, 2)) == 2
+    assert [rows for query, rows in reads if "k.devices" in query] == [48, 48, 48]
+    monkeypatch.undo()
+    query = outcomes._CAMPAIGNS
+    for number, value in enumerate((app.id, 0, 10), 1):
+        query = query.replace(f"${number}", str(value))
+    (plan,) = await store.database.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+    looked = [int(each) for each in re.findall(r'"Actual Rows": (\d+)', plan[0])]
+    assert max(looked) <= 100
 
 
 async def test_cancel_is_kept_and_shown(store, app, node):
