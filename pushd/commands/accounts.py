@@ -19,6 +19,8 @@ from pushd.model.vendor_key import DialectName
 
 NAME_CHARS_MAX = 254
 FIELDS_BYTES_MAX = 16_384
+TRIES_MAX = 8
+"""A change that somebody else's overtook is made again so often; each of theirs was one that succeeded."""
 
 
 async def sign_up(
@@ -109,19 +111,25 @@ async def change(
 
     InvalidRequestError, ConflictError, NotFoundError.
     """
-    given = _folded(login, email)
-    names = given[0] or account.login, given[1] or account.email
-    merged = account.fields | (fields or {})
-    check_text({"names": names, "tags": tags or [], "fields": merged, "attributes": attributes or {}})
-    if attributes:
-        attributes = (await users.get(context, account.app_id, account.external_id)).attributes | attributes
-    faults = _faults(names, password if password is not None else "x", merged) + check_attributes(attributes or {})
-    if faults:
-        raise InvalidRequestError("The account is not valid", faults=faults)
-    sealed = None if password is None else await seal(password)
-    wanted = msgspec.structs.replace(account, login=names[0], email=names[1], fields=merged)
-    await context.whole(_write(context, wanted, sealed, _change(account.external_id, email, tags, attributes)))
-    return await get(context, account.app_id, account.user_id)
+    given, sealed = _folded(login, email), None
+    for _ in range(TRIES_MAX):
+        names = given[0] or account.login, given[1] or account.email
+        merged = account.fields | (fields or {})
+        check_text({"names": names, "tags": tags or [], "fields": merged, "attributes": attributes or {}})
+        whole = attributes
+        if attributes:
+            whole = (await users.get(context, account.app_id, account.external_id)).attributes | attributes
+        faults = _faults(names, password if password is not None else "x", merged) + check_attributes(whole or {})
+        if faults:
+            raise InvalidRequestError("The account is not valid", faults=faults)
+        if password is not None and sealed is None:
+            sealed = await seal(password)
+        wanted = msgspec.structs.replace(account, login=names[0], email=names[1], fields=merged)
+        done = await context.whole(_write(context, wanted, sealed, _change(account.external_id, email, tags, whole)))
+        account = await get(context, account.app_id, account.user_id)
+        if done:
+            return account
+    raise ConflictError("The account is being changed by others: try again")
 
 
 async def open_session(
@@ -249,12 +257,14 @@ async def _create(
     await context.index.take_in(users=rows)
 
 
-async def _write(context: Context, account: Account, password: bytes | None, user: UserChange) -> None:
+async def _write(context: Context, account: Account, password: bytes | None, user: UserChange) -> bool:
+    """Whether it is written; not, where the account is gone, or somebody else was faster."""
     done = await context.store.accounts.update(account, password, context.clock.now())
     if done is None:
         raise ConflictError("There is an account with this login or address already")
     if not done:
-        raise NotFoundError("There is no such account")
+        return False
     if user != UserChange(external_id=account.external_id):
         _, rows = await context.store.users.put_many(account.app_id, [user])
         await context.index.take_in(users=rows)
+    return True

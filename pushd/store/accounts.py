@@ -39,9 +39,11 @@ _INSERT = """
 INSERT INTO accounts (user_id, app_id, login, email, password, fields, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
 """
+# Whoever was faster has moved the time of its last change: what is written here was made of what he replaced.
 _UPDATE = """
-UPDATE accounts SET login = $3, email = $4, password = coalesce($5, password), fields = $6, updated_at = $7
-WHERE app_id = $1 AND user_id = $2 RETURNING user_id
+UPDATE accounts SET login = $3, email = $4, password = coalesce($5, password), fields = $6,
+    updated_at = greatest($7, updated_at + interval '1 microsecond')
+WHERE app_id = $1 AND user_id = $2 AND updated_at = $8 RETURNING user_id
 """
 
 
@@ -79,11 +81,16 @@ class AccountStore:
         return rows
 
     async def update(self, account: Account, password: bytes | None, now: float) -> bool | None:
-        """Whether the account is there, and is like this now; None where its login or address is another's."""
+        """Whether the account is like this now; not, where it is gone, or has changed since it was read.
+
+        None where its login or address is another's.
+        """
         told = orjson.dumps(account.fields).decode()
         own = (account.app_id, account.user_id, account.login, account.email)
         try:
-            return bool(await self._database.fetchval(_UPDATE, *own, password, told, moment(now)))
+            return bool(
+                await self._database.fetchval(_UPDATE, *own, password, told, moment(now), moment(account.updated_at))
+            )
         except asyncpg.UniqueViolationError:
             return None
 
@@ -102,16 +109,16 @@ class AccountStore:
         """Accounts that are looked for, behind so many others, and how many there are; names are folded."""
         wanted = {name: getattr(query, name) for name in _CONDITIONS if getattr(query, name) is not None}
         conditions = [_CONDITIONS[name].format(number) for number, name in enumerate(wanted, 2)]
-        found = f"{_FROM} WHERE {' AND '.join(['a.app_id = $1', *conditions])}"
+        where = f"WHERE {' AND '.join(['a.app_id = $1', *conditions])}"
+        # Every account has its user: who asks for nothing of users has none of them looked up to be counted.
+        counted = _FROM if any("u." in each for each in conditions) else "FROM accounts a"
         order = "DESC" if query.newest_first else "ASC"
         count, args = len(wanted) + 2, (app_id, *wanted.values())
         rows = await self._database.fetch(
-            f"{_PAGE_COLUMNS} {found} ORDER BY a.user_id {order} LIMIT ${count} OFFSET ${count + 1}",  # constants
-            *args,
-            limit,
-            offset,
+            f"{_PAGE_COLUMNS} {_FROM} {where} ORDER BY a.user_id {order} LIMIT ${count} OFFSET ${count + 1}",
+            *(*args, limit, offset),
         )
-        total = await self._database.fetchval(f"SELECT count(*) {found}", *args)  # constants
+        total = await self._database.fetchval(f"SELECT count(*) {counted} {where}", *args)  # constants
         names = await self._names.tag_names([tag for row in rows for tag in row["tags"] or ()])
         told = [(_account(row), [names[tag] for tag in row["tags"] or ()]) for row in rows]
         return AccountPage(accounts=told, total=total)

@@ -8,6 +8,7 @@ import pytest
 
 from pushd.commands import accounts, users
 from pushd.errors import ConflictError, InvalidRequestError, PushdError, TooManyRequestsError, UnauthorizedError
+from pushd.model.account import AccountQuery
 from pushd.model.vendor_key import DialectName
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -134,6 +135,33 @@ async def test_an_account_changes(context, tenant):
     with pytest.raises(UnauthorizedError):
         await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="secret word")
     assert (await users.get(context, tenant.app_id, "anna")).tags == ["b"]
+
+
+async def test_of_changes_at_once_each_is_there(context, tenant):
+    """Also where one takes as long as a password does to be sealed."""
+    made = await signed_up(context, tenant, fields={"a": 1})
+    await asyncio.gather(
+        accounts.change(context, made, password="new word", fields={"b": 2}),
+        accounts.change(context, made, email="new@example.com"),
+        accounts.change(context, made, fields={"a": 2}),
+        *(accounts.change(context, made, fields={f"c{number}": number}) for number in range(3)),
+    )
+    now = await accounts.log_in(context, tenant.app_id, login="anna", email=None, password="new word")
+    assert (now.email, now.fields) == ("new@example.com", {"a": 2, "b": 2, "c0": 0, "c1": 1, "c2": 2})
+
+
+async def test_who_looks_for_accounts_has_their_users_looked_up_only_to_be_told_apart(context, tenant, monkeypatch):
+    await signed_up(context, tenant)
+    counts, fetchval = [], context.store.database.fetchval
+
+    async def counted(query, *args, **options):
+        counts.append(query)
+        return await fetchval(query, *args, **options)
+
+    monkeypatch.setattr(context.store.database, "fetchval", counted)
+    for query in (AccountQuery(), AccountQuery(logins=["anna"]), AccountQuery(external_ids=["anna"])):
+        assert (await accounts.find(context, tenant.app_id, query, offset=0, limit=1)).total == 1
+    assert ["users" in each for each in counts if "count(*)" in each] == [False, False, True]
 
 
 async def test_attributes_are_the_users_and_those_that_are_not_named_stay(context, tenant):
