@@ -147,25 +147,26 @@ class ApnsExchange:
         """Settles the answered rows; the gravest advice of any of them."""
         flight = answers.run.tag
         assert isinstance(flight, Flight)
-        accepted = answers.statuses == STATUS_OK
-        if accepted.all():
+        refused = (answers.statuses != STATUS_OK).nonzero()[0]
+        if len(refused) < len(answers.rows):
             self.proven, self._server_errors = True, 0
+        if not len(refused):
             flight.settle(answers.rows, outcome.ACCEPTED.code)
             return Advice.KEEP
-        if accepted.any():
-            self.proven, self._server_errors = True, 0
-            flight.settle(answers.rows[accepted], outcome.ACCEPTED.code)
-        return self._classify_errors(flight, answers, accepted, received)
+        return self._classify_errors(flight, answers, refused, received)
 
     def _classify_errors(
-        self, flight: Flight, answers: Answers, accepted: NDArray[np.bool_], received: Received
+        self, flight: Flight, answers: Answers, refused: NDArray[np.intp], received: Received
     ) -> Advice:
-        rows, statuses, in_a_row = answers.rows[~accepted], answers.statuses[~accepted], interrupted(accepted)
-        codes = np.empty(len(rows), np.uint8)
+        """The same where some answers are refusals; all are settled at once, accepted ones too."""
+        codes = np.full(len(answers.rows), outcome.ACCEPTED.code, np.uint8)
+        positions = refused.tolist()
+        in_a_row = interrupted(positions, len(codes))
         advice = Advice.KEEP
         bodies, headers, run, batch = received.bodies, received.headers, flight.run, flight.load.sending.batch
         now = self._clock.now()
-        for at, (row, status) in enumerate(zip(rows.tolist(), statuses.tolist(), strict=True)):
+        refusals = zip(positions, answers.rows[refused].tolist(), answers.statuses[refused].tolist(), strict=True)
+        for nth, (at, row, status) in enumerate(refusals):
             reason, timestamp_ms = apns.parse_error(bodies.get((run, row), b""))
             index = apns.lookup(status, reason)
             verdict = apns.REASONS[index].verdict
@@ -180,9 +181,9 @@ class ApnsExchange:
                     batch.retry_after[flight.batch_row(row)] = wait_s
             if verdict in PROOF:
                 self.proven, self._server_errors = True, 0
-            elif at >= in_a_row or verdict is not Verdict.RETRY:
+            elif nth >= in_a_row or verdict is not Verdict.RETRY:
                 advice = max(advice, self._advise(verdict, index))
-        flight.settle(rows, codes)
+        flight.settle(answers.rows, codes)
         return advice
 
     def _advise(self, verdict: Verdict, index: int) -> Advice:

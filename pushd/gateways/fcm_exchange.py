@@ -173,7 +173,9 @@ class FcmExchange:
     def _classify_errors(
         self, flight: Flight, answers: Answers, accepted: NDArray[np.bool_], received: Received
     ) -> Advice:
-        rows, statuses, in_a_row = answers.rows[~accepted], answers.statuses[~accepted], interrupted(accepted)
+        refused = np.flatnonzero(~accepted)
+        rows, statuses = answers.rows[refused], answers.statuses[refused]
+        in_a_row = interrupted(refused.tolist(), len(accepted))
         codes = np.empty(len(rows), np.uint8)
         doubted = []
         advice = Advice.KEEP

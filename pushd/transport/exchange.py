@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from protocols.http2 import Answers, Connection, ConnectionSettings, GoAway, Received, Run
 from pushd.transport.flights import Flight
@@ -59,10 +57,12 @@ class Exchange(Protocol):
         """What rows without an answer in time mean for the link."""
 
 
-def interrupted(accepted: NDArray[np.bool_]) -> int:
+def interrupted(refused: Sequence[int], answers: int) -> int:
     """How many refusals of a read came before its last acceptance: as failures in a row they do not count.
 
-    Answers of a run stand in the order they came.
+    Answers of a run stand in the order they came; `refused` says which of so many are refusals, in order.
     """
-    after = int(accepted[::-1].argmax()) if accepted.any() else len(accepted)
-    return int(np.count_nonzero(~accepted[: len(accepted) - after]))
+    ahead, end = len(refused), answers
+    while ahead and refused[ahead - 1] == end - 1:
+        ahead, end = ahead - 1, end - 1
+    return ahead
