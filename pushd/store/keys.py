@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+import asyncpg
+
 from pushd.model.app import Key, Role
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.remembered import Remembered
 from pushd.store.times import seconds, seconds_or_none
@@ -17,8 +20,11 @@ SECRET_BYTES = 32
 HINT_CHARS = 16
 
 _COLUMNS = "id, app_id, role, name, hint, created_at, revoked_at"
+# Whoever deletes the app waits for us, or we see that it is gone: it takes its keys along.
 _CREATE = f"""
-WITH made AS (INSERT INTO api_keys (app_id, role, name, hint, digest) VALUES ($1, $2, $3, $4, $5) RETURNING *)
+WITH held AS MATERIALIZED (SELECT CASE WHEN $1::int IS NOT NULL THEN lock_apps(ARRAY[$1::int]) END), made AS (
+    INSERT INTO api_keys (app_id, role, name, hint, digest) SELECT $1, $2, $3, $4, $5 FROM held RETURNING *
+)
 SELECT {_COLUMNS}, note_change(3::smallint, app_id, ARRAY[id]) FROM made
 """  # noqa: S608  # constants
 _FIND = f"SELECT {_COLUMNS} FROM api_keys WHERE digest = $1 AND revoked_at IS NULL"  # noqa: S608  # constants
@@ -42,10 +48,13 @@ class KeyStore:
         self._known: Remembered[bytes, Key] = Remembered()
 
     async def create(self, app_id: int | None, role: Role, name: str) -> tuple[Key, str]:
-        """The new key and its secret, which is never seen again."""
+        """The new key and its secret, which is never seen again. NotFoundError: there is no such app."""
         text = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode()
         secret = f"pushd_{role.value}_{text}"
-        row = await self._database.fetchrow(_CREATE, app_id, role.value, name, secret[:HINT_CHARS], _digest(secret))
+        try:
+            row = await self._database.fetchrow(_CREATE, app_id, role.value, name, secret[:HINT_CHARS], _digest(secret))
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
         return _key(row), secret
 
     async def authenticate(self, secret: str, digest: bytes | None = None) -> Key | None:

@@ -8,8 +8,11 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
+import asyncpg
+
 from pushd.model.app import Key, Role
 from pushd.model.vendor_key import DialectName, VendorKey
+from pushd.store.committer import refusal
 from pushd.store.database import Database
 from pushd.store.remembered import Remembered
 from pushd.store.times import seconds, seconds_or_none
@@ -71,12 +74,16 @@ class VendorKeyStore:
     async def create(
         self, app_id: int, dialect: DialectName, role: Role, identity: str, secret: str, sealed: bytes | None, name: str
     ) -> VendorKey | None:
-        """The new key; None when it is there already, or its identity is another app's."""
+        """The new key; None when it is there already, or its identity is another app's. NotFoundError."""
         hint = secret[:HINT_CHARS] if len(secret) >= HINTED_CHARS_MIN else ""
-        row = await self._database.fetchrow(
-            _CREATE, app_id, dialect.value, role.value, identity, digest(secret), sealed, name, hint
-        )
-        self.forget()
+        try:
+            row = await self._database.fetchrow(
+                _CREATE, app_id, dialect.value, role.value, identity, digest(secret), sealed, name, hint
+            )
+        except asyncpg.PostgresError as error:
+            raise refusal(error) from error
+        finally:  # whatever became of it: it may be committed though the answer was lost
+            self.forget()
         return None if row is None else _key(row)
 
     async def find(self, dialect: DialectName, identity: str) -> tuple[Held, ...]:

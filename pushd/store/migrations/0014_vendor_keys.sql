@@ -18,11 +18,13 @@ CREATE TABLE vendor_keys (
 CREATE UNIQUE INDEX vendor_keys_known ON vendor_keys (dialect, identity, digest) WHERE revoked_at IS NULL;
 CREATE INDEX vendor_keys_app ON vendor_keys (app_id, id);
 
--- A new key; nothing where its identity is another app's, or where it is there already.
+-- A new key; nothing where its identity is another app's, or where it is there already. PD404 where there is no such app.
 CREATE FUNCTION create_vendor_key(
     p_app int, p_dialect text, p_role text, p_identity text, p_digest bytea, p_sealed bytea, p_name text, p_hint text
 ) RETURNS SETOF vendor_keys LANGUAGE plpgsql AS $$
 BEGIN
+    -- Whoever deletes the app waits for us, or we see that it is gone: it takes its keys along.
+    PERFORM lock_apps(ARRAY[p_app]);
     -- Class 7010: whoever makes keys of one dialect takes turns, so that an identity has one app.
     PERFORM pg_advisory_xact_lock(7010, hashtext(p_dialect));
     IF EXISTS (SELECT FROM vendor_keys k WHERE k.dialect = p_dialect AND k.identity = p_identity AND k.revoked_at IS NULL

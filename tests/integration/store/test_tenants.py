@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 
-import asyncpg
 import pytest
 
 from pushd.bitset import Devices
 from pushd.config import StoreConfig
-from pushd.errors import ConflictError, NotFoundError
+from pushd.errors import ConflictError, InternalError, NotFoundError
 from pushd.model.app import Role, Settings
 from pushd.model.audience import Broadcast
 from pushd.model.channel import NewChannel
@@ -72,6 +72,26 @@ async def test_a_deleted_app_is_gone_at_once_and_its_rows_later(store, app, othe
     await store.maintenance.purge()  # finds nothing left, and looks for nothing from then on
     left = await store.database.fetch("SELECT id FROM apps WHERE purged_at IS NULL")
     assert [row["id"] for row in left] == [other.id]
+
+
+@pytest.mark.parametrize("kind", ["native", "vendor"])
+async def test_a_key_that_is_made_as_its_app_goes_is_good_for_nothing(store, app, kind):
+    def make():
+        if kind == "native":
+            return store.keys.create(app.id, Role.SERVER, "late")
+        return store.vendor_keys.create(app.id, DialectName.GRAVITEC, Role.SERVER, "late", "secret", None, "late")
+
+    async with store.database.transaction() as connection:
+        await connection.execute("SELECT delete_app($1)", app.id)
+        making = asyncio.create_task(make())
+        await asyncio.sleep(0.1)
+        assert not making.done()
+    with pytest.raises(NotFoundError):
+        await making
+    table = "api_keys" if kind == "native" else "vendor_keys"
+    assert await store.database.fetchval(f"SELECT count(*) FROM {table} WHERE revoked_at IS NULL") == 0
+    with pytest.raises(NotFoundError):
+        await make()
 
 
 HISTORY = {
@@ -260,7 +280,7 @@ async def test_admin_keys_belong_to_no_app(store, app):
     admin, _ = await store.keys.create(None, Role.ADMIN, "first")
     assert list(await store.keys.list(None)) == [admin]
     assert list(await store.keys.list(app.id)) == []
-    with pytest.raises(asyncpg.CheckViolationError):
+    with pytest.raises(InternalError):
         await store.keys.create(app.id, Role.ADMIN, "no")
 
 
