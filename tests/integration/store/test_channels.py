@@ -259,7 +259,7 @@ async def test_everyone_is_relieved_of_a_deleted_channel_in_portions(store, app)
     assert await uuids_of(store, app, "user-7") == ["sports"]
 
     async def told():
-        events, _, _ = await store.changes.read(position)
+        events = (await store.changes.read(position)).events
         return {event.aggregate.name for event in events} >= {"CHANNELS", "USERS", "DEVICES"}
 
     await wait_until(told)
