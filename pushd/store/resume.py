@@ -25,7 +25,10 @@ WHERE NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.gra
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 _CLAIM = "SELECT claim_runs($1, $2, $3)"
-_CLAIMED = "SELECT * FROM runs WHERE node_id = $1 AND claimed ORDER BY notification_id, release"
+_CLAIMED = """
+SELECT * FROM runs WHERE node_id = $1 AND claimed AND (notification_id, release) > ($2, $3)
+ORDER BY notification_id, release LIMIT $4
+"""
 # Life counts from each release.
 _NOTIFICATIONS = """
 SELECT n.id, n.app_id, n.created_at, n.name, n.send, n.devices, w.release,
@@ -51,8 +54,12 @@ FROM unnest($1::bigint[], $2::int[]) AS w (id, device)
 """
 
 
+SLICE_RUNS = 250
+"""Runs that are read at a stretch, some 5 ms: then others have the event loop."""
+
 _Run = tuple[int, int]
 """A notification's id, and which release of it."""
+_START: _Run = (0, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,39 +126,57 @@ class Resumer:
     """Claims what dead nodes left.
 
     A claim is one transaction, and reading what was claimed are others: where these fail, or the answer of the first
-    is lost, the next call gives out what this node owns and has not been given.
+    is lost, the next call gives out what this node owns and has not been given. That is looked for in rounds, portion
+    by portion, until there was one behind whose back nothing came.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._absences = Absences(database.config.node_grace_s)
         self._unsure = False
-        """Whether something may be claimed that was not given out."""
+        """Whether something may be claimed that was not given out, before this round or in it."""
+        self._again = False
+        """Whether something may be by now that this round has passed."""
+        self._behind = _START
+        """How far this round has come."""
         self._given: set[_Run] = set()
+        self._there: set[_Run] = set()
+        """What this round has found: the others are over."""
 
     async def claim(self, node_id: int, limit: int) -> Sequence[Resume]:
         """What this node owns from now on and has to finish, at most so many; none when nobody left anything."""
         absent = await self._database.fetch(_ABSENT, node_id)
         others = self._absences.over(absent, asyncio.get_running_loop().time())
         if others:
-            self._unsure = True
+            self._unsure = self._again = True
             await self._database.fetchval(_CLAIM, node_id, limit, others)
-        if not self._unsure:
-            return ()
-        claimed = await self._database.fetch(_CLAIMED, node_id)
-        self._given &= {_run(run) for run in claimed}
-        runs = [run for run in claimed if _run(run) not in self._given][:limit]
-        lefts = await self._read(runs) if runs else ()
-        # Those too of which nothing is left: their partition is gone, and maintenance deletes the run.
-        self._given.update(_run(run) for run in runs)
-        self._unsure = len(runs) == limit
-        return lefts
+        while self._unsure:
+            claimed = await self._database.fetch(_CLAIMED, node_id, *self._behind, limit)
+            runs = [run for run in claimed if _run(run) not in self._given]
+            lefts = await self._read(runs) if runs else ()
+            # Those too of which nothing is left: their partition is gone, and maintenance deletes the run.
+            self._given.update(_run(run) for run in runs)
+            self._pass(claimed, last=len(claimed) < limit)
+            if lefts:
+                return lefts
+        return ()
+
+    def _pass(self, claimed: Sequence[Any], *, last: bool) -> None:
+        """Goes on behind a portion, or ends the round."""
+        self._there.update(map(_run, claimed))
+        if not last:
+            self._behind = _run(claimed[-1])
+            return
+        self._given &= self._there
+        self._there = set()
+        self._behind, self._unsure, self._again = _START, self._again, False
 
     def give_back(self, lefts: Iterable[Resume]) -> None:
         """Takes back what was given out and could not be begun: the next claim gives it out again."""
         back = {(left.notification.id, left.release) for left in lefts}
         self._given -= back
-        self._unsure = self._unsure or bool(back)
+        if back:
+            self._unsure = self._again = True
 
     async def _read(self, runs: Sequence[Any]) -> Sequence[Resume]:
         states = {_run(run): _state(run) for run in runs}
@@ -180,17 +205,22 @@ class Resumer:
             _ROWS, [each for each, _ in small], [device for _, device in small], timeout_s=timeout_s
         ):
             _count(settled, counts, row, Devices([row["device_id"]]))
-        return [
-            Resume(
-                notification=read_notification(row, states[run]),
-                release=run[1],
-                targeted=row["targeted"],
-                counts=counts[run],
-                remaining=targets[run] - settled[run],
-                attempted=attempted[run] & targets[run] - settled[run],
+        lefts: list[Resume] = []
+        for row in rows:
+            run = row["id"], row["release"]
+            lefts.append(
+                Resume(
+                    notification=read_notification(row, states[run]),
+                    release=run[1],
+                    targeted=row["targeted"],
+                    counts=counts[run],
+                    remaining=targets[run] - settled[run],
+                    attempted=attempted[run] & targets[run] - settled[run],
+                )
             )
-            for row, run in ((row, (row["id"], row["release"])) for row in rows)
-        ]
+            if not len(lefts) % SLICE_RUNS:
+                await asyncio.sleep(0)
+        return lefts
 
 
 def _run(row: Any) -> _Run:

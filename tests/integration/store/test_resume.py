@@ -17,6 +17,7 @@ from pushd.bitset import Devices
 from pushd.cluster.node import FencedError, Node
 from pushd.errors import UnavailableError
 from pushd.model.notification import Delivery, State
+from pushd.store import resume
 from pushd.store.resume import Absences, died
 from pushd.store.settlements import Delta, Settlement
 from tests.integration.store.samples import NOW, accept, accept_many, registration, rows_of
@@ -64,6 +65,34 @@ async def test_what_a_dead_node_left_is_claimed_once_and_whole(store, app):
     assert two.remaining == Devices(range(1_050_001, 1_100_001))
     await first.stop()
     await second.stop()
+
+
+async def test_what_was_given_out_is_not_read_again_with_each_portion(store, app, monkeypatch):
+    dead = await new_node(store)
+    sent = await accept_many(store, [accept(app.id, dead.id, Devices([n])) for n in range(1, 41)])
+    await dead.stop()
+    heir, reads, fetch = await new_node(store), [], store.database.fetch
+
+    async def counted(query, *args, **options):
+        rows = await fetch(query, *args, **options)
+        if query == resume._CLAIMED:
+            reads.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store.database, "fetch", counted)
+    found = []
+    while claim := await store.notifications.resumable(heir.id, 4):
+        found += [each.notification.id for each in claim]
+        # Those that could not be begun come in a later round, and none else does.
+        if len(found) == 20:
+            store.notifications.give_back(claim[:1])
+    assert sorted(found) == sorted([*(each.id for each in sent), found[16]])
+    assert max(reads) == 4
+    assert sum(reads) <= 3 * 40
+    reads.clear()
+    assert await store.notifications.resumable(heir.id, 4) == ()
+    assert reads == []
+    await heir.stop()
 
 
 async def test_claims_come_in_portions(store, app):
