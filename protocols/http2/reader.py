@@ -15,6 +15,7 @@ from protocols.http2.windows import ReceiveWindow, SendWindows
 
 PRIORITY_BYTES = 5
 """RFC 9113 section 6.3; parsed and ignored (T-11)."""
+OF_ANSWERS = frozenset((frames.HEADERS, frames.DATA))
 OF_CONNECTION = frozenset((frames.SETTINGS, frames.PING, frames.GOAWAY, frames.WINDOW_UPDATE))
 
 
@@ -115,7 +116,12 @@ class Reader:
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Hands a whole frame to whom it concerns."""
-        if kind > frames.CONTINUATION:
+        if kind in OF_ANSWERS and not self._registry.is_idle(stream):  # first, as nearly all are
+            if kind == frames.DATA:
+                self._data(flags, stream, payload)
+            else:
+                self._headers(flags, stream, payload)
+        elif kind > frames.CONTINUATION:
             self._guard.nuisance()  # unknown types are ignored: RFC 9113 section 5.5
         elif kind in OF_CONNECTION:
             self._of_connection(kind, flags, stream, payload)
@@ -125,10 +131,6 @@ class Reader:
             raise RemoteProtocolError("PUSH_PROMISE although push is off")
         elif self._registry.is_idle(stream):  # stream 0 is even, as a server's are
             raise RemoteProtocolError("a frame for a stream that we did not open")
-        elif kind == frames.DATA:
-            self._data(flags, stream, payload)
-        elif kind == frames.HEADERS:
-            self._headers(flags, stream, payload)
         elif kind == frames.CONTINUATION:
             self._continuation(flags, payload)
         else:
