@@ -62,10 +62,12 @@ async def endure(seconds, devices, seed):
 
 
 async def weather(proxy, dice, seconds):
-    """So many seconds of changing weather on one proxy; what there was, in order."""
-    end, acts = monotonic() + seconds, []
+    """So many seconds of changing weather on one proxy, every kind before any comes again; what there was, in order."""
+    kinds = (latency, slices, bandwidth, reset, half_open, silence)
+    end, acts, deck = monotonic() + seconds, [], []
     while monotonic() < end:
-        act = dice.choice((latency, slices, bandwidth, reset, half_open, silence))
+        deck = deck or dice.sample(kinds, len(kinds))
+        act = deck.pop()
         acts.append(act.__name__)
         await act(proxy, dice)
         proxy.weather = CALM
@@ -89,8 +91,9 @@ async def bandwidth(proxy, dice):
 
 
 async def reset(proxy, dice):
-    for _ in range(dice.randint(1, 3)):
-        proxy.reset(dice.choice((0.3, 1.0)))
+    """All connections, then perhaps some of those that came since."""
+    for share in (1.0, 0.3, 0.3)[: dice.randint(1, 3)]:
+        proxy.reset(share)
         await asyncio.sleep(dice.uniform(0.05, 0.5))
 
 
