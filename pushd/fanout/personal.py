@@ -222,7 +222,12 @@ def _bodies(rows: Sequence[bytes | Rendered | Reason], shared: Rendered | None) 
     for each in rows:
         if isinstance(each, bytes):
             bodies.append(each)
-        elif isinstance(each, Rendered) and replace(each, payload=shared.payload) == shared:
+        elif (
+            isinstance(each, Rendered)
+            and each.headers == shared.headers
+            and each.collapse_id == shared.collapse_id
+            and each.expires_at == shared.expires_at
+        ):
             bodies.append(each.payload)
         else:
             return None
